@@ -354,6 +354,7 @@ static void test_uri_escapes(void **state)
 		assert_int_equal(b.len, before);
 	}
 	buf_reset(&b);
+	assert_int_equal(uri_decode("a\0b", 3, &b), -EINVAL);
 	assert_int_equal(uri_decode("%41%42", 5, &b), -EINVAL); /* the length counts */
 }
 
