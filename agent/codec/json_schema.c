@@ -202,7 +202,9 @@ static void put_boolean(struct schema *s, const struct jd_type *t, bool lenient,
 {
 	static const char *const either[] = { "boolean", "string", NULL };
 
-	if (lenient || t->lenient) {
+	if (t->names) {
+		put_text(s, empty, "const", t->names[0]);
+	} else if (lenient || t->lenient) {
 		put_texts(s, empty, "type", either);
 		put_text(s, empty, "pattern", "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$");
 	} else {
@@ -248,7 +250,8 @@ static void put_default(struct schema *s, const struct jd_field *f, bool *empty)
 
 	switch (t->kind) {
 	case JD_BOOLEAN:
-		put_flag(s, empty, "default", n != 0);
+		if (!t->names)
+			put_flag(s, empty, "default", n != 0);
 		break;
 	case JD_INTEGER:
 		if ((t->min == 0 && t->max == 0) || (n >= t->min && n <= t->max))
@@ -452,7 +455,7 @@ static int put_type(struct schema *s, const struct jd_type *t, bool lenient, boo
 
 static int put_defs(struct schema *s, bool *empty)
 {
-	static const struct jd_type name = { .kind = JD_TEXT, .min = 1, .max = 256 };
+	static const struct jd_type name = { .kind = JD_TEXT, .min = 1, .max = JD_NAME_MAX };
 	static const struct jd_field fields[] = {
 		{ "secretRef", &name, .flags = JD_REQUIRED, .doc = "The name of a value among the secrets." },
 		{ 0 },

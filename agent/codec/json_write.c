@@ -142,6 +142,27 @@ static const char *text_at(const void *p)
 	return *(char *const *)p;
 }
 
+static bool absent(const struct jd_field *f, const void *value);
+static bool empty_by_default(const struct jd_field *f, const void *value);
+
+/* An object in place that the document did not have: it lacks what it would need, or all of it is zero. */
+static bool absent_object(const struct jd_field *f, const void *value)
+{
+	bool zero = f->flags & JD_ZERO_ABSENT;
+
+	for (const struct jd_field *m = f->type->fields; m->name; m++) {
+		const void *p = at_offset(value, m->offset);
+		struct jd_field plain = { .name = m->name, .type = m->type };
+
+		if (m->flags & (JD_IGNORED | JD_SILENTLY_IGNORED))
+			continue;
+		if ((m->flags & JD_REQUIRED) && absent(m, p))
+			return true;
+		zero = zero && (absent(m, p) || empty_by_default(&plain, p));
+	}
+	return zero;
+}
+
 /* Nothing there that could be written. */
 static bool absent(const struct jd_field *f, const void *value)
 {
@@ -161,6 +182,10 @@ static bool absent(const struct jd_field *f, const void *value)
 		return *(const int *)value < 0;
 	case JD_VARIANT:
 		return *(const int *)at_offset(value, t->tag_offset) < 0;
+	case JD_BOOLEAN:
+		return t->names && !*(const bool *)value;
+	case JD_OBJECT:
+		return absent_object(f, value);
 	default:
 		return false;
 	}
@@ -178,7 +203,7 @@ static bool empty_by_default(const struct jd_field *f, const void *value)
 		return !*text_at(value) && str_empty(f->default_text);
 	case JD_LIST:
 	case JD_MAP:
-		return ((const struct jd_list *)value)->n == 0 && !f->default_text;
+		return !((const struct jd_list *)value)->items && !f->default_text;
 	default:
 		return false;
 	}
@@ -272,7 +297,10 @@ static int write_value(struct jd_writer *w, const struct jd_type *t, const void 
 
 	switch (t->kind) {
 	case JD_BOOLEAN:
-		return buf_puts(w->out, *(const bool *)value ? "true" : "false");
+		if (!t->names)
+			return buf_puts(w->out, *(const bool *)value ? "true" : "false");
+		text = *(const bool *)value ? t->names[0] : NULL;
+		break;
 	case JD_INTEGER:
 		return buf_printf(w->out, "%" PRId64, *(const int64_t *)value);
 	case JD_CHOICE:
