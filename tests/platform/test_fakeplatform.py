@@ -4,10 +4,12 @@ import email.utils
 import http.client
 import json
 import pathlib
+import ssl
 import subprocess
 import sys
 import time
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 import pytest
 from fakeplatform import Client, Platform, PlatformError
@@ -34,8 +36,12 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(address, target, method="GET", body=None, headers=None):
-    connection = http.client.HTTPConnection(*address.split(":"), timeout=10)
+def ask(address, target, method="GET", body=None, headers=None, ca_file=None):
+    if ca_file:
+        context = ssl.create_default_context(cafile=ca_file)
+        connection = http.client.HTTPSConnection(*address.split(":"), timeout=10, context=context)
+    else:
+        connection = http.client.HTTPConnection(*address.split(":"), timeout=10)
     try:
         connection.request(method, target, body, headers or {})
         return Answer(connection.getresponse())
@@ -234,6 +240,212 @@ def test_token_cache_and_errors(platform):
     assert imds(platform, TOKEN).status == 500
     platform.set_token(lifetime_in_seconds=60)
     assert imds(platform, TOKEN).json()["expires_in"] == "60"
+
+
+# Key Vault
+
+HOST = "shop.vault.azure.net"
+
+
+def vault(platform, target, token=None, host=HOST, method="GET"):
+    headers = {"Host": host} | ({"Authorization": f"Bearer {token}"} if token else {})
+    return ask(platform.addresses["vault"], target, method, None, headers, platform.addresses["caFile"])
+
+
+def get_token(platform, resource="https://vault.azure.net", more=""):
+    target = f"/metadata/identity/oauth2/token?api-version=2018-02-01&resource={quote(resource, safe='')}{more}"
+    return imds(platform, target).json()["access_token"]
+
+
+def error(answer):
+    code = answer.json()["error"]
+    return answer.status, code["code"], code.get("innererror", {}).get("code")
+
+
+def test_vault_challenge_and_tokens(platform):
+    platform.put_secret("shop", "name", "value")
+    target = "/secrets/name?api-version=7.4"
+    answer = vault(platform, target)
+    assert answer.status == 401 and "AKV10000" in answer.json()["error"]["message"]
+    assert answer.headers["www-authenticate"] == (
+        'Bearer authorization="https://login.microsoftonline.com/aaaabbbb-0000-cccc-1111-dddd2222eeee", '
+        'resource="https://vault.azure.net"')
+    assert 'resource="https://vault.azure.cn"' in vault(platform, target, host="shop.vault.azure.cn").headers["www-authenticate"]
+
+    token = get_token(platform)
+    assert vault(platform, target, token).json()["value"] == "value"
+    assert "AKV10022" in vault(platform, target, token, "shop.vault.azure.cn").json()["error"]["message"]
+    assert "AKV10022" in vault(platform, target, get_token(platform, "https://vault.azure.net/")).json()["error"]["message"]
+    assert "AKV10046" in vault(platform, target, token[:-2] + "AA").json()["error"]["message"]
+    assert vault(platform, target, "nonsense").status == 401
+    platform.set_vault("shop", tenant="another")
+    assert "AKV10032" in vault(platform, target, token).json()["error"]["message"]
+    platform.set_vault("shop")
+
+    platform.revoke_tokens()
+    assert vault(platform, target, get_token(platform)).status == 401  # still the cached one
+    assert vault(platform, target, get_token(platform, more="&bypass_cache=true")).status == 200
+    platform.set_token(lifetime_in_seconds=-1)
+    assert vault(platform, target, get_token(platform)).status == 401
+
+
+def test_vault_refuses(platform):
+    platform.put_secret("shop", "name", "value")
+    token = get_token(platform)
+    assert error(vault(platform, "/secrets/name", token))[:2] == (400, "BadParameter")
+    unknown = vault(platform, "/secrets/name?api-version=7.9", token)
+    assert unknown.status == 400 and "not recognized" in unknown.json()["error"]["message"]
+    assert error(vault(platform, "/secrets/na_me?api-version=7.4", token))[:2] == (400, "BadParameter")
+    assert error(vault(platform, "/secrets/other?api-version=7.4", token))[:2] == (404, "SecretNotFound")
+    assert error(vault(platform, "/secrets/name/" + "0" * 32 + "?api-version=7.4", token))[:2] == (404, "SecretNotFound")
+    assert error(vault(platform, "/certificates/name?api-version=7.4", token))[:2] == (404, "NotFound")
+    assert vault(platform, "/secrets/name?api-version=7.4", token, method="PUT").status == 405
+    platform.set_vault("shop", allowed=["someone-else"])
+    assert error(vault(platform, "/secrets/name?api-version=7.4", token)) == (403, "Forbidden", "ForbiddenByRbac")
+    platform.set_vault("shop", firewall=True)
+    assert error(vault(platform, "/secrets/name?api-version=7.4", token)) == (403, "Forbidden", "ForbiddenByFirewall")
+    platform.set_vault("shop")
+    platform.disable_version("shop", "name")
+    assert error(vault(platform, "/secrets/name?api-version=7.4", token)) == (403, "Forbidden", "SecretDisabled")
+    platform.set_fault("vault", "/secrets", status=429, headers={"Retry-After": "7"})
+    limited = vault(platform, "/secrets/name?api-version=7.4", token)
+    assert error(limited)[:2] == (429, "Throttled") and limited.headers["retry-after"] == "7"
+    for name, value in (("na_me", "x"), ("name", "x" * 25601)):
+        with pytest.raises(ValueError):
+            platform.put_secret("shop", name, value)
+
+
+def test_vault_versions(platform):
+    token = get_token(platform)
+    first = platform.put_secret("shop", "Name", "1", exp=1, nbf=2, tags={"a": "b"})
+    second = platform.put_secret("shop", "name", "2")
+    # The forms that Microsoft's own clients use: a trailing slash, percent-encoded names of parameters.
+    newest = vault(platform, "/secrets/NAME/?api%2Dversion=2025-07-01", token).json()
+    assert newest["value"] == "2" and newest["previousVersion"] == first and newest["id"].endswith(second)
+    old = vault(platform, f"/secrets/name/{first}?api-version=7.4", token).json()
+    assert old["id"] == f"https://{HOST}/secrets/Name/{first}" and old["tags"] == {"a": "b"}
+    assert (old["attributes"]["exp"], old["attributes"]["nbf"]) == (1, 2) and "previousVersion" not in old
+    assert newest["attributes"]["created"] > old["attributes"]["created"]
+
+
+def test_vault_version_pages(platform):
+    token = get_token(platform)
+    made = {platform.put_secret("shop", "name", str(number)) for number in range(5)}
+    target, listed, pages = "/secrets/name/versions?api-version=7.4&maxresults=2", [], 0
+    while target:
+        page = vault(platform, target, token).json()
+        assert all("value" not in item for item in page["value"])
+        listed += [item["id"].rpartition("/")[2] for item in page["value"]]
+        pages += 1
+        following = page["nextLink"]
+        assert following is None or following.startswith(f"https://{HOST}:443/secrets/name/versions?")
+        target = following and following.removeprefix(f"https://{HOST}:443")
+    assert (pages, len(listed), set(listed)) == (3, 5, made)
+    for size in ("0", "26", "x"):
+        assert vault(platform, f"/secrets/name/versions?api-version=7.4&maxresults={size}", token).status == 400
+
+
+@pytest.mark.parametrize("key, chain, pfx", [("ec", 0, "keyvault"), ("rsa2048", 2, "aes256"), ("ec", 1, "rc2-40")])
+def test_vault_converts(platform, key, chain, pfx):
+    token = get_token(platform)
+    made = platform.make_certificate("www.shop.example", days=10, key=key, chain=chain, pfx=pfx)
+    assert made["pem"].startswith("-----BEGIN PRIVATE KEY-----") and made["pem"].count("BEGIN CERTIFICATE") == chain + 1
+    assert abs(made["notAfter"] - time.time() - 10 * 86400) < 5
+    platform.put_secret("shop", "tls", made["pfx_base64"], "application/x-pkcs12")
+    plain = vault(platform, "/secrets/tls?api-version=7.4", token).json()
+    assert (plain["value"], plain["contentType"], plain["managed"]) == (made["pfx_base64"], "application/x-pkcs12", True)
+    convert = "&outContentType=application%2Fx-pem-file"
+    converted = vault(platform, "/secrets/tls?api-version=2025-07-01" + convert, token).json()
+    assert (converted["value"], converted["contentType"]) == (made["pem"], "application/x-pem-file")
+    assert vault(platform, "/secrets/tls?api-version=7.4" + convert, token).status == 400
+    assert vault(platform, "/secrets/tls?api-version=2025-07-01&outContentType=text/plain", token).status == 400
+    platform.set_vault("shop", newest_api_version="7.6")
+    assert vault(platform, "/secrets/tls?api-version=2025-07-01" + convert, token).status == 400
+
+
+def test_short_lived_certificates(platform):
+    soon = platform.make_certificate("soon.example", key="ec", lifetime_in_seconds=30)
+    assert 25 < soon["notAfter"] - time.time() <= 30 and soon["notBefore"] < time.time()
+    assert platform.make_certificate("over.example", key="ec", lifetime_in_seconds=-5)["notAfter"] < time.time()
+
+
+@pytest.mark.parametrize("kind, word", [("expired", "expired"), ("untrusted", "self-signed"), ("wrong-name", "match|valid for")])
+def test_vault_bad_tls(platform, kind, word):
+    platform.set_tls_certificate(kind)
+    with pytest.raises(ssl.SSLCertVerificationError, match=word):
+        vault(platform, "/")
+    platform.set_tls_certificate()
+    assert vault(platform, "/").status == 401
+
+
+# Blobs
+
+def blob(platform, target, method="GET", body=None, **headers):
+    return ask(platform.addresses["blob"], target, method, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def xml_code(answer):
+    return answer.status, ElementTree.fromstring(answer.body.decode("utf-8-sig")).findtext("Code")
+
+
+def test_blob_reads(platform):
+    platform.put_blob("/c/data", bytes(range(100)))
+    whole = blob(platform, "/c/data")
+    assert (whole.status, whole.body, whole.headers["content-length"]) == (200, bytes(range(100)), "100")
+    part = blob(platform, "/c/data", Range="bytes=10-19")
+    assert (part.status, part.body, part.headers["content-range"]) == (206, bytes(range(10, 20)), "bytes 10-19/100")
+    assert blob(platform, "/c/data", Range="bytes=90-").body == bytes(range(90, 100))
+    assert blob(platform, "/c/data", Range="bytes=90-", If_Match=whole.headers["etag"]).status == 206
+    assert xml_code(blob(platform, "/c/data", Range="bytes=100-")) == (416, "InvalidRange")
+    head = blob(platform, "/c/data", "HEAD")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "100")
+    platform.put_blob("/c/data", b"new")
+    assert xml_code(blob(platform, "/c/data", If_Match=whole.headers["etag"])) == (412, "ConditionNotMet")
+    assert xml_code(blob(platform, "/c/none")) == (404, "BlobNotFound")
+    secure = ask(platform.addresses["blobtls"], "/c/data", ca_file=platform.addresses["caFile"])
+    assert secure.body == b"new"
+
+
+def test_blob_sas(platform):
+    platform.put_blob("/c/secret", b"data", access="sas")
+    assert xml_code(blob(platform, "/c/secret")) == (404, "ResourceNotFound")
+    assert blob(platform, "/c/secret?" + platform.make_sas("/c/secret")).body == b"data"
+    for wrong in (platform.make_sas("/c/other"), platform.make_sas("/c/secret", expires_in_seconds=-5),
+                  platform.make_sas("/c/secret").replace("sp=r", "sp=rw"), "sig=x", platform.make_sas("/c/secret") + "&sp=r"):
+        assert xml_code(blob(platform, "/c/secret?" + wrong)) == (403, "AuthenticationFailed")
+    assert xml_code(blob(platform, "/c/secret?" + platform.make_sas("/c/secret", "w"))) == (403, "AuthorizationPermissionMismatch")
+    platform.set_storage(public_access=False)
+    assert xml_code(blob(platform, "/c/secret")) == (409, "PublicAccessNotPermitted")
+    platform.set_storage(key="AAAA")
+    assert blob(platform, "/c/secret?" + platform.make_sas("/c/secret")).status == 200
+
+
+def test_blob_token(platform):
+    platform.put_blob("/c/secret", b"data", access="token")
+    token = get_token(platform, "https://storage.azure.com")
+    good = {"Authorization": f"Bearer {token}", "x-ms-version": "2019-12-12"}
+    assert blob(platform, "/c/secret", **good).body == b"data"
+    assert xml_code(blob(platform, "/c/secret", Authorization=f"Bearer {token}")) == (403, "AuthenticationFailed")
+    wrong = good | {"Authorization": "Bearer " + get_token(platform)}
+    assert xml_code(blob(platform, "/c/secret", **wrong)) == (401, "InvalidAuthenticationInfo")
+    platform.set_storage(allowed=[])
+    assert xml_code(blob(platform, "/c/secret", **good)) == (403, "AuthorizationPermissionMismatch")
+
+
+def test_blob_appends(platform):
+    sas = platform.make_sas("/logs/out", "acw")
+    assert xml_code(blob(platform, "/logs/out", "PUT", b"", x_ms_blob_type="AppendBlob")) == (401, "NoAuthenticationInformation")
+    assert xml_code(blob(platform, f"/logs/out?comp=appendblock&{sas}", "PUT", b"x")) == (404, "BlobNotFound")
+    assert xml_code(blob(platform, f"/logs/out?{sas}", "PUT", b"")) == (400, "MissingRequiredHeader")
+    assert blob(platform, f"/logs/out?{sas}", "PUT", b"", x_ms_blob_type="AppendBlob").status == 201
+    offsets = [blob(platform, f"/logs/out?comp=appendblock&{sas}", "PUT", text).headers["x-ms-blob-append-offset"]
+               for text in (b"one ", b"two")]
+    assert offsets == ["0", "4"] and platform.get_blob("/logs/out") == b"one two"
+    stale = blob(platform, f"/logs/out?comp=appendblock&{sas}", "PUT", b"x", x_ms_blob_condition_appendpos="4")
+    assert xml_code(stale) == (412, "AppendPositionConditionNotMet")
+    assert xml_code(blob(platform, f"/logs/out?comp=appendblock&{sas}", "PUT", b"x" * ((4 << 20) + 1))) == (413, "RequestBodyTooLarge")
+    assert xml_code(blob(platform, f"/logs/out?{sas}", "PUT", b"", x_ms_blob_type="AppendBlob", If_None_Match="*")) == (
+        409, "BlobAlreadyExists")
 
 
 # Faults and the journal

@@ -11,7 +11,7 @@ import time
 from .http import Reply
 from .steering import steering
 
-TENANT = "72f988bf-0000-4000-8000-2d7cd011db47"
+TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
 SELECTORS = ("client_id", "object_id", "msi_res_id", "mi_res_id")
 VERSIONS = ["2018-02-01", "2018-10-01", "2019-08-01", "2019-08-15", "2020-06-01", "2021-02-01", "2023-07-01"]
 AUDIENCES = ("https://vault.azure.net", "https://vault.azure.cn", "https://vault.usgovcloudapi.net",

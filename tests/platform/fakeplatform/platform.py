@@ -4,16 +4,19 @@ import os
 import shutil
 import tempfile
 
+from .blob import BlobStore
+from .certificates import Authority
 from .control import Control, Waits
+from .events import ScheduledEvents
 from .faults import Faults
 from .http import Listener
 from .identity import Identities
 from .imds import Imds
 from .journal import Journal
 from .steering import steering, steering_functions
-from .events import ScheduledEvents
+from .vault import Vault
 
-SERVICES = ("imds", "control")
+SERVICES = ("imds", "vault", "blob", "blobtls", "control")
 
 
 class Platform(Waits):
@@ -34,19 +37,24 @@ class Platform(Waits):
         self._faults = Faults()
         identities = Identities()
         imds = Imds(identities)
+        vault = Vault(identities)
+        blobs = BlobStore(identities)
+        authority = Authority(self.state_dir)
 
         methods = {"get_addresses": self.get_addresses}
-        for component in (self._journal, self._faults, identities, imds, imds.events):
+        for component in (self._journal, self._faults, identities, imds, imds.events, vault, blobs, authority):
             for name in steering_functions(type(component)):
                 methods[name] = getattr(component, name)
                 setattr(self, name, methods[name])
 
-        self._addresses = {}
+        self._addresses = {"caFile": authority.ca_file}
+        tls = authority.tls_context
         try:
-            for service in (imds, Control(methods)):
-                listener = Listener(service, addresses.get(service.name) or "127.0.0.1:0", self._faults, self._journal)
+            for name, service, tls_context in (("imds", imds, None), ("vault", vault, tls), ("blob", blobs, None),
+                                               ("blobtls", blobs, tls), ("control", Control(methods), None)):
+                listener = Listener(service, addresses.get(name) or "127.0.0.1:0", self._faults, self._journal, tls_context)
                 self._listeners.append(listener)
-                self._addresses[service.name] = listener.address
+                self._addresses[name] = listener.address
         except BaseException:
             self.stop()
             raise
@@ -75,5 +83,5 @@ class Platform(Waits):
 
 
 STEERING = {name: function
-            for component in (Platform, Journal, Faults, Identities, Imds, ScheduledEvents)
+            for component in (Platform, Journal, Faults, Identities, Imds, ScheduledEvents, Vault, BlobStore, Authority)
             for name, function in steering_functions(component).items()}
