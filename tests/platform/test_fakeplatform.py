@@ -1,5 +1,6 @@
 """The fake platform must be as strict as the real one: what it lets pass, an agent may get wrong unnoticed."""
 
+import base64
 import email.utils
 import http.client
 import json
@@ -7,6 +8,7 @@ import pathlib
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -446,6 +448,162 @@ def test_blob_appends(platform):
     assert xml_code(blob(platform, f"/logs/out?comp=appendblock&{sas}", "PUT", b"x" * ((4 << 20) + 1))) == (413, "RequestBodyTooLarge")
     assert xml_code(blob(platform, f"/logs/out?{sas}", "PUT", b"", x_ms_blob_type="AppendBlob", If_None_Match="*")) == (
         409, "BlobAlreadyExists")
+
+
+# WireServer and HostGAPlugin, with the agent's part played here
+
+WIRE = {"x-ms-version": "2012-11-30", "x-ms-agent-name": "WALinuxAgent"}
+
+
+def wire(platform, target, method="GET", body=None, **headers):
+    return ask(platform.addresses["wire"], target, method, body, WIRE | headers)
+
+
+def configuration(platform):
+    """The goal state's incarnation and its documents by element name, fetched by the URLs that it gives."""
+    goal = ElementTree.fromstring(wire(platform, "/machine/?comp=goalstate").body)
+    documents = {}
+    for element in goal.find(".//Configuration"):
+        if (element.text or "").startswith("http://"):
+            documents[element.tag] = element.text.removeprefix("http://" + platform.addresses["wire"])
+    return int(goal.findtext("Incarnation")), documents
+
+
+@pytest.fixture
+def package(tmp_path):
+    path = tmp_path / "package.zip"
+    path.write_bytes(b"PK not quite")
+    return path
+
+
+def test_wire_goal_state(platform, package):
+    assert "2012-11-30" in ask(platform.addresses["wire"], "/?comp=versions").body.decode()
+    assert ask(platform.addresses["wire"], "/machine/?comp=goalstate").status == 400
+    platform.publish_extension("Pub.Ext", "1.0.0", package)
+    before, _ = configuration(platform)
+    incarnation = platform.set_goal_state([{
+        "name": "Pub.Ext", "version": "1.0.0", "seq_no": 3, "public_settings": {"a": "<&\"'"},
+        "protected_settings": {"b": 1}, "depends_on_level": 1}])
+    shown, documents = configuration(platform)
+    assert shown == incarnation != before
+    extensions = ElementTree.fromstring(wire(platform, documents["ExtensionsConfig"]).body)
+    assert extensions.find("InVMGoalStateMetaData").get("inSvdSeqNo") == str(incarnation)
+    plugin = extensions.find("Plugins/Plugin")
+    assert (plugin.get("name"), plugin.get("version"), plugin.get("state")) == ("Pub.Ext", "1.0.0", "enabled")
+    assert extensions.find("PluginSettings/Plugin/DependsOn").get("dependencyLevel") == "1"
+    runtime = extensions.find("PluginSettings/Plugin/RuntimeSettings")
+    settings = json.loads(runtime.text)["runtimeSettings"][0]["handlerSettings"]
+    assert runtime.get("seqNo") == "3" and settings["publicSettings"] == {"a": "<&\"'"}
+
+    base = "http://" + platform.addresses["wire"]
+    manifest = ElementTree.fromstring(wire(platform, plugin.get("location").removeprefix(base)).body)
+    assert [one.text for one in manifest.iter("Version")] == ["1.0.0"]
+    [uri] = [one.text for one in manifest.iter("Uri")]
+    assert wire(platform, uri.removeprefix(base)).body == package.read_bytes()
+
+    platform.set_goal_state([])
+    assert wire(platform, documents["ExtensionsConfig"]).status == 410
+    for bad in ([{"name": "Pub.Ext", "version": "9"}], [{"name": "Pub.Ext", "version": "1.0.0", "sequence": 1}]):
+        with pytest.raises(ValueError):
+            platform.set_goal_state(bad)
+
+
+@pytest.mark.parametrize("cipher, transport", [("des3", "DES_EDE3_CBC"), ("aes256", "AES128_CBC")])
+def test_wire_protected_settings(platform, package, tmp_path, cipher, transport):
+    """As the agent: a transport pair, the tenant's pair by it, the settings by that."""
+    def openssl(*arguments, stdin=b""):
+        return subprocess.run(["openssl", *arguments], input=stdin, check=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, cwd=tmp_path).stdout
+
+    openssl("req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=LinuxTransport", "-days", "10",
+            "-keyout", "transport.key", "-out", "transport.pem")
+    platform.publish_extension("Pub.Ext", "1.0.0", package)
+    plugin = {"name": "Pub.Ext", "version": "1.0.0", "seq_no": 0, "protected_settings": {"secret": "é"}}
+    platform.set_goal_state([plugin], cipher=cipher)
+
+    def fetch():
+        _, documents = configuration(platform)
+        header = "".join((tmp_path / "transport.pem").read_text().splitlines()[1:-1])
+        assert wire(platform, documents["Certificates"]).status == 400
+        answer = wire(platform, documents["Certificates"], **{"x-ms-guest-agent-public-x509-cert": header,
+                                                              "x-ms-cipher-name": transport})
+        data = base64.b64decode(ElementTree.fromstring(answer.body).findtext("Data"))
+        (tmp_path / "tenant.pfx").write_bytes(openssl("cms", "-decrypt", "-inform", "DER", "-inkey", "transport.key",
+                                                      "-recip", "transport.pem", stdin=data))
+        (tmp_path / "tenant.pem").write_bytes(openssl("pkcs12", "-nodes", "-password", "pass:", "-in", "tenant.pfx"))
+        extensions = ElementTree.fromstring(wire(platform, documents["ExtensionsConfig"]).body)
+        settings = json.loads(extensions.findtext(".//RuntimeSettings"))["runtimeSettings"][0]["handlerSettings"]
+        fingerprint = openssl("x509", "-in", "tenant.pem", "-noout", "-fingerprint", "-sha1").decode()
+        assert settings["protectedSettingsCertThumbprint"] == fingerprint.strip().partition("=")[2].replace(":", "")
+        return openssl("cms", "-decrypt", "-inform", "DER", "-inkey", "tenant.pem", "-recip", "tenant.pem",
+                       stdin=base64.b64decode(settings["protectedSettings"]))
+
+    assert json.loads(fetch()) == {"secret": "é"}
+    old = platform.tenant_certificate()["thumbprint"]
+    assert platform.rotate_tenant_certificate()["thumbprint"] != old
+    assert json.loads(fetch()) == {"secret": "é"}
+
+
+def status_blob(incarnation, *entries):
+    return {"version": "1.1", "aggregateStatus": {
+        "handlerAggregateStatus": list(entries),
+        "vmArtifactsAggregateStatus": {"goalStateAggregateStatus": {"inSvdSeqNo": str(incarnation)}}}}
+
+
+def report(platform, status, **changed):
+    incarnation, documents = configuration(platform)
+    uri = ElementTree.fromstring(wire(platform, documents["ExtensionsConfig"]).body).findtext("StatusUploadBlob")
+    envelope = {"requestUri": uri, "headers": [{"headerName": "x-ms-blob-type", "headerValue": "BlockBlob"}],
+                "content": base64.b64encode(json.dumps(status).encode()).decode()}
+    headers = {"x-ms-version": "2015-09-01", "x-ms-containerid": "c6d5526c-5ac2-4200-b6e2-56f2b70c5ab2",
+               "x-ms-host-config-name": "dep.1.dep.1._vm.1.xml"} | changed
+    return ask(platform.addresses["hostga"], "/status", "PUT", json.dumps(envelope), headers).status
+
+
+def test_hostga_status(platform):
+    assert platform.latest_handler_status("Pub.Ext") is None and platform.next_status(timeout=0.01) is None
+    ready = {"handlerName": "Pub.Ext", "handlerVersion": "1.0.0", "status": "Ready"}
+    assert report(platform, status_blob(1), **{"x-ms-version": "2014-01-01"}) == 400
+    assert report(platform, status_blob(1), **{"x-ms-containerid": "other"}) == 410
+    assert report(platform, {"no": "status"}) == 400
+    assert platform.statuses() == []
+    later = threading.Timer(0.1, lambda: [report(platform, status_blob(2)), report(platform, status_blob(3, ready))])
+    assert report(platform, status_blob(2, ready)) == 200
+    later.start()
+    client = Client(platform.addresses["control"])
+    assert client.wait_for_status("pub.ext", lambda entry: entry and entry["status"] == "Ready", 5) == ready
+    assert platform.wait_for_status("Pub.Ext", lambda entry: entry is None, 5) is None
+    assert client.wait_for_status("Pub.Ext", lambda entry: entry, 5, incarnation=3) == ready
+    later.join()
+    assert platform.latest_handler_status("Pub.Ext") == ready
+    assert [entry["incarnation"] for entry in client.statuses()] == [2, 2, 3]
+    with pytest.raises(TimeoutError, match="Ready"):
+        platform.wait_for_status("Pub.Ext", lambda entry: False, 0.05)
+
+
+def test_wire_takes_reports_and_direct_status(platform):
+    assert wire(platform, "/machine?comp=health", "POST", b"<Health/>").status == 200
+    assert wire(platform, "/machine?comp=telemetrydata", "POST", b"<TelemetryData/>").status == 200
+    assert wire(platform, "/HealthService", "POST", b"{}").status == 200
+    assert platform.reports() == {"health": ["<Health/>"], "telemetry": ["<TelemetryData/>"]}
+    direct = json.dumps(status_blob(1))
+    assert wire(platform, "/status/x?sig=fake", "PUT", direct).status == 400
+    assert wire(platform, "/status/x?sig=fake", "PUT", direct, **{"x-ms-blob-type": "BlockBlob"}).status == 201
+    assert len(platform.statuses()) == 1
+    assert wire(platform, "/machine?comp=nothing").status == 404 and wire(platform, "/elsewhere").status == 404
+
+
+def test_hostga_artifacts(platform, package):
+    platform.publish_extension("Pub.Ext", "1.0.0", package)
+    hostga = platform.addresses["hostga"]
+    assert ask(hostga, "/versions").json() == ["2015-09-01"] and ask(hostga, "/health").status == 200
+    headers = {"x-ms-version": "2015-09-01", "x-ms-containerid": "c6d5526c-5ac2-4200-b6e2-56f2b70c5ab2",
+               "x-ms-host-config-name": "dep.1.dep.1._vm.1.xml"}
+    assert ask(hostga, "/vmSettings", headers=headers).status == 404
+    location = {"x-ms-artifact-location": "http://168.63.129.16/extensions/Pub.Ext/1.0.0.zip"}
+    assert ask(hostga, "/extensionArtifact", headers=headers | location).body == package.read_bytes()
+    assert ask(hostga, "/extensionArtifact", headers=location).status == 400
+    assert ask(hostga, "/extensionArtifact", headers=headers).status == 404
 
 
 # Faults and the journal

@@ -9,14 +9,16 @@ from .certificates import Authority
 from .control import Control, Waits
 from .events import ScheduledEvents
 from .faults import Faults
+from .hostga import HostGAPlugin
 from .http import Listener
 from .identity import Identities
 from .imds import Imds
 from .journal import Journal
 from .steering import steering, steering_functions
 from .vault import Vault
+from .wire import WireServer
 
-SERVICES = ("imds", "vault", "blob", "blobtls", "control")
+SERVICES = ("imds", "wire", "hostga", "vault", "blob", "blobtls", "control")
 
 
 class Platform(Waits):
@@ -39,10 +41,12 @@ class Platform(Waits):
         imds = Imds(identities)
         vault = Vault(identities)
         blobs = BlobStore(identities)
+        wire = WireServer()
         authority = Authority(self.state_dir)
 
         methods = {"get_addresses": self.get_addresses}
-        for component in (self._journal, self._faults, identities, imds, imds.events, vault, blobs, authority):
+        for component in (self._journal, self._faults, identities, imds, imds.events, vault, blobs, wire,
+                          authority):
             for name in steering_functions(type(component)):
                 methods[name] = getattr(component, name)
                 setattr(self, name, methods[name])
@@ -50,8 +54,9 @@ class Platform(Waits):
         self._addresses = {"caFile": authority.ca_file}
         tls = authority.tls_context
         try:
-            for name, service, tls_context in (("imds", imds, None), ("vault", vault, tls), ("blob", blobs, None),
-                                               ("blobtls", blobs, tls), ("control", Control(methods), None)):
+            for name, service, tls_context in (
+                    ("imds", imds, None), ("wire", wire, None), ("hostga", HostGAPlugin(wire), None), ("vault", vault, tls),
+                    ("blob", blobs, None), ("blobtls", blobs, tls), ("control", Control(methods), None)):
                 listener = Listener(service, addresses.get(name) or "127.0.0.1:0", self._faults, self._journal, tls_context)
                 self._listeners.append(listener)
                 self._addresses[name] = listener.address
@@ -83,5 +88,6 @@ class Platform(Waits):
 
 
 STEERING = {name: function
-            for component in (Platform, Journal, Faults, Identities, Imds, ScheduledEvents, Vault, BlobStore, Authority)
+            for component in (Platform, Journal, Faults, Identities, Imds, ScheduledEvents, Vault, BlobStore, WireServer,
+                           Authority)
             for name, function in steering_functions(component).items()}
