@@ -678,6 +678,8 @@ def test_faults(platform):
     assert len(imds(platform, EVENTS).body) == 100 and time.monotonic() - started >= 0.15
     platform.clear_faults()
     assert imds(platform, EVENTS).status == 200
+    with pytest.raises(ValueError):
+        platform.set_fault("idms", status=500)
 
 
 def test_journal_hides_credentials(platform):

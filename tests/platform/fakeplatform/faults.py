@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from .http import Reply
 from .steering import steering
 
+SERVICES = ("imds", "wire", "hostga", "vault", "blob")
 GARBAGE = b'{"\x00\xff\xfe not what you asked for ' + bytes(range(256))
 
 
@@ -49,6 +50,8 @@ class Faults:
         else; cut_after_bytes counts bytes of the body, after which the connection closes; garbage is True (a body that is
         nothing) or "http" (not even HTTP); drop closes without an answer. The fault set last wins.
         """
+        if service not in SERVICES:
+            raise ValueError(f"no such service: {service}")
         if isinstance(body, str):
             body = body.encode()
         fault = Fault(service, path_prefix, status, delay_in_seconds, cut_after_bytes, garbage, body, dict(headers or {}),
