@@ -1,6 +1,6 @@
 # What package-zip and package-vm-application have in common: whose package of which version, and its binary. Sourced, with
 # $root and usage() defined; sets version, publisher, type, out, binary and arch.
-# shellcheck shell=bash disable=SC2034 # read by those who source this
+# shellcheck shell=bash disable=SC2034,SC2154 # set and read across the two files
 
 die() {
 	echo "${0##*/}: $*" >&2
