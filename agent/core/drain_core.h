@@ -70,7 +70,8 @@ void drain_core_poll_failed(struct drain_core *core); /* unreachable, refused, m
 usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now); /* until the next poll */
 _nodiscard_ int drain_core_timer(struct drain_core *core, struct drain_now now);
 
-/* units: what is active of drain_core_state()->plan's stopUnits; of which nothing is known is left out.
+/* units: which of all stopUnits in drain_core_state()->plan are active; those of which nothing is known are left
+ * out. A stopUnits step then stops and starts only what drain_state_had_active() says.
  * hooks (NULL: one each): files in the directory of each step of the plan. */
 _nodiscard_ int drain_core_snapshot_result(struct drain_core *core, const char *const *units, const unsigned *hooks,
 					   struct drain_now now);
@@ -103,4 +104,3 @@ _nodiscard_ int drain_core_health(struct drain_core *core, bool healthy, struct 
 
 const struct drain_state *drain_core_state(const struct drain_core *core); /* good until the next input */
 bool drain_core_boot_pending(const struct drain_core *core); /* booted, and the first document is still to come */
-bool drain_core_had_active(const struct drain_core *core, const char *unit); /* the snapshot has it */

@@ -118,6 +118,11 @@ void drain_state_remove_hold(struct drain_state *s, size_t i);
 /* Replaces plan and ledger (NULL: none). */
 _nodiscard_ int drain_state_set_plan(struct drain_state *s, struct drain_plan *plan);
 
+/* Adds units that the snapshot does not have yet, up to LIMIT_SNAPSHOT_UNITS. -ENOMEM. */
+_nodiscard_ int drain_state_add_snapshot(struct drain_state *s, const char *const *units);
+void drain_state_forget_snapshot(struct drain_state *s);
+bool drain_state_had_active(const struct drain_state *s, const char *unit);
+
 size_t drain_state_n_holds(const struct drain_state *s); /* events that hold, and the other holds */
 bool drain_state_ledger_empty(const struct drain_state *s);
 

@@ -19,7 +19,6 @@ enum event_type { EVENT_FREEZE, EVENT_REBOOT, EVENT_REDEPLOY, EVENT_PREEMPT, EVE
 struct event {
 	char *id;   /* as the platform wrote it: compared byte by byte */
 	char *type; /* text; event_type_of() tells what it is */
-	char *status_text;
 	char *resource_type;
 	struct jd_list resources; /* of char * */
 	char *not_before_text;
@@ -27,7 +26,7 @@ struct event {
 	char *description;
 	int64_t duration_seconds; /* 0: no interruption, -1: unknown or not said */
 
-	int status;	   /* enum event_status */
+	int status;	   /* enum event_status; a word we do not know is neither */
 	usec_t not_before; /* wall time; 0: blank, missing or not a time */
 };
 
