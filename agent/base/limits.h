@@ -20,6 +20,8 @@
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
+#define LIMIT_URI		  8192UL
+#define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
