@@ -46,6 +46,9 @@
 #define LIMIT_HOOKS		  64 /* in one hook directory */
 #define LIMIT_LOG_LINE		  2048
 
+/* Files */
+#define LIMIT_TREE_DEPTH 128 /* directories below one another, when a tree is removed */
+
 /* Listeners */
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
