@@ -2,7 +2,7 @@
 # PID 1 of a test machine until systemd takes over: lays out its mounts and enters its tree.
 #
 #   nsenter (the holder's mounts and network) unshare --pid --fork --mount --uts --ipc -- \
-#       sh boot.sh MOUNT_POINT CGROUP_NAME HOST_NAME BOOT_ID CONSOLE
+#       sh boot.sh MOUNT_POINT CGROUP_NAME HOST_NAME VM_ID BOOT_ID CONSOLE
 #
 # Says "entered" on standard output as soon as no path leads back to the host's tree.
 set -eu
@@ -10,8 +10,9 @@ set -eu
 root=$1/root
 cgroup=$1/cgroup/$2
 host_name=$3
-boot_id=$4
-console=$5
+vm_id=$4
+boot_id=$5
+console=$6
 
 # What the last boot left of its own cgroups is empty by now.
 find "$cgroup" -mindepth 1 -depth -type d -delete
@@ -32,9 +33,25 @@ for switches in sys sysrq-trigger irq bus; do
 done
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
 
+# What Azure's firmware says of a virtual machine.
+machine_files=$root/run/machine
+mkdir -m 0700 "$machine_files" "$machine_files/class"
+mkdir -p "$machine_files/class/dmi/id"
+(
+	cd "$machine_files/class/dmi/id"
+	echo "Microsoft Corporation" >sys_vendor
+	echo "Virtual Machine" >product_name
+	echo "7783-7084-3265-9085-8269-3286-77" >chassis_asset_tag
+	echo "$vm_id" >product_uuid
+	chmod 0444 sys_vendor product_name chassis_asset_tag
+	chmod 0400 product_uuid
+)
+mount -t overlay -o "ro,lowerdir=$machine_files/class:$root/sys/class" overlay "$root/sys/class"
+
 # The kernel's boot id stays the same when only this machine boots anew.
-echo "$boot_id" >"$root/run/boot-id"
-mount --bind "$root/run/boot-id" "$root/proc/sys/kernel/random/boot_id"
+echo "$boot_id" >"$machine_files/boot-id"
+chmod 0444 "$machine_files/boot-id"
+mount --bind "$machine_files/boot-id" "$root/proc/sys/kernel/random/boot_id"
 mount -o remount,bind,ro "$root/proc/sys/kernel/random/boot_id"
 
 mount -t tmpfs -o mode=0755,nosuid tmpfs "$root/dev"

@@ -49,8 +49,6 @@ CLONE_NEWNET = 0x40000000
 
 # Nothing in a machine may reach what belongs to the host: its modules, clock, raw devices and kernel log.
 CONFINED = ["setpriv", "--bounding-set=-sys_module,-sys_time,-sys_rawio,-syslog,-mac_admin,-mac_override", "--"]
-# No helper process survives the test process.
-MORTAL = ["setpriv", "--pdeathsig=KILL", "--"]
 
 # The settings that let waagent 2.7.3 live on nothing but the fake platform, with its period at one second.
 WAAGENT_CONF = """\
@@ -168,10 +166,8 @@ class Inside:
         self._target = target
 
     def __getattr__(self, name):
-        value = getattr(self._target, name)
-        if not callable(value):
-            return value
-        return lambda *args, **kwargs: self._machine.inside(value, *args, **kwargs)
+        method = getattr(self._target, name)
+        return lambda *args, **kwargs: self._machine.inside(method, *args, **kwargs)
 
 
 class Machine:
@@ -182,6 +178,8 @@ class Machine:
         self.agent = agent
         self.disk_size = disk_size
         self.name = f"ek-{os.getpid()}-{next(numbers)}"
+        # what the firmware says at the next boot: another one makes the disk a clone's
+        self.vm_id = str(uuid.uuid4())
         self.platform = None
         self.platform_info = None
         self.boot_seconds = None
@@ -251,9 +249,9 @@ class Machine:
         began = time.monotonic()
         with open(self._scratch / "boot.log", "wb") as boot_log:
             self._init = subprocess.Popen(
-                [*MORTAL, *CONFINED, "nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--",
+                ["setpriv", "--pdeathsig=KILL", "--", *CONFINED, "nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--",
                  "unshare", "--pid", "--fork", "--kill-child", "--mount", "--uts", "--ipc", "--",
-                 "sh", str(HERE / "boot.sh"), str(self._mount_point), self.name, self.name, str(uuid.uuid4()), self._console.path],
+                 "sh", str(HERE / "boot.sh"), str(self._mount_point), self.name, self.name, self.vm_id, str(uuid.uuid4()), self._console.path],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=boot_log)
         if self._init.stdout.readline() != b"entered\n":
             self._init.wait(timeout=10)
@@ -309,7 +307,7 @@ class Machine:
     def close(self):
         """Ends the machine and removes all there is of it. May be called twice."""
         if self._platform_process is not None:
-            self._platform_process.terminate()
+            self._platform_process.stdin.close()
             try:
                 self._platform_process.wait(timeout=5)
             except subprocess.TimeoutExpired:
@@ -467,10 +465,10 @@ class Machine:
         state.mkdir()
         with open(self._scratch / "platform.log", "wb") as log:
             self._platform_process = subprocess.Popen(
-                [*MORTAL, "nsenter", f"--target={self._holder.pid}", "--net", "--",
+                ["nsenter", f"--target={self._holder.pid}", "--net", "--",
                  sys.executable, str(PLATFORM / "serve.py"), "--imds", IMDS, "--wire", WIRE, "--hostga", HOST_PLUGIN,
-                 "--vault", f"{VAULT_ADDRESS}:443", "--blob", f"{BLOB_ADDRESS}:80", "--control", CONTROL, "--state-dir", str(state)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+                 "--vault", f"{VAULT_ADDRESS}:443", "--blob", f"{BLOB_ADDRESS}:80", "--control", CONTROL, "--state-dir", str(state), "--stop-with-stdin"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         line = self._platform_process.stdout.readline()
         if not line:
             raise MachineError(f"the fake platform did not start: {(self._scratch / 'platform.log').read_text()}")

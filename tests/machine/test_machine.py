@@ -63,6 +63,19 @@ def test_the_host_is_out_of_reach(new_machine):
             assert not bounding & 1 << capability
 
 
+def test_the_firmware_names_the_virtual_machine(new_machine):
+    machine = new_machine()
+    machine.boot()
+    first = machine.read("/sys/class/dmi/id/product_uuid").strip()
+    assert first == machine.vm_id
+    assert machine.read("/sys/class/dmi/id/sys_vendor") == "Microsoft Corporation\n"
+    assert machine.exists("/sys/class/net/lo/address"), "the other classes are still there"
+    machine.power_off()
+    machine.vm_id = "00000000-1111-2222-3333-444444444444"
+    machine.boot()
+    assert machine.read("/sys/class/dmi/id/product_uuid").strip() == machine.vm_id != first
+
+
 def test_services_get_their_credentials(new_machine):
     machine = new_machine()
     machine.boot()
