@@ -467,7 +467,7 @@ class Machine:
             self._platform_process = subprocess.Popen(
                 ["nsenter", f"--target={self._holder.pid}", "--net", "--",
                  sys.executable, str(PLATFORM / "serve.py"), "--imds", IMDS, "--wire", WIRE, "--hostga", HOST_PLUGIN,
-                 "--vault", f"{VAULT_ADDRESS}:443", "--blob", f"{BLOB_ADDRESS}:80", "--control", CONTROL, "--state-dir", str(state), "--stop-with-stdin"],
+                 "--vault", f"{VAULT_ADDRESS}:443", "--blob", f"{BLOB_ADDRESS}:80", "--blobtls", f"{BLOB_ADDRESS}:443", "--control", CONTROL, "--state-dir", str(state), "--stop-with-stdin"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         line = self._platform_process.stdout.readline()
         if not line:

@@ -1,6 +1,7 @@
 """The test machine itself: it boots, reboots, loses power, is alone in its namespaces and leaves nothing behind."""
 
 import http.server
+import json
 import pathlib
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import pytest
 
 import machine as machines
+import script_extension
 from machine import CommandError, MachineError, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -237,3 +239,72 @@ def test_nothing_runs_on_when_the_test_process_is_killed(machines_can_run, tmp_p
         for log in pathlib.Path(scratch).iterdir():
             log.unlink()
         pathlib.Path(scratch).rmdir()
+
+
+def test_the_platform_is_where_azure_has_it(new_machine):
+    machine = new_machine()
+    machine.start_platform(vaults=["shop.vault.azure.net"], accounts=["shop.blob.core.windows.net"])
+    machine.boot()
+    document = machine.run(["curl", "-sSf", "-H", "Metadata: true",
+                            "http://169.254.169.254/metadata/scheduledevents?api-version=2020-07-01"])
+    assert json.loads(document)["Events"] == []
+    machine.platform.put_blob("/files/one", b"content", access="public")
+    assert machine.run("curl -sSf http://shop.blob.core.windows.net/files/one") == "content"
+    # over TLS, with the certificates that the machine trusts: in the bundle and in the directory
+    assert machine.run("curl -sSf https://shop.blob.core.windows.net/files/one") == "content"
+    machine.run("openssl verify -no-CAfile -CApath /etc/ssl/certs /usr/local/share/ca-certificates/fake-platform.crt")
+    status = "curl -sS -o /dev/null -w %{http_code} https://shop.vault.azure.net/secrets/x?api-version=7.4"
+    assert machine.run(status) == "401", "a vault is there and asks for a token"
+
+
+def test_the_agent_leads_an_extension_through_its_life(new_machine, tmp_path):
+    """install, enable, new settings, reboot, upgrade, uninstall: waagent of the distribution, judged by what it reports."""
+    name = script_extension.NAME
+    machine = new_machine(agent=True)
+    machine.start_platform()
+    for version in ("1.0.0", "2.0.0"):
+        machine.platform.publish_extension(name, version, str(script_extension.build(tmp_path / f"{version}.zip", version)))
+
+    def goal(version, number, greeting, state="enabled"):
+        return machine.platform.set_goal_state([{
+            "name": name, "version": version, "state": state, "seq_no": number,
+            "public_settings": {"greeting": greeting}, "protected_settings": {"word": f"secret {number}"}}])
+
+    def reported(version, number, message, incarnation):
+        def as_expected(entry):
+            if not entry or entry["status"] != "Ready" or entry["handlerVersion"] != version:
+                return False
+            settings = entry["runtimeSettingsStatus"]
+            status = settings["settingsStatus"]["status"]
+            return (settings["sequenceNumber"] == number and status["status"] == "success"
+                    and status["formattedMessage"]["message"] == message)
+        machine.platform.wait_for_status(name, as_expected, 30, incarnation)
+
+    first = goal("1.0.0", 0, "hello")
+    machine.boot()
+    reported("1.0.0", 0, "hello and secret 0 from 1.0.0", first)
+    second = goal("1.0.0", 1, "hello again")
+    reported("1.0.0", 1, "hello again and secret 1 from 1.0.0", second)
+
+    notes = machine.read(script_extension.NOTES)
+    machine.reboot()
+    machine.wait_until(lambda: machine.read(script_extension.NOTES) != notes, 20, "enable after the boot")
+    reported("1.0.0", 1, "hello again and secret 1 from 1.0.0", second)
+
+    third = goal("2.0.0", 1, "hello new")
+    reported("2.0.0", 1, "hello new and secret 1 from 2.0.0", third)
+    assert not machine.exists(f"/var/lib/waagent/{name}-1.0.0")
+    assert machine.exists(f"/var/lib/waagent/{name}-2.0.0/this-is-2.0.0")
+
+    fourth = goal("2.0.0", 1, "bye", state="uninstall")
+    machine.platform.wait_for_status(name, lambda entry: entry is None, 30, fourth)
+    assert not machine.exists(f"/var/lib/waagent/{name}-2.0.0")
+
+    assert machine.read(script_extension.NOTES).splitlines() == [
+        "install 1.0.0 0", "enable 1.0.0 0",
+        "enable 1.0.0 1",
+        "enable 1.0.0 1",
+        "disable 1.0.0 1", "update 2.0.0 1", "uninstall 1.0.0 1", "install 2.0.0 1", "enable 2.0.0 1",
+        "disable 2.0.0 1", "uninstall 2.0.0 1",
+    ]
+    assert machine.platform.problems() == []
