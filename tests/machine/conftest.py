@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
+import image  # noqa: E402
 import machine  # noqa: E402
 
 MACHINES = pytest.StashKey[list]()
@@ -22,6 +23,7 @@ def machines_can_run():
         pytest.fail(reason)
     if reason:
         pytest.skip(reason)
+    image.ensure()
 
 
 @pytest.fixture

@@ -43,9 +43,10 @@ def cache_directory():
     return pathlib.Path(__file__).resolve().parents[2] / "build" / "machine-cache"
 
 
-def key():
+def tree():
+    """Where the tree for this list of packages is, or will be."""
     made_of = "\n".join([SUITE, str(RECIPE), *sorted(PACKAGES)])
-    return hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    return cache_directory() / f"{SUITE}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 
 def host_mirror():
@@ -60,44 +61,43 @@ def host_mirror():
     raise ImageError(f"no apt source of this host has {SUITE} main: add one, or name a finished tree's cache in $EK_MACHINE_CACHE")
 
 
-def build(tree):
+def build(directory):
     """Makes the tree in a new directory."""
     # in mounts of its own: nothing that debootstrap mounts in the tree can outlive it, whatever stops it
     command = ["unshare", "--mount", "--", "debootstrap", "--variant=minbase", "--merged-usr",
-               f"--include={','.join(PACKAGES)}", SUITE, str(tree), host_mirror()]
+               f"--include={','.join(PACKAGES)}", SUITE, str(directory), host_mirror()]
     # dpkg need not survive a power cut here: half a tree is thrown away
     environment = dict(os.environ, DPKG_FORCE="unsafe-io", DEBIAN_FRONTEND="noninteractive", LC_ALL="C")
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        log = tree / "debootstrap" / "debootstrap.log"
+        log = directory / "debootstrap" / "debootstrap.log"
         detail = log.read_text(errors="replace") if log.exists() else ""
         raise ImageError(f"debootstrap of {SUITE} failed with {done.returncode}:\n{done.stdout[-2000:]}\n{detail[-4000:]}")
-    for package in (tree / "var/cache/apt/archives").glob("*.deb"):
+    for package in (directory / "var/cache/apt/archives").glob("*.deb"):
         package.unlink()
     # every machine gets names of its own, and nobody's name server
     for name in ("etc/hostname", "etc/resolv.conf", "etc/machine-id"):
-        (tree / name).write_text("")
+        (directory / name).write_text("")
 
 
 def ensure():
     """Returns the base tree, made now if there is none for this list of packages."""
-    cache = cache_directory()
-    tree = cache / f"{SUITE}-{key()}"
-    if tree.is_dir():
-        return tree
+    whole = tree()
+    if whole.is_dir():
+        return whole
     if os.geteuid() != 0:
         raise ImageError("debootstrap needs root")
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / "lock", "w") as lock:
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    with open(whole.parent / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if tree.is_dir():
-            return tree
-        half_built = cache / f"{tree.name}.building"
-        if half_built.exists():
-            shutil.rmtree(half_built)
-        build(half_built)
-        half_built.rename(tree)
-    return tree
+        if whole.is_dir():
+            return whole
+        half = whole.with_name(f"{whole.name}.building")
+        if half.exists():
+            shutil.rmtree(half)
+        build(half)
+        half.rename(whole)
+    return whole
 
 
 if __name__ == "__main__":

@@ -72,6 +72,9 @@ Protocol.EndpointDiscovery=static
 Debug.EtpCollectionPeriod=20
 """
 
+# A service with ProtectProc= gets a new /proc, and with it the host's boot id; this puts the machine's back into ours.
+BOOT_ID_DROP_IN = "[Service]\nBindReadOnlyPaths=/run/machine/boot-id:/proc/sys/kernel/random/boot_id\n"
+
 # Timers of the distribution would work during a test, and a login prompt would sit on the console.
 MASKED_UNITS = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer",
@@ -107,9 +110,11 @@ def unavailable():
     """Why no machine can be booted here, or None."""
     if os.geteuid() != 0:
         return "booting a machine needs root"
-    for tool in ("unshare", "nsenter", "setpriv", "ip", "pivot_root", "debootstrap"):
+    for tool in ("unshare", "nsenter", "setpriv", "ip", "pivot_root"):
         if shutil.which(tool) is None:
             return f"booting a machine needs {tool}"
+    if not image.tree().is_dir() and shutil.which("debootstrap") is None:
+        return "making a machine's base tree needs debootstrap"
     probe = subprocess.run(
         ["unshare", *NAMESPACES, "--", "sh", "-c", "mount -t tmpfs tmpfs /mnt && mkdir /mnt/c && mount -t cgroup2 cgroup2 /mnt/c"],
         capture_output=True, text=True)
@@ -232,6 +237,7 @@ class Machine:
         self.write("/etc/hostname", self.name + "\n")
         self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n::1 localhost\n")
         self.write("/etc/machine-id", uuid.uuid4().hex + "\n")
+        self.write("/usr/lib/systemd/system/evenkeel.service.d/10-machine.conf", BOOT_ID_DROP_IN)
         script = ["mkdir -p /var/log/journal"]
         script += [f"ln -sf /dev/null /etc/systemd/system/{unit}" for unit in MASKED_UNITS]
         script.append("rm -f /etc/systemd/system/multi-user.target.wants/nginx.service")

@@ -30,6 +30,14 @@ ExecStop=/usr/bin/touch /var/lib/orderly-stop
 WantedBy=multi-user.target
 """
 
+SANDBOXED_UNIT = """\
+[Service]
+Type=oneshot
+ProtectProc=invisible
+ProtectKernelTunables=yes
+ExecStart=/bin/cp /proc/sys/kernel/random/boot_id /run/seen-boot-id
+"""
+
 
 def cgroup_exists(name):
     """Looks for a machine's cgroup at the root of this process's cgroup namespace."""
@@ -102,6 +110,10 @@ def test_reboot_changes_the_boot_id_and_keeps_files(new_machine):
     assert not machine.exists("/run/volatile")
     assert machine.exists("/var/lib/orderly-stop")
     assert machine.run("systemctl is-active witness").strip() == "active"
+    # a sandboxed service sees the machine's boot id too, if it is ours
+    machine.write("/run/systemd/system/evenkeel.service", SANDBOXED_UNIT)
+    machine.run("systemctl daemon-reload && systemctl start evenkeel")
+    assert machine.read("/run/seen-boot-id").strip() == machine.boot_id()
     # the journal knows both boots apart
     assert machine.run("journalctl --list-boots --no-pager --quiet | grep -c '^ *-*[01] '").strip() == "2"
 
