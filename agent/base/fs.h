@@ -1,0 +1,53 @@
+/*
+ * Files: bounded reads, one atomic write, directories, trees removed without following links.
+ * Every function takes a path; paths under our seams come from struct paths (agent/io/paths.h).
+ * Errors name the path.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+
+/* Appends the whole regular file to *ret. -EFBIG when it is larger than `max` (or the buffer allows),
+ * -ENOENT when missing, -EISDIR/-EINVAL when it is not a regular file. Never blocks on a FIFO. */
+_nodiscard_ int fs_read(const char *path, size_t max, struct buf *ret, struct error *err);
+/* The same without following a symbolic link in the last component. */
+_nodiscard_ int fs_read_nofollow(const char *path, size_t max, struct buf *ret, struct error *err);
+
+enum fs_write_flags {
+	FS_REPLACE = 0,
+	FS_KEEP = 1 << 0,    /* do not replace what is there: -EEXIST */
+	FS_NO_SYNC = 1 << 1, /* atomic for readers, but not durable: for what is written anew anyway */
+};
+
+/* The one way to write a file: temporary name in the same directory (O_EXCL, mode from the first byte),
+ * write, fsync, rename (or link with FS_KEEP), fsync the directory. On failure nothing is left behind
+ * and the old file is untouched. */
+_nodiscard_ int fs_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags,
+			 struct error *err);
+
+/* mkdir -p; only directories made here get the mode (exactly, whatever the umask). */
+_nodiscard_ int fs_mkdirs(const char *path, mode_t mode, struct error *err);
+
+/* 0 also when it was not there. */
+_nodiscard_ int fs_unlink(const char *path, struct error *err);
+/* Removes the tree, never following links, never crossing into another file system; 0 when absent. */
+_nodiscard_ int fs_remove_tree(const char *path, struct error *err);
+/* Atomically makes `path` a symbolic link to `target`, replacing a link that is there. */
+_nodiscard_ int fs_symlink(const char *target, const char *path, struct error *err);
+/* Copies a file's bytes atomically (fs_write semantics), streaming. */
+_nodiscard_ int fs_copy(const char *from, const char *to, mode_t mode, struct error *err);
+_nodiscard_ int fs_fsync_dir(const char *path, struct error *err);
+
+bool fs_exists(const char *path);
+bool fs_is_dir(const char *path);
+
+/* Names in a directory, sorted by byte, without "." and ".."; at most `max` (-E2BIG). strv_free(). */
+_nodiscard_ int fs_list(const char *path, size_t max, char ***ret, struct error *err);
+
+/* Full write to a file descriptor, retried on EINTR and short writes. */
+_nodiscard_ int fs_write_all(int fd, const void *data, size_t len);

@@ -1,0 +1,52 @@
+/* Every limit of the program that is not a setting, in one place. Sizes in bytes unless the name says otherwise. */
+#pragma once
+
+/* Documents */
+#define LIMIT_SETTINGS		  (1024UL * 1024) /* one settings document, and one N.settings file */
+#define LIMIT_SETTINGS_DEPTH	  8
+#define LIMIT_JSON_DEPTH	  16 /* platform documents */
+#define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
+#define LIMIT_SETTINGS_VALUES	  20000
+#define LIMIT_ENVIRONMENT_FILE	  (64UL * 1024) /* HandlerEnvironment.json */
+#define LIMIT_EVENTS_DOCUMENT	  (256UL * 1024)
+#define LIMIT_EVENTS		  100
+#define LIMIT_IMDS_INSTANCE	  (256UL * 1024)
+#define LIMIT_IMDS_TOKEN	  (16UL * 1024)
+#define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
+#define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
+#define LIMIT_VAULT_SECRET	  (128UL * 1024)
+#define LIMIT_ERROR_BODY	  (16UL * 1024)
+#define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
+#define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
+#define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
+#define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
+#define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
+
+/* Settings */
+#define LIMIT_SETTINGS_ERRORS	  8 /* told of one document */
+#define LIMIT_SETTINGS_WARNINGS	  16
+#define LIMIT_SECRETS		  64
+#define LIMIT_SECRET		  (64UL * 1024)
+#define LIMIT_DROPIN_FILES	  32 /* evenkeel.d */
+#define LIMIT_SCRIPT_ENCODED	  (256UL * 1024)
+#define LIMIT_SCRIPT_DECODED	  (4UL * 1024 * 1024) /* after gunzip */
+
+/* Status, settings.md 3.1 */
+#define LIMIT_STATUS_FILE	  (64UL * 1024)
+#define LIMIT_STATUS_MESSAGE	  4096
+#define LIMIT_STATUS_SUBSTATUS	  100
+#define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
+
+/* Running things */
+#define LIMIT_ARGV		  64
+#define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
+#define LIMIT_JOBS		  64 /* alive at once */
+#define LIMIT_LEDGER		  64 /* begun drain steps */
+#define LIMIT_SNAPSHOT_UNITS	  256
+#define LIMIT_HOOKS		  64 /* in one hook directory */
+#define LIMIT_LOG_LINE		  2048
+
+/* Listeners */
+#define LIMIT_LISTENER_CONNECTIONS 32
+#define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
+#define LIMIT_LISTENER_SECONDS	   15

@@ -1,0 +1,18 @@
+/* SHA-256 and hexadecimal. */
+#pragma once
+
+#include <stddef.h>
+
+#include "agent/base/macros.h"
+
+#define SHA256_HEX_MAX 65
+
+/* Lower-case hex of SHA-256 of the bytes. -ENOMEM or -EIO if the library refuses. */
+_nodiscard_ int sha256_hex(const void *data, size_t len, char ret[static SHA256_HEX_MAX]);
+
+struct sha256;
+_nodiscard_ int sha256_new(struct sha256 **ret);
+_nodiscard_ int sha256_update(struct sha256 *s, const void *data, size_t len);
+_nodiscard_ int sha256_final_hex(struct sha256 *s, char ret[static SHA256_HEX_MAX]);
+void sha256_free(struct sha256 *s);
+DEFINE_CLEANUP(struct sha256 *, sha256_free)

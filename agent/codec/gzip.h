@@ -1,0 +1,12 @@
+/* gzip (RFC 1952), bounded in output and in ratio of time: all members, trailing garbage refused. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+
+bool gzip_detect(const void *data, size_t len); /* the two magic bytes and method 8 */
+/* Appends the inflated bytes; the buffer's maximum bounds them (-EFBIG). -EBADMSG: truncated or corrupt. */
+_nodiscard_ int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *err);

@@ -1,0 +1,120 @@
+/*
+ * JSON by tables. A `struct jd_type` describes a value, a `struct jd_field` list an object: what may be
+ * there, its limits, where it goes, its default, one sentence about it. The same table drives decoding
+ * with every message, encoding, releasing, the published JSON Schema and the settings manual, so they
+ * cannot disagree. Nothing outside json*.c looks at a json_object. (json_ is json-c's prefix; ours is jd_.)
+ *
+ * Before json-c sees a text it is scanned: UTF-8 valid, RFC 8259 strictly (no 'a', NaN, comments, leading
+ * zeros, trailing bytes), depth and number of values within limits, no duplicate keys in one object, no
+ * NUL in texts, integers within int64. A UTF-8 BOM at the start is skipped.
+ *
+ * A target is zeroed by the caller; decoding applies defaults, then the document. On failure the target
+ * is released and zeroed again: whole, or not at all. `null` counts as absent everywhere.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+
+struct jd_type;
+struct jd_report;
+
+enum jd_kind {
+	JD_BOOLEAN,    /* bool */
+	JD_INTEGER,    /* int64_t in [min, max]; with `lenient` also a text of digits */
+	JD_TEXT,       /* char *, heap; min..max bytes (max 0: 64 KiB); `check` if given */
+	JD_SECRETABLE, /* struct jd_secretable: a text, or {"secretRef": NAME}; must_be_secret allows only the latter */
+	JD_CHOICE,     /* int: index into `names` */
+	JD_OBJECT,     /* a struct in place, `fields` */
+	JD_POINTER,    /* struct *, heap, `size` bytes, `fields`; NULL when absent */
+	JD_VARIANT,    /* a struct in place; member `tag` names which of `variants` applies; index (int) at tag_offset */
+	JD_LIST,       /* struct jd_list of `element`, min..max items */
+	JD_MAP,        /* struct jd_list of items { char *key; VALUE at value_offset of type `element` } */
+	JD_RAW,	       /* char *, heap: the JSON text of any value, compact, keys sorted */
+};
+
+struct jd_field {
+	const char *name;
+	const struct jd_type *type;
+	size_t offset;
+	unsigned flags;
+	int64_t default_integer;  /* JD_INTEGER, JD_BOOLEAN, JD_CHOICE */
+	const char *default_text; /* JD_TEXT; NULL: none */
+	const char *doc;	  /* one sentence, for the schema and the manual */
+};
+
+enum jd_field_flags {
+	JD_REQUIRED = 1 << 0,
+	JD_IGNORED = 1 << 1,	    /* accepted, checked, told as a warning, not stored (no offset) */
+	JD_SILENTLY_IGNORED = 1 << 2,
+	JD_OMIT_EMPTY = 1 << 3,	    /* encoding leaves out NULL, empty lists, 0 and false */
+};
+
+struct jd_list {
+	void *items; /* of element size (JD_LIST) or item_size (JD_MAP) */
+	size_t n;
+};
+
+struct jd_secretable {
+	char *text; /* exactly one of the two is set, or none when absent */
+	char *ref;
+};
+
+struct jd_type {
+	enum jd_kind kind;
+	int64_t min, max;
+	const char *what;	   /* how a wrong value's message calls the right one, e.g. "a duration in seconds"; NULL: made from the kind */
+	const char *const *names;  /* JD_CHOICE, JD_VARIANT: NULL-terminated */
+	const struct jd_field *fields; /* ends with a NULL name */
+	size_t size;		   /* of one struct: JD_OBJECT as element, JD_POINTER, JD_VARIANT; JD_MAP: of one item */
+	const char *tag;	   /* JD_VARIANT */
+	size_t tag_offset;
+	const struct jd_field *const *variants;
+	const struct jd_type *element; /* JD_LIST, JD_MAP */
+	size_t value_offset;	       /* JD_MAP */
+	int (*check)(const char *text, struct error *err); /* JD_TEXT, JD_SECRETABLE text, JD_MAP keys: what is wrong, without path */
+	const char *pattern;	       /* the check as the schema publishes it, or NULL */
+	const char *short_member;      /* JD_OBJECT: a value that is no object (or only a secretRef) stands for {short_member: value} */
+	const char *unique;	       /* JD_LIST of objects: this text member is unique; absent ones do not count */
+	bool lenient;		       /* JD_INTEGER "60", JD_BOOLEAN "false" as texts too; unknown members inside are warnings */
+	bool must_be_secret;	       /* JD_SECRETABLE (S!) */
+};
+
+enum jd_unknown { JD_UNKNOWN_IGNORE, JD_UNKNOWN_ERROR };
+
+struct jd_options {
+	const char *subject; /* first word of every message: "settings" */
+	enum jd_unknown unknown;
+	size_t max_bytes;
+	unsigned max_depth, max_values;
+	struct jd_report *report; /* NULL: only the first error, into err */
+};
+
+/* Decodes `text` (need not be NUL-terminated) into `target`, described by `type` (JD_OBJECT or JD_LIST).
+ * 0; -EBADMSG not JSON; -E2BIG too large, deep or many; -EINVAL settings wrong (all errors in the report,
+ * the first also in err); -ENOMEM. Message form: "SUBJECT: PATH: expected …, got …". */
+_nodiscard_ int jd_decode(const char *text, size_t len, const struct jd_type *type, const struct jd_options *o,
+			  void *target, struct error *err);
+
+/* Platform documents and our own records: unknown members ignored, limits of platform documents. */
+_nodiscard_ int jd_decode_document(const char *text, size_t len, const char *subject, size_t max_bytes,
+				   const struct jd_type *type, void *target, struct error *err);
+
+/* Appends the value as JSON. pretty: two blanks of indentation. Fails as the buffer does. */
+_nodiscard_ int jd_encode(const struct jd_type *type, const void *value, bool pretty, struct buf *out);
+
+/* Releases everything the value owns (secretable texts and JD_TEXT are erased first) and zeroes it. */
+void jd_free(const struct jd_type *type, void *value);
+
+/* Appends a JSON Schema (draft 2020-12) of the type. */
+_nodiscard_ int jd_schema(const struct jd_type *type, const char *title, const char *id, struct buf *out);
+
+/* Appends `text` compact with keys sorted: what a hash of a document is made from. Strict as jd_decode. */
+_nodiscard_ int jd_canonical(const char *text, size_t len, size_t max_bytes, struct buf *out, struct error *err);
+
+/* Appends text as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD). */
+int jd_quote(struct buf *out, const char *text, size_t len);
