@@ -12,9 +12,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from fakeplatform.platform import SERVICES, Platform  # noqa: E402
 
+EPILOG = """Steer it with fakeplatform.Client in Python, or by hand:
+  curl -d '{"type": "Freeze", "not_before_in_seconds": 60}' http://CONTROL/control/add_event
+  curl -d '{"data": {"text": "#!/bin/sh"}}' http://CONTROL/control/set_user_data
+  curl -d '{}' http://CONTROL/control/requests"""
+
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG)
     for service in SERVICES:
         parser.add_argument(f"--{service}", metavar="ADDR:PORT", default="127.0.0.1:0")
     parser.add_argument("--state-dir", metavar="DIR", help="default: a temporary directory, removed at the end")

@@ -5,6 +5,7 @@ import email.utils
 import http.client
 import json
 import pathlib
+import socket
 import ssl
 import subprocess
 import sys
@@ -94,6 +95,8 @@ def test_imds_instance(platform):
     assert all(isinstance(leaf, str) for leaf in leaves(compute))
     mac = "/metadata/instance/network/interface/0/macAddress?api-version=2021-02-01&format=text"
     assert imds(platform, mac).body == b"0022480A0B0C"
+    old = imds(platform, "/metadata/instance/compute?api-version=2018-02-01").json()
+    assert "name" in old and not {"resourceId", "userData", "storageProfile"} & set(old)
 
 
 def test_imds_user_data(platform):
@@ -108,6 +111,7 @@ def test_imds_user_data(platform):
 def test_imds_rate_limit(platform):
     platform.set_rate_limit(2)
     assert [imds(platform, EVENTS).status for _ in range(3)] == [200, 200, 429]
+    assert imds(platform, TOKEN).status == 200
 
 
 # Scheduled Events
@@ -244,6 +248,20 @@ def test_token_cache_and_errors(platform):
     assert imds(platform, TOKEN).json()["expires_in"] == "60"
 
 
+def test_arc_challenge(platform, tmp_path):
+    platform.set_arc(str(tmp_path), realm="/var/opt/azcmagent/tokens")
+    target = TOKEN.replace("2018-02-01", "2020-06-01")
+    challenge = imds(platform, target)
+    realm = pathlib.PurePath(challenge.headers["www-authenticate"].removeprefix("Basic realm="))
+    assert challenge.status == 401 and str(realm.parent) == "/var/opt/azcmagent/tokens" and realm.suffix == ".key"
+    key = (tmp_path / realm.name).read_text()
+    assert imds(platform, target, Authorization="Basic wrong").status == 401
+    assert "access_token" in imds(platform, target, Authorization=f"Basic {key}").json()
+    assert imds(platform, target, Authorization=f"Basic {key}").status == 401  # good for one token
+    platform.set_arc()
+    assert imds(platform, TOKEN).status == 200
+
+
 # Key Vault
 
 HOST = "shop.vault.azure.net"
@@ -378,6 +396,19 @@ def test_vault_bad_tls(platform, kind, word):
         vault(platform, "/")
     platform.set_tls_certificate()
     assert vault(platform, "/").status == 401
+
+
+def test_vault_of_another_cloud(platform):
+    platform.put_secret("shop", "name", "value")
+    platform.set_token(audiences=["https://vault.stack.example"])
+    host = "shop.vault.stack.example"
+    token = get_token(platform, "https://vault.stack.example")
+    assert vault(platform, "/secrets/name?api-version=7.4", token, host).json()["value"] == "value"
+    platform.set_tls_certificate(names=["*.vault.stack.example"])
+    context = ssl.create_default_context(cafile=platform.addresses["caFile"])
+    with socket.create_connection(platform.addresses["vault"].split(":")) as plain:
+        with context.wrap_socket(plain, server_hostname=host) as secured:
+            assert ("DNS", "*.vault.stack.example") in secured.getpeercert()["subjectAltName"]
 
 
 # Blobs
@@ -604,6 +635,18 @@ def test_hostga_artifacts(platform, package):
     assert ask(hostga, "/extensionArtifact", headers=headers | location).body == package.read_bytes()
     assert ask(hostga, "/extensionArtifact", headers=location).status == 400
     assert ask(hostga, "/extensionArtifact", headers=headers).status == 404
+
+
+# Waiting
+
+def test_waits(platform):
+    event_id = platform.add_event("Freeze", not_before_in_seconds=60)
+    threading.Timer(0.05, lambda: acknowledge(platform, event_id)).start()
+    client = Client(platform.addresses["control"])
+    assert client.wait_for_acknowledgement(event_id, 5)["ids"] == [event_id]
+    assert [entry["method"] for entry in platform.wait_for_requests("imds", "/metadata/scheduledevents", timeout=1)] == ["POST"]
+    with pytest.raises(TimeoutError):
+        client.wait_for_requests("imds", count=2, timeout=0.05)
 
 
 # Faults and the journal

@@ -90,8 +90,9 @@ class Authority:
 
     def __init__(self, state_dir):
         self._lock = threading.RLock()
-        self._tls_contexts = {}
+        self._tls_context = None
         self._tls_kind = "good"
+        self._tls_names = TLS_NAMES
         self._intermediate = None
         self._root = self._issue("Fake Platform Root", None, "ec", "issuer", time.time() + 3650 * 86400)
         self.ca_file = os.path.join(state_dir, "ca.pem")
@@ -159,22 +160,25 @@ class Authority:
     # The TLS side of vaults and blobs
 
     @steering
-    def set_tls_certificate(self, kind="good"):
-        """What vaults and TLS blobs show from the next connection on: good, expired, untrusted or wrong-name."""
+    def set_tls_certificate(self, kind="good", names=()):
+        """What vaults and TLS blobs show from the next connection on: good, expired, untrusted or wrong-name; names are
+        host names beside the usual ones."""
         if kind not in ("good", "expired", "untrusted", "wrong-name"):
             raise ValueError(f"no such kind of certificate: {kind}")
-        self._tls_kind = kind
+        with self._lock:
+            self._tls_kind = kind
+            self._tls_names = (*TLS_NAMES, *names)
+            self._tls_context = None
 
     def tls_context(self):
         with self._lock:
-            if self._tls_kind not in self._tls_contexts:
-                self._tls_contexts[self._tls_kind] = self._make_tls_context(self._tls_kind)
-            return self._tls_contexts[self._tls_kind]
+            if not self._tls_context:
+                self._tls_context = self._make_tls_context(self._tls_kind)
+            return self._tls_context
 
     def _make_tls_context(self, kind):
-        names = ["wrong.example"] if kind == "wrong-name" else TLS_NAMES
-        extensions = "subjectAltName = IP:127.0.0.1, " + ", ".join(f"DNS:{name}" for name in names) \
-            if kind != "wrong-name" else "subjectAltName = DNS:wrong.example"
+        names = [f"DNS:{name}" for name in self._tls_names] + ["IP:127.0.0.1"]
+        extensions = "subjectAltName = " + ("DNS:wrong.example" if kind == "wrong-name" else ", ".join(names))
         end = time.time() + (-3600 if kind == "expired" else 30 * 86400)
         own = self._issue("Fake Platform", None if kind == "untrusted" else self._root, "ec", "leaf", end,
                           leaf_extensions=extensions + "\nextendedKeyUsage = serverAuth")

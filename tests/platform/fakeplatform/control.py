@@ -37,7 +37,7 @@ class Control(Service):
 
 
 class Waits:
-    """Waiting for what the agent reports, for Platform and Client alike."""
+    """Waiting for what the agent does, for Platform and Client alike."""
 
     def wait_for_status(self, handler, predicate, timeout=30, incarnation=None):
         """The first status of this handler, among those reported from now on or last, that satisfies predicate.
@@ -57,6 +57,28 @@ class Waits:
             if predicate(last):
                 return last
         raise TimeoutError(f"{handler}: no such status in {timeout} s; last seen: {json.dumps(last)}")
+
+    def wait_for_acknowledgement(self, event_id, timeout=10):
+        """The acknowledgement that names this event."""
+        return self._poll(lambda: next((entry for entry in self.acknowledgements() if event_id.lower() in
+                                        [one.lower() for one in entry["ids"]]), None), timeout, f"acknowledgement of {event_id}")
+
+    def wait_for_requests(self, service, path_prefix="", count=1, since=0, timeout=10):
+        """All requests of that kind since a time, once there are `count` of them."""
+        def enough():
+            found = self.requests(service, path_prefix, since)
+            return found if len(found) >= count else None
+
+        return self._poll(enough, timeout, f"{count} requests to {service} {path_prefix}")
+
+    @staticmethod
+    def _poll(look, timeout, what):
+        deadline = time.monotonic() + timeout
+        while (found := look()) is None:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"no {what} in {timeout} s")
+            time.sleep(0.02)
+        return found
 
 
 def handler_entry(status, handler):

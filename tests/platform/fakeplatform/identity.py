@@ -4,16 +4,18 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import secrets
 import threading
 import time
+import uuid
 
 from .http import Reply
 from .steering import steering
 
 TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
 SELECTORS = ("client_id", "object_id", "msi_res_id", "mi_res_id")
-VERSIONS = ["2018-02-01", "2018-10-01", "2019-08-01", "2019-08-15", "2020-06-01", "2021-02-01", "2023-07-01"]
+VERSIONS = ["2018-02-01", "2018-10-01", "2019-08-01", "2019-08-15", "2019-11-01", "2020-06-01", "2021-02-01", "2023-07-01"]
 AUDIENCES = ("https://vault.azure.net", "https://vault.azure.cn", "https://vault.usgovcloudapi.net",
              "https://storage.azure.com", "https://management.azure.com")
 
@@ -41,6 +43,9 @@ class Identities:
         self._issued = 0
         self._lifetime = 86400
         self._error = None
+        self._arc_directory = None
+        self._arc_realm = None
+        self._arc_keys = {}
         self._audiences = set(AUDIENCES)
         self.set_identity({"system": {"client_id": "5e29463d-0000-4000-8000-000000000001",
                                       "object_id": "5e29463d-0000-4000-8000-000000000002"}})
@@ -80,6 +85,14 @@ class Identities:
         with self._lock:
             self._revoked_before = self._issued + 1
 
+    @steering
+    def set_arc(self, directory=None, realm=None):
+        """Tokens as on a server outside Azure: each costs a Basic challenge, answered by a key file that is written to
+        directory, once. realm: the directory as it is told to the agent, where that sees another root. None: off."""
+        with self._lock:
+            self._arc_directory = directory
+            self._arc_realm = realm or directory
+
     # IMDS
 
     def handle(self, request):
@@ -88,7 +101,26 @@ class Identities:
         if request.path.rstrip("/") != "/metadata/identity/oauth2/token":
             return self._refuse(404, "not_found", "Not found")
         with self._lock:
+            if self._arc_directory and not self._arc_answered(request):
+                return self._arc_challenge()
             return self._token(request)
+
+    def _arc_answered(self, request):
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        path = self._arc_keys.pop(key, None) if scheme.lower() == "basic" else None
+        if path and os.path.exists(path):
+            os.unlink(path)
+        return path is not None
+
+    def _arc_challenge(self):
+        name, key = f"{uuid.uuid4()}.key", secrets.token_hex(32)
+        path = os.path.join(self._arc_directory, name)
+        with open(path, "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o640)) as file:
+            file.write(key)
+        self._arc_keys[key] = path
+        reply = self._refuse(401, "unauthorized_client", "Missing Basic Authorization header")
+        reply.headers["WWW-Authenticate"] = f"Basic realm={os.path.join(self._arc_realm, name)}"
+        return reply
 
     @staticmethod
     def _refuse(status, error, description):

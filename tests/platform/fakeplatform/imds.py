@@ -14,7 +14,14 @@ VERSIONS = ["2017-03-01", "2017-04-02", "2017-08-01", "2017-12-01", "2018-02-01"
             "2019-03-11", "2019-04-30", "2019-06-01", "2019-06-04", "2019-08-01", "2019-08-15", "2019-11-01", "2020-06-01",
             "2020-07-15", "2020-09-01", "2020-10-01", "2020-12-01", "2021-01-01", "2021-02-01", "2021-03-01", "2021-05-01",
             "2021-10-01", "2021-11-01", "2021-11-15", "2021-12-13", "2023-07-01", "2023-11-15", "2024-03-15", "2025-04-07"]
-USER_DATA_SINCE = "2021-01-01"
+# Which api-version brought a field of compute; what is not named has always been there.
+COMPUTE_SINCE = {
+    "subscriptionId": "2017-08-01", "tags": "2017-08-01", "resourceGroupName": "2017-08-01", "placementGroupId": "2017-08-01",
+    "vmScaleSetName": "2017-12-01", "zone": "2017-12-01", "plan": "2018-04-02", "publicKeys": "2018-04-02",
+    "azEnvironment": "2018-10-01", "provider": "2018-10-01", "customData": "2019-02-01", "resourceId": "2019-03-11",
+    "storageProfile": "2019-06-01", "tagsList": "2019-06-04", "isHostCompatibilityLayerVm": "2020-06-01",
+    "securityProfile": "2020-06-01", "osProfile": "2020-07-15", "licenseType": "2020-09-01", "evictionPolicy": "2020-12-01",
+    "priority": "2020-12-01", "userData": "2021-01-01", "virtualMachineScaleSet": "2021-03-01"}
 SUBSCRIPTION = "8d10da13-8125-4ba9-a717-bf7490507b3d"
 
 
@@ -100,7 +107,7 @@ class Imds(Service):
 
     @steering
     def set_rate_limit(self, requests_per_second=None):
-        """Beyond it 429, as the real one does at 5. Off by default."""
+        """Beyond it 429, as the real one does at 5; tokens are not counted, they have a limit of their own. Off by default."""
         with self._lock:
             self._rate = requests_per_second
 
@@ -116,7 +123,7 @@ class Imds(Service):
         return Reply.json(status, {"error": words.get(status, f"Error {status}")})
 
     def handle(self, request):
-        if self._too_many():
+        if not request.path.startswith("/metadata/identity/") and self._too_many():
             return self.failure(429)
         # The forms in which a request might have been forged through a proxy or a page come first.
         if "x-forwarded-for" in request.headers:
@@ -176,9 +183,9 @@ class Imds(Service):
 
     def _instance(self, request):
         with self._lock:
-            node = {"compute": copy.deepcopy(self._compute), "network": copy.deepcopy(self._network)}
-        if request.arg("api-version") < USER_DATA_SINCE:
-            del node["compute"]["userData"]
+            compute = {name: value for name, value in self._compute.items()
+                       if request.arg("api-version") >= COMPUTE_SINCE.get(name, "")}
+            node = copy.deepcopy({"compute": compute, "network": self._network})
         for part in [part for part in request.path.split("/") if part][2:]:
             try:
                 node = node[int(part)] if isinstance(node, list) else node[part]

@@ -1,7 +1,6 @@
 """The whole platform: every service on its address, and one set of methods to steer them."""
 
 import os
-import shutil
 import tempfile
 
 from .blob import BlobStore
@@ -30,8 +29,8 @@ class Platform(Waits):
         unknown = set(addresses) - set(SERVICES)
         if unknown:
             raise TypeError(f"no such services: {sorted(unknown)}")
-        self._own_dir = tempfile.mkdtemp(prefix="fakeplatform.") if state_dir is None else None
-        self.state_dir = os.path.abspath(state_dir or self._own_dir)
+        self._own_dir = None if state_dir else tempfile.TemporaryDirectory(prefix="fakeplatform.")
+        self.state_dir = os.path.abspath(state_dir or self._own_dir.name)
         os.makedirs(self.state_dir, exist_ok=True)
         self._listeners = []
 
@@ -45,8 +44,7 @@ class Platform(Waits):
         authority = Authority(self.state_dir)
 
         methods = {"get_addresses": self.get_addresses}
-        for component in (self._journal, self._faults, identities, imds, imds.events, vault, blobs, wire,
-                          authority):
+        for component in (self._journal, self._faults, identities, imds, imds.events, vault, blobs, wire, authority):
             for name in steering_functions(type(component)):
                 methods[name] = getattr(component, name)
                 setattr(self, name, methods[name])
@@ -78,7 +76,7 @@ class Platform(Waits):
             listener.stop()
         self._journal.close()
         if self._own_dir:
-            shutil.rmtree(self._own_dir, ignore_errors=True)
+            self._own_dir.cleanup()
 
     def __enter__(self):
         return self

@@ -14,7 +14,7 @@ from .steering import steering
 
 VERSIONS = ["2016-10-01", "7.0", "7.1", "7.2", "7.3", "7.4", "7.5", "7.6", "2025-06-01-preview", "2025-07-01", "2026-04-01"]
 CONVERSION_SINCE = VERSIONS.index("2025-06-01-preview")
-SUFFIXES = (".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net")
+PUBLIC = "vault.azure.net"
 VALUE_MAX = 25 * 1024
 PEM = "application/x-pem-file"
 PFX = "application/x-pkcs12"
@@ -128,10 +128,12 @@ class Vault(Service):
 
     def _answer(self, request):
         host = request.host.rpartition(":")[0] if re.search(r":\d+$", request.host) else request.host
-        suffix = next((suffix for suffix in SUFFIXES if host.lower().endswith(suffix)), SUFFIXES[0])
+        name, _, suffix = host.lower().partition(".")
+        if not suffix or suffix.replace(".", "").isdigit():
+            suffix = PUBLIC  # localhost, an address
         with self._lock:
-            vault = self._vault(host.split(".")[0])
-            claims = self._authenticate(request, vault, "https://" + suffix[1:])
+            vault = self._vault(name)
+            claims = self._authenticate(request, vault, "https://" + suffix)
             self._authorize(vault, claims)
             if request.method != "GET":
                 return _error(405, "MethodNotAllowed", f"The method {request.method} is not allowed here.",

@@ -188,7 +188,7 @@ class WireServer(Service):
         if parts[:1] != ["machine"]:
             return Reply(404)
         if request.headers.get("x-ms-version") not in WIRE_VERSIONS:
-            return Reply.xml(400, "<Error><Code>InvalidVersion</Code><Message>x-ms-version is missing or unknown.</Message></Error>")
+            return Reply.xml(400, "<Error><Code>InvalidVersion</Code><Message>x-ms-version is missing or unknown</Message></Error>")
         handler = {("GET", "goalstate"): self._goal_state, ("GET", "config"): self._config,
                    ("GET", "certificates"): self._certificates, ("POST", "health"): self._post_health,
                    ("POST", "telemetrydata"): self._post_telemetry,
