@@ -157,13 +157,28 @@ static bool hidden(const struct jd_type *t)
 	return t->sensitive || t->kind == JD_SECRETABLE;
 }
 
+/* What a shell makes of an object that it was told to turn into JSON once too often. */
+static bool is_escaped_object(const struct jd_type *t, struct json_object *v)
+{
+	const char *s;
+
+	if ((t->kind != JD_OBJECT && t->kind != JD_POINTER) || !json_object_is_type(v, json_type_string))
+		return false;
+	s = json_object_get_string(v);
+	return s[strspn(s, " \t\r\n")] == '{';
+}
+
 /* `expected WHAT, got …` for a value of the wrong kind. */
 static void complain_kind(struct decoder *d, const struct place *at, const struct jd_type *t, const char *what,
 			  struct json_object *v)
 {
 	char shown[JD_SHOWN_SIZE];
 
-	complain(d, at, "expected %s, got %s", t->what ? t->what : what, got(v, hidden(t), shown));
+	if (is_escaped_object(t, v))
+		complain(d, at, "expected an object, got a text that holds JSON; give the object itself, not its "
+				"escaped text (in PowerShell a hashtable, without ConvertTo-Json)");
+	else
+		complain(d, at, "expected %s, got %s", t->what ? t->what : what, got(v, hidden(t), shown));
 }
 
 /* `pollInterval` is meant to find `pollingIntervalInSeconds`: the unit is what people leave out. */
@@ -577,9 +592,9 @@ static int decode_list(struct decoder *d, const struct place *at, const struct j
 		return 0;
 	}
 	n = json_object_array_length(v);
-	if (!count_fits(d, at, t, n) || n == 0)
+	if (!count_fits(d, at, t, n))
 		return 0;
-	target->items = calloc(n, size);
+	target->items = calloc(n ? n : 1, size);
 	if (!target->items)
 		return out_of_memory(d);
 	for (size_t i = 0; i < n; i++) {

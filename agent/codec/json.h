@@ -61,7 +61,7 @@ enum jd_field_flags {
 };
 
 struct jd_list {
-	void *items; /* of element size (JD_LIST) or item_size (JD_MAP) */
+	void *items; /* of element size (JD_LIST) or item_size (JD_MAP); of a JD_LIST NULL only when it is absent */
 	size_t n;
 };
 
@@ -123,6 +123,13 @@ _nodiscard_ int jd_encode(const struct jd_type *type, const void *value, bool pr
 
 /* Releases everything the value owns (secretable texts and JD_TEXT are erased first) and zeroes it. */
 void jd_free(const struct jd_type *type, void *value);
+
+/* Calls `visit` for everything that is there, outside first: objects, lists, texts, numbers … `field` is the
+ * member's table row, NULL for elements of lists and maps. `path` begins with the one given. `visit` may change the
+ * value but not release what the walk is inside of. */
+typedef void (*jd_visit_fn)(const struct jd_type *type, const struct jd_field *field, void *value, const char *path,
+			    void *userdata);
+void jd_walk(const struct jd_type *type, void *value, const char *path, jd_visit_fn visit, void *userdata);
 
 /* Appends a JSON Schema (draft 2020-12) of the type. */
 _nodiscard_ int jd_schema(const struct jd_type *type, const char *title, const char *id, struct buf *out);
