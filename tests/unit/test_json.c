@@ -9,10 +9,13 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <malloc.h>
 
 #include "agent/base/limits.h"
 #include "agent/base/macros.h"
+#include "agent/base/str.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_internal.h"
 #include "agent/codec/json_report.h"
 
 /* A settings document in small: every kind, every form. */
@@ -55,7 +58,7 @@ struct script {
 
 struct ports {
 	struct jd_list list;
-	int from;
+	bool from_load_balancer;
 };
 
 struct step {
@@ -79,6 +82,11 @@ struct drain {
 	struct jd_list policy;
 	struct retry retry;
 	struct step first;
+	int64_t max_delay; /* of shutdown; 0: absent */
+	struct {
+		char *endpoint;
+		int64_t timeout;
+	} verify;
 };
 
 struct vault {
@@ -174,11 +182,11 @@ static const struct jd_type command_type = { .kind = JD_LIST, .element = &argume
 					     .what = "a command as a list of texts" };
 static const struct jd_type port_list = { .kind = JD_LIST, .element = &port, .min = 1, .max = 64 };
 static const char *const froms[] = { "fromLoadBalancer", NULL };
-static const struct jd_type from_type = { .kind = JD_CHOICE, .names = froms,
+static const struct jd_type from_type = { .kind = JD_BOOLEAN, .names = froms,
 					  .what = "a list of ports or \"fromLoadBalancer\"" };
 static const struct jd_field ports_fields[] = {
 	{ "list", &port_list, offsetof(struct ports, list) },
-	{ "from", &from_type, offsetof(struct ports, from), .default_integer = -1 },
+	{ "from", &from_type, offsetof(struct ports, from_load_balancer) },
 	{ 0 },
 };
 static const struct jd_type ports_type = { .kind = JD_OBJECT, .fields = ports_fields, .size = sizeof(struct ports),
@@ -222,13 +230,26 @@ static const struct jd_field retry_fields[] = {
 	{ 0 },
 };
 static const struct jd_type retry_type = { .kind = JD_OBJECT, .fields = retry_fields, .size = sizeof(struct retry) };
+static const struct jd_field shutdown_fields[] = {
+	{ "maxDelayInSeconds", &seconds, offsetof(struct drain, max_delay), .default_integer = 60 },
+	{ 0 },
+};
+static const struct jd_type shutdown_type = { .kind = JD_OBJECT, .fields = shutdown_fields };
+static const struct jd_field verify_fields[] = {
+	{ "endpoint", &any_text, offsetof(struct drain, verify.endpoint), JD_REQUIRED },
+	{ "timeoutInSeconds", &seconds, offsetof(struct drain, verify.timeout), .default_integer = 30 },
+	{ 0 },
+};
+static const struct jd_type verify_type = { .kind = JD_OBJECT, .fields = verify_fields };
 static const struct jd_field drain_fields[] = {
 	{ "pollingIntervalInSeconds", &seconds, offsetof(struct drain, polling), .default_integer = 1 },
 	{ "leadInSeconds", &any_integer, offsetof(struct drain, lead_in), .default_integer = 1200 },
-	{ "steps", &steps_type, offsetof(struct drain, steps) },
+	{ "steps", &steps_type, offsetof(struct drain, steps), JD_OMIT_EMPTY },
 	{ "policy", &texts_type, offsetof(struct drain, policy), .default_text = "[\"Freeze\", \"Reboot\"]" },
 	{ "retry", &retry_type, offsetof(struct drain, retry) },
 	{ "first", &step_type, offsetof(struct drain, first) },
+	{ "shutdown", &shutdown_type, 0, JD_ZERO_ABSENT },
+	{ "verify", &verify_type, 0 },
 	{ 0 },
 };
 static const struct jd_type drain_type = { .kind = JD_POINTER, .fields = drain_fields, .size = sizeof(struct drain) };
@@ -276,7 +297,7 @@ static void expect_report(const char *text, const char *want)
 	for (unsigned i = 0; i < r.n_warnings; i++)
 		buf_printf(&said, "W %s\n", r.warnings[i]);
 	assert_string_equal(buf_str(&said), want);
-	if (r.n_errors_found) {
+	if (r.n_errors) {
 		assert_true(code < 0);
 		assert_string_equal(err.msg, r.errors[0]);
 		assert_int_equal(err.cls, ERROR_USER);
@@ -291,28 +312,274 @@ static void expect_report(const char *text, const char *want)
 	buf_done(&said);
 }
 
-static void test_messages(void **state)
-{
-	static const struct {
-		const char *text, *want;
-	} cases[] = {
-		{ "{}", "" },
-		{ "null", "" },
-		{ "{\"drain\":null,\"timestamp\":1,\"$schema\":\"x\"}", "" },
-		{ "{\"drian\":{}}", "settings: drian: unknown section; did you mean \"drain\"?\n" },
-		{ "{\"x\":{}}", "settings: x: unknown section\n" },
+static const struct {
+	const char *text, *want;
+} messages[] = {
+		{ "{}",
+		  "" },
+		{ "null",
+		  "" },
+		{ " {\"drain\":null,\"timestamp\":1,\"$schema\":\"x\"} ",
+		  "" },
+		{ "{\"drain\":{}}",
+		  "" },
+		{ "{\"drian\":{}}",
+		  "settings: drian: unknown section; did you mean \"drain\"?\n" },
+		{ "{\"x\":{}}",
+		  "settings: x: unknown section\n" },
+		{ "{\"\":1}",
+		  "settings: [\"\"]: unknown section\n" },
+		{ "{\"a.b\":1}",
+		  "settings: [\"a.b\"]: unknown section\n" },
+		{ "{\"x\":null}",
+		  "" },
 		{ "{\"drain\":{\"pollInterval\":1}}",
 		  "settings: drain.pollInterval: unknown member; did you mean \"pollingIntervalInSeconds\"?\n" },
 		{ "{\"drain\":{\"PollingIntervalInSeconds\":1}}",
 		  "settings: drain.PollingIntervalInSeconds: unknown member; did you mean \"pollingIntervalInSeconds\"?\n" },
-		{ "{\"drain\":{\"steps\":[{\"type\":\"probeDown\"},{\"type\":\"probeDown\"},"
-		  "{\"type\":\"probeDown\",\"timeoutInSeconds\":\"60s\"}]}}",
+		{ "{\"drain\":{\"lead\":1}}",
+		  "settings: drain.lead: unknown member; did you mean \"leadInSeconds\"?\n" },
+		{ "{\"drain\":{\"leadInMinutes\":1}}",
+		  "settings: drain.leadInMinutes: unknown member; did you mean \"leadInSeconds\"?\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"command\":\"x\"}]}}",
+		  "settings: customScript.scripts[0].command: unknown member; did you mean \"commandToExecute\"?\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"timeout\":1}]}}",
+		  "settings: customScript.scripts[0].timeout: unknown member; did you mean \"timeoutInSeconds\"?\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"probeDown\",\"naem\":\"x\"}]}}",
+		  "settings: drain.steps[0].naem: unknown member; did you mean \"name\"?\n" },
+		{ "{\"$Schema\":\"x\"}",
+		  "settings: $Schema: unknown section\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"60s\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"60s\"\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":7200}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 7200\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":0}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 0\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":-1}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got -1\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":1.5}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 1.5\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":1.0}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 1.0\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":1e2}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 1e2\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":true}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got true\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":{}}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got an object\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":[1]}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got a list\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"60\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"60\"\n" },
+		{ "{\"drain\":{\"leadInSeconds\":\"x\"}}",
+		  "settings: drain.leadInSeconds: expected an integer, got \"x\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[{\"uri\":\"http:\",\"maxSizeInBytes\":-1}]}]}}",
+		  "settings: customScript.scripts[0].files[0].maxSizeInBytes: expected an integer of at least 0, got -1\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"probeDown\"},{\"type\":\"probeDown\"},{\"type\":\"probeDown\",\"timeoutInSeconds\":\"60s\"}]}}",
 		  "settings: drain.steps[2].timeoutInSeconds: expected an integer from 1 to 3600, got \"60s\"\n" },
-	};
+		{ "{\"drain\":{\"steps\":[{\"type\":\"waitForConnections\",\"ports\":[80,70000]}]}}",
+		  "settings: drain.steps[0].ports[1]: expected a port from 1 to 65535, got 70000\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"convertLineEndings\":1}]}}",
+		  "settings: customScript.scripts[0].convertLineEndings: expected true or false, got 1\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"convertLineEndings\":\"false\"}]}}",
+		  "settings: customScript.scripts[0].convertLineEndings: expected true or false, got \"false\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"convertLineEndings\":{\"a\":1}}]}}",
+		  "settings: customScript.scripts[0].convertLineEndings: expected true or false, got an object\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"identity\":{\"clientId\":5}}]}}",
+		  "settings: customScript.scripts[0].identity.clientId: expected a text, got 5\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"identity\":{\"clientId\":{}}}]}}",
+		  "settings: customScript.scripts[0].identity.clientId: expected a text, got an object\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"identity\":{\"clientId\":{\"secretRef\":\"x\"}}}]}}",
+		  "settings: customScript.scripts[0].identity.clientId: a secretRef is not allowed here\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"arguments\":[\"a\",{\"secretRef\":\"x\"}]}]}}",
+		  "settings: customScript.scripts[0].arguments[1]: a secretRef cannot be an argument (every user can read argv); use environment\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"arguments\":[\"a\",null]}]}}",
+		  "settings: customScript.scripts[0].arguments[1]: expected a text, got null\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"\"}]}}",
+		  "settings: customScript.scripts[0].name: must not be empty\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}]}}",
+		  "settings: customScript.scripts[0].name: at most 63 bytes, got 64\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a b\"}]}}",
+		  "settings: customScript.scripts[0].name: expected a name, got \"a b\"; use letters and digits\n" },
+		{ "{\"customScript\":{\"scripts\":[{}]}}",
+		  "settings: customScript.scripts[0]: \"name\" is required\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":null}]}}",
+		  "settings: customScript.scripts[0]: \"name\" is required\n" },
+		{ "{\"customScript\":{\"scripts\":[]}}",
+		  "settings: customScript.scripts: at least 1 item, got 0\n" },
+		{ "{\"customScript\":{}}",
+		  "settings: customScript: \"scripts\" is required\n" },
+		{ "{\"customScript\":[]}",
+		  "settings: customScript: expected an object, got a list\n" },
+		{ "{\"customScript\":{\"scripts\":{}}}",
+		  "settings: customScript.scripts: expected a list, got an object\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…\"\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxé\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…\"\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"\n" },
+		{ "{\"drain\":{\"pollingIntervalInSeconds\":\"a\\\"\\n\"}}",
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got \"a\\\"\\n\"\n" },
+		{ "{\"drain\":{\"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk\":1}}",
+		  "settings: drain[\"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…\"]: unknown member\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":5}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: expected a text or {\"secretRef\": \"NAME\"}, got a number\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":[\"hunter2\"]}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: expected a text or {\"secretRef\": \"NAME\"}, got a list\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":{\"secretRef\":5}}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: secretRef: expected the name of a secret, got something else\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":{\"secretRef\":\"\"}}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: secretRef: expected the name of a secret, got something else\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":{\"secretRef\":\"a\",\"x\":1}}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: expected a text or {\"secretRef\": \"NAME\"}, got an object\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"sssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssssss\"}]}}",
+		  "settings: customScript.scripts[0].commandToExecute: at most 100 bytes, got 101\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"storageAccountKey\":\"hunter2\"}]}}",
+		  "settings: customScript.scripts[0].storageAccountKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under \"secrets\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"storageAccountKey\":{}}]}}",
+		  "settings: customScript.scripts[0].storageAccountKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under \"secrets\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"storageAccountKey\":{\"secretRef\":\"a\",\"b\":\"c\"}}]}}",
+		  "settings: customScript.scripts[0].storageAccountKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under \"secrets\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"storageAccountKey\":5}]}}",
+		  "settings: customScript.scripts[0].storageAccountKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under \"secrets\"\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[\"ftp://h?sig=hunter2\"]}]}}",
+		  "settings: customScript.scripts[0].files[0]: expected an http or https URL\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[{\"uri\":\"ftp://h?sig=hunter2\"}]}]}}",
+		  "settings: customScript.scripts[0].files[0].uri: expected an http or https URL\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[7]}]}}",
+		  "settings: customScript.scripts[0].files[0]: expected a text or {\"secretRef\": \"NAME\"}, got a number\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[{}]}]}}",
+		  "settings: customScript.scripts[0].files[0]: \"uri\" is required\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"files\":[null]}]}}",
+		  "settings: customScript.scripts[0].files[0]: expected an object, got null\n" },
+		{ "{\"secrets\":{\"k\":5}}",
+		  "settings: secrets.k: expected a text, got a number\n" },
+		{ "{\"secrets\":{\"k\":[\"hunter2\"]}}",
+		  "settings: secrets.k: expected a text, got a list\n" },
+		{ "{\"secrets\":{\"k\":null}}",
+		  "" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"runPolicy\":\"evryBoot\"}]}}",
+		  "settings: customScript.scripts[0].runPolicy: expected \"oncePerSequence\", \"oncePerContent\" or \"everyBoot\", got \"evryBoot\"; did you mean \"everyBoot\"?\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"runPolicy\":5}]}}",
+		  "settings: customScript.scripts[0].runPolicy: expected \"oncePerSequence\", \"oncePerContent\" or \"everyBoot\", got 5\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"arguments\":[\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\",\"a\"]}]}}",
+		  "settings: customScript.scripts[0].arguments: at most 64 items, got 70\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"environment\":{\"a\":\"1\",\"b\":\"1\",\"c\":\"1\",\"d\":\"1\",\"e\":\"1\"}}]}}",
+		  "settings: customScript.scripts[0].environment: at most 4 items, got 5\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"environment\":{\"A B\":\"1\",\"C\":5}}]}}",
+		  "settings: customScript.scripts[0].environment[\"A B\"]: expected a name, got \"A B\"; use letters and digits\n"
+		  "settings: customScript.scripts[0].environment.C: expected a text or {\"secretRef\": \"NAME\"}, got a number\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"environment\":[]}]}}",
+		  "settings: customScript.scripts[0].environment: expected an object, got a list\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"deploy\"},{\"name\":\"deploy\"}]}}",
+		  "settings: customScript.scripts[1].name: \"deploy\" is already the name of scripts[0]\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\"},{\"name\":\"b\"},{\"name\":\"a\"},{\"name\":\"a\"}]}}",
+		  "settings: customScript.scripts[2].name: \"a\" is already the name of scripts[0]\n"
+		  "settings: customScript.scripts[3].name: \"a\" is already the name of scripts[0]\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"probeDown\"},{\"type\":\"probeDown\"}]}}",
+		  "" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"prboeDown\"}]}}",
+		  "settings: drain.steps[0].type: expected \"probeDown\", \"run\", \"waitForConnections\" or \"parallel\", got \"prboeDown\"; did you mean \"probeDown\"?\n" },
+		{ "{\"drain\":{\"steps\":[{}]}}",
+		  "settings: drain.steps[0]: \"type\" is required\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":5}]}}",
+		  "settings: drain.steps[0].type: expected \"probeDown\", \"run\", \"waitForConnections\" or \"parallel\", got 5\n" },
+		{ "{\"drain\":{\"steps\":[\"probeDown\"]}}",
+		  "settings: drain.steps[0]: expected an object, got \"probeDown\"\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"run\"}]}}",
+		  "settings: drain.steps[0]: \"command\" is required\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"run\",\"command\":\"reboot\"}]}}",
+		  "settings: drain.steps[0].command: expected a command as a list of texts, got \"reboot\"\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"probeDown\",\"command\":[\"x\"]}]}}",
+		  "settings: drain.steps[0].command: unknown member of type \"probeDown\"\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"parallel\",\"steps\":[{\"type\":\"probeDown\"},{\"type\":\"parallel\"}]}]}}",
+		  "settings: drain.steps[0].steps[1].type: expected \"probeDown\", \"run\" or \"waitForConnections\", got \"parallel\"\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"waitForConnections\",\"ports\":\"fromloadbalancer\"}]}}",
+		  "settings: drain.steps[0].ports: expected a list of ports or \"fromLoadBalancer\", got \"fromloadbalancer\"; did you mean \"fromLoadBalancer\"?\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"waitForConnections\",\"ports\":{\"list\":[1]}}]}}",
+		  "settings: drain.steps[0].ports: expected a list of ports or \"fromLoadBalancer\", got an object\n" },
+		{ "{\"drain\":{\"steps\":[{\"type\":\"waitForConnections\",\"ports\":[]}]}}",
+		  "settings: drain.steps[0].ports: at least 1 item, got 0\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"60\",\"requireInitialSync\":\"FALSE\"}}",
+		  "" },
+		{ "{\"vault\":{\"pollingIntervalInS\":60.0,\"requireInitialSync\":true}}",
+		  "" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"60s\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"60s\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":60.5}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got 60.5\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"-\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"-\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"99999999999999999999\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"99999999999999999999\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"-5\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"-5\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\" 6\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \" 6\"\n" },
+		{ "{\"vault\":{\"pollingIntervalInS\":\"6.\"}}",
+		  "settings: vault.pollingIntervalInS: expected an integer from 1 to 3600, got \"6.\"\n" },
+		{ "{\"vault\":{\"requireInitialSync\":\"yes\"}}",
+		  "settings: vault.requireInitialSync: expected true or false, got \"yes\"\n" },
+		{ "{\"vault\":{\"certificateStoreName\":\"MY\",\"pollingInterval\":1,\"zzz\":{\"a\":[]}}}",
+		  "W settings: vault.pollingInterval: unknown member, ignored; did you mean \"pollingIntervalInS\"?\n"
+		  "W settings: vault.zzz: unknown member, ignored\n"
+		  "W settings: vault.certificateStoreName: has no effect here, ignored\n" },
+		{ "{\"vault\":{\"certificateStoreName\":5}}",
+		  "settings: vault.certificateStoreName: expected a text, got 5\n"
+		  "W settings: vault.certificateStoreName: has no effect here, ignored\n" },
+		{ "{\"timestamp\":\"x\"}",
+		  "settings: timestamp: expected an integer, got \"x\"\n" },
+		{ "{\"drain\":{\"verify\":{}}}",
+		  "settings: drain.verify: \"endpoint\" is required\n" },
+		{ "{\"drain\":{\"verify\":{\"endpoint\":\"x\"},\"shutdown\":{}}}",
+		  "" },
+		{ "{\"customScript\":5,\"drain\":{\"pollingIntervalInSeconds\":0,\"steps\":[{\"type\":\"x\"},{\"type\":\"run\",\"command\":[]}],\"policy\":7},\"zz\":1}",
+		  "settings: zz: unknown section\n"
+		  "settings: customScript: expected an object, got 5\n"
+		  "settings: drain.pollingIntervalInSeconds: expected an integer from 1 to 3600, got 0\n"
+		  "settings: drain.steps[0].type: expected \"probeDown\", \"run\", \"waitForConnections\" or \"parallel\", got \"x\"\n"
+		  "settings: drain.steps[1].command: at least 1 item, got 0\n"
+		  "settings: drain.policy: expected a list, got 7\n" },
+		{ "{\"drain\":{\"policy\":[1,2,3,4,5,6,7,8]}}",
+		  "settings: drain.policy[0]: expected a text, got 1\n"
+		  "settings: drain.policy[1]: expected a text, got 2\n"
+		  "settings: drain.policy[2]: expected a text, got 3\n"
+		  "settings: drain.policy[3]: expected a text, got 4\n"
+		  "settings: drain.policy[4]: expected a text, got 5\n"
+		  "settings: drain.policy[5]: expected a text, got 6\n"
+		  "settings: drain.policy[6]: expected a text, got 7\n"
+		  "settings: drain.policy[7]: expected a text, got 8\n" },
+		{ "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"arguments\":[1,2,3,4,5,6,7,8,9,10]}]}}",
+		  "settings: customScript.scripts[0].arguments[0]: expected a text, got 1\n"
+		  "settings: customScript.scripts[0].arguments[1]: expected a text, got 2\n"
+		  "settings: customScript.scripts[0].arguments[2]: expected a text, got 3\n"
+		  "settings: customScript.scripts[0].arguments[3]: expected a text, got 4\n"
+		  "settings: customScript.scripts[0].arguments[4]: expected a text, got 5\n"
+		  "settings: customScript.scripts[0].arguments[5]: expected a text, got 6\n"
+		  "settings: customScript.scripts[0].arguments[6]: expected a text, got 7\n"
+		  "settings: customScript.scripts[0].arguments[7]: expected a text, got 8\n" },
+		{ "",
+		  "settings: line 1, column 1: the text ends where a value is expected\n" },
+		{ "{\n  \"drain\": {\"a\" 1}}",
+		  "settings: line 2, column 17: expected \":\"\n" },
+		{ "{\"é\": x}",
+		  "settings: line 1, column 7: expected a value\n" },
+		{ "{\"drain\":{},\"drain\":{}}",
+		  "settings: line 1, column 13: member \"drain\" stands twice in one object\n" },
+		{ "[]",
+		  "settings: expected an object, got a list\n" },
+		{ "\"x\"",
+		  "settings: expected an object, got \"x\"\n" },
+};
 
+static void test_messages(void **state)
+{
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-		expect_report(cases[i].text, cases[i].want);
+	for (size_t i = 0; i < ARRAY_SIZE(messages); i++)
+		expect_report(messages[i].text, messages[i].want);
 }
 
 static const char whole[] =
@@ -323,7 +590,8 @@ static const char whole[] =
 	"\"runPolicy\":\"everyBoot\",\"extra\":{\"b\":[1.50,true,null],\"a\":\"\\u00e9\"}},{\"name\":\"x\"}]},"
 	"\"drain\":{\"steps\":[{\"type\":\"run\",\"name\":\"r\",\"command\":[\"a\"]},{\"type\":\"parallel\",\"steps\":["
 	"{\"type\":\"waitForConnections\",\"ports\":[80,443]},{\"type\":\"waitForConnections\",\"ports\":"
-	"\"fromLoadBalancer\",\"timeoutInSeconds\":9}]}],\"policy\":[]},\"vault\":{\"pollingIntervalInS\":\"60\","
+	"\"fromLoadBalancer\",\"timeoutInSeconds\":9}]}],\"policy\":[],\"shutdown\":{},\"verify\":{\"endpoint\":\"e\"}},"
+	"\"vault\":{\"pollingIntervalInS\":\"60\","
 	"\"requireInitialSync\":\"True\"},\"secrets\":{\"k\":\"v\"}}";
 
 static const char whole_encoded[] =
@@ -338,7 +606,8 @@ static const char whole_encoded[] =
 	"\"drain\":{\"pollingIntervalInSeconds\":1,\"leadInSeconds\":1200,\"steps\":[{\"type\":\"run\",\"command\":[\"a\"],"
 	"\"name\":\"r\"},{\"type\":\"parallel\",\"steps\":[{\"type\":\"waitForConnections\",\"ports\":[80,443]},"
 	"{\"type\":\"waitForConnections\",\"ports\":\"fromLoadBalancer\",\"timeoutInSeconds\":9}]}],\"policy\":[],"
-	"\"retry\":{\"delayInSeconds\":30}},\"vault\":{\"pollingIntervalInS\":60,\"requireInitialSync\":true},"
+	"\"retry\":{\"delayInSeconds\":30},\"shutdown\":{\"maxDelayInSeconds\":60},"
+	"\"verify\":{\"endpoint\":\"e\",\"timeoutInSeconds\":30}},\"vault\":{\"pollingIntervalInS\":60,\"requireInitialSync\":true},"
 	"\"secrets\":{\"k\":\"v\"}}";
 
 static void test_round_trip(void **state)
