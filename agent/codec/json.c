@@ -16,7 +16,6 @@
 #include "agent/codec/json_report.h"
 
 #define TEXT_MAX      (64 * 1024) /* of a JD_TEXT without a limit of its own */
-#define KEY_MAX	      256	  /* of a key in a JD_MAP */
 #define PATH_SIZE     512
 #define NEAREST_WORDS 64
 
@@ -234,14 +233,27 @@ static void add_names(const struct jd_field *fields, const char *words[static NE
 			words[(*n)++] = fields->name;
 }
 
+/* The name of a variant's member that another variant has. */
+static bool of_another(const struct jd_type *t, const char *name)
+{
+	for (size_t i = 0; t->kind == JD_VARIANT && t->names[i]; i++)
+		if (jd_field_find(t->variants[i], name))
+			return true;
+	return false;
+}
+
 static void unknown_member(struct decoder *d, const struct place *at, const struct jd_type *t,
-			   const struct jd_field *fields, const struct jd_field *more)
+			   const struct jd_field *fields, const struct jd_field *more, const char *variant)
 {
 	const char *words[NEAREST_WORDS + 1] = { NULL }, *meant;
 	size_t n = 0;
 
 	if (!d->lenient && d->o->unknown == JD_UNKNOWN_IGNORE)
 		return;
+	if (variant && !d->lenient && of_another(t, at->key)) {
+		complain(d, at, "unknown member of %s \"%s\"", t->tag, variant);
+		return;
+	}
 	if (t->kind == JD_VARIANT)
 		words[n++] = t->tag;
 	add_names(fields, words, &n);
@@ -327,9 +339,46 @@ static int decode_integer(struct decoder *d, const struct place *at, const struc
 	return 0;
 }
 
+static int find_name(const char *const *names, struct json_object *v)
+{
+	if (!json_object_is_type(v, json_type_string))
+		return -1;
+	for (int i = 0; names[i]; i++)
+		if (str_equal(names[i], json_object_get_string(v)))
+			return i;
+	return -1;
+}
+
+/* `expected "a", "b" or "c", got "d"; did you mean …` */
+static void complain_choice(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v)
+{
+	const char *meant = NULL;
+	char list[400], shown[JD_SHOWN_SIZE];
+	size_t n = 0;
+
+	list[0] = '\0';
+	for (size_t i = 0; t->names[i] && n < sizeof(list); i++)
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s\"%s\"",
+				      i == 0	       ? "" :
+				      t->names[i + 1] ? ", " :
+							" or ",
+				      t->names[i]);
+	if (json_object_is_type(v, json_type_string))
+		meant = nearest(json_object_get_string(v), t->names);
+	complain(d, at, "expected %s, got %s%s%s%s", t->what ? t->what : list, got(v, t->sensitive, shown),
+		 meant ? "; did you mean \"" : "", meant ? meant : "", meant ? "\"?" : "");
+}
+
 static int decode_boolean(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v,
 			  bool *target)
 {
+	if (t->names) {
+		if (find_name(t->names, v) == 0)
+			*target = true;
+		else
+			complain_choice(d, at, t, v);
+		return 0;
+	}
 	if (json_object_is_type(v, json_type_boolean)) {
 		*target = json_object_get_boolean(v);
 		return 0;
@@ -402,7 +451,7 @@ static int decode_secretable(struct decoder *d, const struct place *at, const st
 	if (secret_form(v, &name)) {
 		size_t len = json_object_is_type(name, json_type_string) ? (size_t)json_object_get_string_len(name) : 0;
 
-		if (len == 0 || len > KEY_MAX) {
+		if (len == 0 || len > JD_NAME_MAX) {
 			complain(d, at, "secretRef: expected the name of a secret, got %s",
 				 len ? "a longer text" : "something else");
 			return 0;
@@ -421,36 +470,6 @@ static int decode_secretable(struct decoder *d, const struct place *at, const st
 	}
 	*to = strdup(json_object_get_string(v));
 	return *to ? 0 : out_of_memory(d);
-}
-
-static int find_name(const char *const *names, struct json_object *v)
-{
-	if (!json_object_is_type(v, json_type_string))
-		return -1;
-	for (int i = 0; names[i]; i++)
-		if (str_equal(names[i], json_object_get_string(v)))
-			return i;
-	return -1;
-}
-
-/* `expected "a", "b" or "c", got "d"; did you mean …` */
-static void complain_choice(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v)
-{
-	const char *meant = NULL;
-	char list[400], shown[JD_SHOWN_SIZE];
-	size_t n = 0;
-
-	list[0] = '\0';
-	for (size_t i = 0; t->names[i] && n < sizeof(list); i++)
-		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s\"%s\"",
-				      i == 0	       ? "" :
-				      t->names[i + 1] ? ", " :
-							" or ",
-				      t->names[i]);
-	if (json_object_is_type(v, json_type_string))
-		meant = nearest(json_object_get_string(v), t->names);
-	complain(d, at, "expected %s, got %s%s%s%s", t->what ? t->what : list, got(v, t->sensitive, shown),
-		 meant ? "; did you mean \"" : "", meant ? meant : "", meant ? "\"?" : "");
 }
 
 static int decode_choice(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v,
@@ -616,8 +635,8 @@ static bool key_fits(struct decoder *d, const struct place *at, const struct jd_
 {
 	struct error why = ERROR_INIT;
 
-	if (strlen(key) > KEY_MAX) {
-		complain(d, at, "a name of at most %d bytes, got %zu", KEY_MAX, strlen(key));
+	if (strlen(key) > JD_NAME_MAX) {
+		complain(d, at, "a name of at most %d bytes, got %zu", JD_NAME_MAX, strlen(key));
 		return false;
 	}
 	if (!t->check || t->check(key, &why) == 0)
@@ -637,9 +656,9 @@ static int decode_map(struct decoder *d, const struct place *at, const struct jd
 		return 0;
 	}
 	n = (size_t)json_object_object_length(v);
-	if (!count_fits(d, at, t, n) || n == 0)
+	if (!count_fits(d, at, t, n))
 		return 0;
-	target->items = calloc(n, t->size);
+	target->items = calloc(n ? n : 1, t->size);
 	if (!target->items)
 		return out_of_memory(d);
 	json_object_object_foreach(v, key, value) {
@@ -756,6 +775,8 @@ static int apply_default(struct decoder *d, const struct place *at, const struct
 		*(char **)target = strdup(f->default_text);
 		return *(char **)target ? 0 : out_of_memory(d);
 	case JD_OBJECT:
+		if (!f->default_text && (f->flags & JD_ZERO_ABSENT))
+			return 0;
 		if (!f->default_text)
 			return decode_fields(d, at, f->type, f->type->fields, NULL, NULL, target);
 		break;
@@ -816,15 +837,18 @@ static int decode_fields(struct decoder *d, const struct place *at, const struct
 			 const struct jd_field *fields, const struct jd_field *more, struct json_object *v,
 			 void *target)
 {
+	struct json_object *variant = NULL;
 	int r;
 
 	if (v) {
+		if (t->kind == JD_VARIANT)
+			(void)json_object_object_get_ex(v, t->tag, &variant);
 		json_object_object_foreach(v, key, value) {
 			struct place member = { .up = at, .key = key };
 
 			if (value && !jd_field_find(fields, key) && !jd_field_find(more, key) &&
 			    !(t->kind == JD_VARIANT && str_equal(key, t->tag)))
-				unknown_member(d, &member, t, fields, more);
+				unknown_member(d, &member, t, fields, more, json_object_get_string(variant));
 		}
 	}
 	r = decode_table(d, at, fields, v, target);

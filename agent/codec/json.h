@@ -27,7 +27,7 @@ struct jd_type;
 struct jd_report;
 
 enum jd_kind {
-	JD_BOOLEAN,    /* bool */
+	JD_BOOLEAN,    /* bool; with `names` the word names[0] stands for true and nothing else is taken */
 	JD_INTEGER,    /* int64_t in [min, max] (both 0: any); with `lenient` also "60" and 60.0 */
 	JD_TEXT,       /* char *, heap; min..max bytes (max 0: 64 KiB); `check` if given */
 	JD_SECRETABLE, /* struct jd_secretable: a text, or {"secretRef": NAME}; must_be_secret allows only the latter */
@@ -36,7 +36,8 @@ enum jd_kind {
 	JD_POINTER,    /* struct *, heap, `size` bytes, `fields`; NULL when absent */
 	JD_VARIANT,    /* a struct in place; member `tag` names which of `variants` applies, index (int) at tag_offset,
 			* -1 when absent; `fields` (may be NULL) are the members common to all */
-	JD_LIST,       /* struct jd_list of `element`, min..max items (max 0: as many as the document may hold) */
+	JD_LIST,       /* struct jd_list of `element`, min..max items (max 0: as many as the document may hold);
+			* `items` is NULL when absent, and is not when the document has [] */
 	JD_MAP,        /* struct jd_list of items { char *key; VALUE at value_offset of type `element` }, min..max of
 			* them (max 0: as in a list), in the order of the document */
 	JD_RAW,	       /* char *, heap: the JSON text of any value, compact, keys sorted */
@@ -57,7 +58,8 @@ enum jd_field_flags {
 	JD_REQUIRED = 1 << 0,
 	JD_IGNORED = 1 << 1,	    /* accepted, checked, told as a warning, not stored (no offset) */
 	JD_SILENTLY_IGNORED = 1 << 2,
-	JD_OMIT_EMPTY = 1 << 3,	    /* encoding leaves out "", empty lists, 0 and false, unless the default is another */
+	JD_OMIT_EMPTY = 1 << 3,	    /* encoding leaves out "", absent lists, 0 and false, unless the default is another */
+	JD_ZERO_ABSENT = 1 << 4,    /* JD_OBJECT: an absent one stays zero; the defaults of its members hold when it is there */
 };
 
 struct jd_list {

@@ -23,6 +23,8 @@ static bool contains(char *const *list, unsigned n, const char *sentence)
 
 /* True if it is not there yet. When memory is short the sentence is lost, the count is not. */
 static bool add(char **list, unsigned *n, unsigned max, const char *subject, const char *path, const char *fmt,
+		va_list ap) _printf_(6, 0);
+static bool add(char **list, unsigned *n, unsigned max, const char *subject, const char *path, const char *fmt,
 		va_list ap)
 {
 	char sentence[JD_REPORT_SENTENCE];

@@ -233,16 +233,15 @@ const char *timefmt_span(usec_t span, char out[static TIMEFMT_MAX])
 		return out;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		uint64_t n = span / units[i].usec;
-		uint64_t rest = i + 1 < ARRAY_SIZE(units) ? span % units[i].usec / units[i + 1].usec : 0;
+		unsigned n = (unsigned)(span / units[i].usec);
+		unsigned rest = i + 1 < ARRAY_SIZE(units) ? (unsigned)(span % units[i].usec / units[i + 1].usec) : 0;
 
 		if (!n)
 			continue;
 		if (rest)
-			(void)snprintf(out, TIMEFMT_MAX, "%" PRIu64 " %s %" PRIu64 " %s", n, units[i].name, rest,
-				       units[i + 1].name);
+			(void)snprintf(out, TIMEFMT_MAX, "%u %s %u %s", n, units[i].name, rest, units[i + 1].name);
 		else
-			(void)snprintf(out, TIMEFMT_MAX, "%" PRIu64 " %s", n, units[i].name);
+			(void)snprintf(out, TIMEFMT_MAX, "%u %s", n, units[i].name);
 		return out;
 	}
 	(void)snprintf(out, TIMEFMT_MAX, "%" PRIu64 " ms", span / USEC_PER_MSEC);

@@ -207,6 +207,8 @@ int uri_decode(const char *text, size_t len, struct buf *out)
 	int r;
 
 	for (size_t i = 0; i < len; i++, size++) {
+		if (text[i] == '\0')
+			return -EINVAL;
 		if (text[i] != '%')
 			continue;
 		if (len - i < 3 || !is_escape(text + i) || (text[i + 1] == '0' && text[i + 2] == '0'))
