@@ -6,11 +6,22 @@
 #include <stdio.h>
 #include <string.h>
 
-static void fill(struct error *err, enum error_class cls, int code, const char *fmt, va_list ap)
+#include "agent/base/str.h"
+
+/* What was cut off must not leave half a character: messages go into JSON. */
+static void trim(struct error *err, int wanted)
+{
+	size_t max = sizeof(err->msg) - 1;
+
+	if (wanted > (int)max)
+		err->msg[utf8_cut(err->msg, max, max - 1)] = '\0';
+}
+
+static void _printf_(4, 0) fill(struct error *err, enum error_class cls, int code, const char *fmt, va_list ap)
 {
 	err->cls = cls;
 	err->code = code;
-	(void)vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+	trim(err, vsnprintf(err->msg, sizeof(err->msg), fmt, ap));
 }
 
 /* Appends ": TEXT" as far as it fits. */
@@ -18,7 +29,7 @@ static void append(struct error *err, const char *text)
 {
 	size_t n = strlen(err->msg);
 
-	(void)snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", text);
+	trim(err, (int)n + snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", text));
 }
 
 int error_set(struct error *err, enum error_class cls, int code, const char *fmt, ...)

@@ -1,7 +1,8 @@
 /*
  * Files: bounded reads, one atomic write, directories, trees removed without following links.
  * Every function takes a path; paths under our seams come from struct paths (agent/io/paths.h).
- * Errors name the path.
+ * Errors name the path. A crash in the middle of a write may leave a name that begins with
+ * FS_TEMPORARY_PREFIX; fs_list() does not show those, fs_remove_tree() removes them like everything else.
  */
 #pragma once
 
@@ -11,6 +12,8 @@
 
 #include "agent/base/buf.h"
 #include "agent/base/error.h"
+
+#define FS_TEMPORARY_PREFIX ".evenkeel-tmp-"
 
 /* Appends the whole regular file to *ret. -EFBIG when it is larger than `max` (or the buffer allows),
  * -ENOENT when missing, -EISDIR/-EINVAL when it is not a regular file. Never blocks on a FIFO. */
@@ -26,7 +29,7 @@ enum fs_write_flags {
 
 /* The one way to write a file: temporary name in the same directory (O_EXCL, mode from the first byte),
  * write, fsync, rename (or link with FS_KEEP), fsync the directory. On failure nothing is left behind
- * and the old file is untouched. */
+ * and the old file is untouched; only when the last step fails is the new file there, perhaps not for good. */
 _nodiscard_ int fs_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags,
 			 struct error *err);
 
@@ -35,14 +38,16 @@ _nodiscard_ int fs_mkdirs(const char *path, mode_t mode, struct error *err);
 
 /* 0 also when it was not there. */
 _nodiscard_ int fs_unlink(const char *path, struct error *err);
-/* Removes the tree, never following links, never crossing into another file system; 0 when absent. */
+/* Removes the tree, never following links, never crossing into another file system or a mount point (-EXDEV), at
+ * most LIMIT_TREE_DEPTH deep (-ELOOP); goes on after an error and tells the first. 0 when absent. */
 _nodiscard_ int fs_remove_tree(const char *path, struct error *err);
-/* Atomically makes `path` a symbolic link to `target`, replacing a link that is there. */
+/* Atomically makes `path` a symbolic link to `target`, replacing a link that is there; -EEXIST for anything else. */
 _nodiscard_ int fs_symlink(const char *target, const char *path, struct error *err);
 /* Copies a file's bytes atomically (fs_write semantics), streaming. */
 _nodiscard_ int fs_copy(const char *from, const char *to, mode_t mode, struct error *err);
 _nodiscard_ int fs_fsync_dir(const char *path, struct error *err);
 
+/* Both follow links. */
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 

@@ -34,6 +34,10 @@ size_t utf8_cut(const char *s, size_t len, size_t max);
 /* Start offset of the longest suffix of at most `max` bytes that begins at a character border. */
 size_t utf8_tail(const char *s, size_t len, size_t max);
 bool utf8_valid(const char *s, size_t len);
+/* Length and kind of what is at s: a character, or one byte that belongs to none; 0 at the end. */
+enum utf8_kind { UTF8_BROKEN, UTF8_CONTROL, UTF8_PRINTABLE };
+size_t utf8_next(const char *s, size_t len, enum utf8_kind *ret);
+#define UTF8_REPLACEMENT "\xef\xbf\xbd"
 /* A heap copy in which every byte that is not part of valid UTF-8, and every control character except
  * \n and \t, is replaced by U+FFFD. NULL on out of memory. */
 char *utf8_clean(const char *s, size_t len);

@@ -7,8 +7,8 @@
  * others; it must not free the client. All calls are freed before their client.
  *
  * Platform addresses (169.254.169.254, 168.63.129.16) and loopback never go through a proxy. No redirects unless
- * asked; a redirect never carries Referer, and credentials never go to another host. http and https only, TLS 1.2
- * at least, certificates verified. A header that cannot be added fails the request.
+ * asked; a redirect never carries Referer, never leads from https to http, and Authorization never goes to another
+ * host. http and https only, TLS 1.2 at least, certificates verified. A header that cannot be added fails the request.
  */
 #pragma once
 
@@ -26,9 +26,12 @@ struct http_call;
 struct http_options {
 	const char *proxy;	    /* NULL: none. The environment's proxy variables are never used */
 	const char *const *no_proxy; /* host suffixes, NULL-terminated, or NULL */
-	const char *ca_file;	    /* NULL: the system's, probed: hashed directory first, then the known bundles */
+	const char *ca_file;	    /* bundle or hashed directory; NULL: the system's, probed in that order */
 	const char *connect_to;	    /* "HOST:PORT:ADDRESS:PORT[,…]" for tests and rehearsals; NULL: none */
 };
+
+/* A piece of a 2xx answer's body; a negative errno ends the call with that result. It may not call this client. */
+typedef int (*http_sink_fn)(const void *data, size_t len, void *userdata);
 
 struct http_request {
 	const char *method; /* NULL: GET, or POST with a body */
@@ -40,13 +43,16 @@ struct http_request {
 	usec_t connect_timeout_usec; /* 0: the lesser of 10 s and the whole */
 	size_t max_body;	     /* a larger answer fails with -EFBIG; required */
 	unsigned max_redirects;	     /* 0: a redirect is an answer like any other */
+	http_sink_fn sink;	     /* NULL: the body is kept for the callback. Else it goes there, with the callback's
+				      * userdata, and only the beginning of other answers than 2xx is kept */
 	bool secret;		     /* erase what was sent and received */
 };
 
 /* Valid inside the callback only. */
 struct http_response {
 	int result;	    /* 0, or a negative errno when no complete answer came (-ETIMEDOUT, -ECONNREFUSED,
-			     * -EHOSTUNREACH no such name, -EKEYREJECTED TLS, -EFBIG, -ENETUNREACH, -EIO …) */
+			     * -EHOSTUNREACH no such name, -EKEYREJECTED TLS, -EFBIG, -ENETUNREACH, -EACCES a local
+			     * rule forbids it, -EPROTO not HTTP, -ELOOP redirects, -EIO …) */
 	long status;	    /* HTTP status; 0 if none was received */
 	const char *body;   /* NUL-terminated, `len` bytes */
 	size_t len;

@@ -19,7 +19,8 @@ struct loop_io;
 _nodiscard_ int loop_new(struct loop **ret, struct error *err);
 void loop_free(struct loop *l);
 
-/* Until loop_exit(); returns its code, or a negative errno when the loop itself failed. */
+/* Until loop_exit(); returns its code, or a negative errno when the loop itself failed. May be called again
+ * afterwards, never from a callback. */
 int loop_run(struct loop *l);
 /* Takes effect when the callback returns. The first code given stays. */
 void loop_exit(struct loop *l, int code);
