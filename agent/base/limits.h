@@ -10,6 +10,9 @@
 #define LIMIT_ENVIRONMENT_FILE	  (64UL * 1024) /* HandlerEnvironment.json */
 #define LIMIT_EVENTS_DOCUMENT	  (256UL * 1024)
 #define LIMIT_EVENTS		  100
+#define LIMIT_EVENT_TEXT	  256 /* an event's id, type, source, a resource's name */
+#define LIMIT_EVENT_RESOURCES	  1000
+#define LIMIT_EVENT_DESCRIPTION	  4096
 #define LIMIT_IMDS_INSTANCE	  (256UL * 1024)
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
@@ -43,7 +46,9 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
-#define LIMIT_LEDGER		  64 /* begun drain steps */
+#define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
+#define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
+#define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
 #define LIMIT_SNAPSHOT_UNITS	  256
 #define LIMIT_HOOKS		  64 /* in one hook directory */
 #define LIMIT_LOG_LINE		  2048
@@ -55,3 +60,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
+#define LIMIT_API_REPLY		   (1024UL * 1024)

@@ -6,6 +6,8 @@
 
 #include "agent/base/error.h"
 
+#define JD_REPORT_SENTENCE 1024 /* bytes of one sentence; longer ones are cut at a character border */
+
 struct jd_report {
 	char *errors[8];
 	unsigned n_errors;	 /* told */

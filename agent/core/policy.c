@@ -1,0 +1,58 @@
+/* The rules of drain.policy, and the ones that stand when the customer gave none. */
+#include "agent/core/policy.h"
+
+#include "agent/base/str.h"
+#include "agent/core/events.h"
+
+/* Without drain.policy: short freezes are let through, everything else is drained for. */
+static struct policy_decision default_decision(const struct policy_question *q)
+{
+	if (event_type_of(q->type) == EVENT_FREEZE && q->duration_seconds >= 0 && q->duration_seconds <= 9)
+		return (struct policy_decision){ POLICY_NOTIFY, ACKNOWLEDGE_IMMEDIATELY };
+	return (struct policy_decision){ POLICY_DRAIN, ACKNOWLEDGE_WHEN_DRAINED };
+}
+
+static bool names_type(const struct policy_rule *rule, const char *type)
+{
+	char *const *types = rule->types.items;
+
+	for (size_t i = 0; i < rule->types.n; i++)
+		if (str_equal_nocase(types[i], type))
+			return true;
+	return rule->types.n == 0;
+}
+
+static bool matches(const struct policy_rule *rule, const struct policy_question *q)
+{
+	return names_type(rule, q->type) && (!rule->source || str_equal_nocase(rule->source, q->source)) &&
+	       (rule->max_duration_seconds < 0 ||
+		(q->duration_seconds >= 0 && q->duration_seconds <= rule->max_duration_seconds)) &&
+	       (rule->min_notice_seconds < 0 || q->notice_seconds >= rule->min_notice_seconds) &&
+	       (rule->max_notice_seconds < 0 || q->notice_seconds <= rule->max_notice_seconds);
+}
+
+struct policy_decision policy_decide(const struct drain_settings *settings, const struct policy_question *q)
+{
+	static const struct policy_decision none = { POLICY_NOTIFY, ACKNOWLEDGE_NEVER };
+	const struct policy_rule *rules = settings->policy.items;
+
+	if (event_type_of(q->type) == EVENT_OTHER)
+		return none;
+	if (!settings->has_policy)
+		return default_decision(q);
+
+	for (size_t i = 0; i < settings->policy.n; i++) {
+		struct policy_decision d = { rules[i].action, rules[i].acknowledge };
+
+		if (!matches(&rules[i], q))
+			continue;
+		if (d.acknowledge == ACKNOWLEDGE_DEFAULT && d.action == POLICY_DRAIN)
+			d.acknowledge = ACKNOWLEDGE_WHEN_DRAINED;
+		/* What is not drained for has no moment to wait for. */
+		else if (d.acknowledge == ACKNOWLEDGE_DEFAULT ||
+			 (d.acknowledge == ACKNOWLEDGE_WHEN_DRAINED && d.action != POLICY_DRAIN))
+			d.acknowledge = ACKNOWLEDGE_NEVER;
+		return d;
+	}
+	return none;
+}
