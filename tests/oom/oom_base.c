@@ -172,9 +172,10 @@ static int run_cms(struct error *err)
 	_cleanup_buf_ struct buf out = BUF_SECRET_INIT(10000);
 	int r = cms_decrypt(cms_text.data, cms_text.len, certificate_pem.data, key_pem.data, &out, err);
 
+	/* OpenSSL answers a failure of RSA with a random content key, which now and then makes valid padding. */
 	if (r < 0)
 		assert_int_equal(out.len, 0);
-	else
+	else if (tls_fail_at < 0)
 		assert_string_equal(buf_str(&out), "settings");
 	return r;
 }
