@@ -218,14 +218,27 @@ static void add_names(const struct jd_field *fields, const char *words[static NE
 			words[(*n)++] = fields->name;
 }
 
+/* The name of a variant's member that another variant has. */
+static bool of_another(const struct jd_type *t, const char *name)
+{
+	for (size_t i = 0; t->kind == JD_VARIANT && t->names[i]; i++)
+		if (jd_field_find(t->variants[i], name))
+			return true;
+	return false;
+}
+
 static void unknown_member(struct decoder *d, const struct place *at, const struct jd_type *t,
-			   const struct jd_field *fields, const struct jd_field *more)
+			   const struct jd_field *fields, const struct jd_field *more, const char *variant)
 {
 	const char *words[NEAREST_WORDS + 1] = { NULL }, *meant;
 	size_t n = 0;
 
 	if (!d->lenient && d->o->unknown == JD_UNKNOWN_IGNORE)
 		return;
+	if (variant && !d->lenient && of_another(t, at->key)) {
+		complain(d, at, "unknown member of %s \"%s\"", t->tag, variant);
+		return;
+	}
 	if (t->kind == JD_VARIANT)
 		words[n++] = t->tag;
 	add_names(fields, words, &n);
@@ -809,15 +822,18 @@ static int decode_fields(struct decoder *d, const struct place *at, const struct
 			 const struct jd_field *fields, const struct jd_field *more, struct json_object *v,
 			 void *target)
 {
+	struct json_object *variant = NULL;
 	int r;
 
 	if (v) {
+		if (t->kind == JD_VARIANT)
+			(void)json_object_object_get_ex(v, t->tag, &variant);
 		json_object_object_foreach(v, key, value) {
 			struct place member = { .up = at, .key = key };
 
 			if (value && !jd_field_find(fields, key) && !jd_field_find(more, key) &&
 			    !(t->kind == JD_VARIANT && str_equal(key, t->tag)))
-				unknown_member(d, &member, t, fields, more);
+				unknown_member(d, &member, t, fields, more, json_object_get_string(variant));
 		}
 	}
 	r = decode_table(d, at, fields, v, target);
