@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/base/cleanup.h"
+#include "agent/base/limits.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/core/settings_tables.h"

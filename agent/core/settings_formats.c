@@ -83,6 +83,8 @@ static int wrong(struct error *err, const char *what, const char *text)
 
 static int check_name(const char *text, struct error *err)
 {
+	if (!*text)
+		return 0;
 	if (!is_alnum(*text) || strlen(text) > 63 || !only(text, "._-"))
 		return wrong(err, NAME_WHAT, text);
 	return 0;
@@ -454,7 +456,7 @@ int check_base64(const char *text, struct error *err)
 	if (r == -ENOMEM)
 		return error_oom(err);
 	if (r < 0)
-		return error_set(err, ERROR_USER, -EINVAL, "expected base64: %s", why.msg);
+		return error_set(err, ERROR_USER, -EINVAL, "expected %s", why.msg);
 	return 0;
 }
 
@@ -591,6 +593,7 @@ static int check_settable_section(const char *text, struct error *err)
 
 const struct jd_type st_boolean = { .kind = JD_BOOLEAN };
 const struct jd_type st_name = { .kind = JD_TEXT, .min = 1, .check = check_name, .pattern = NAME_PATTERN };
+const struct jd_type st_name_or_none = { .kind = JD_TEXT, .check = check_name };
 const struct jd_type st_unit = { .kind = JD_TEXT, .min = 1, .check = check_unit, .pattern = "^[A-Za-z0-9:_.\\\\@-]+$" };
 const struct jd_type st_unit_or_none = { .kind = JD_TEXT, .check = check_unit };
 const struct jd_type st_path = { .kind = JD_TEXT, .min = 1, .check = check_path, .pattern = PATH_PATTERN };

@@ -70,7 +70,7 @@ static void judge_policy(struct settings_loader *l)
 
 static void judge_step(struct settings_loader *l, const struct step_settings *s, const char *path)
 {
-	char where[96];
+	char where[128];
 
 	if (s->type == STEP_PROBE_DOWN && !(l->settings->health && l->settings->health->listen))
 		settings_error(l, SECTION_DRAIN, path, "probeDown needs health.listen, which no door sets");
@@ -113,7 +113,7 @@ static void judge_steps(struct settings_loader *l, const struct jd_list *steps, 
 	const struct step_settings *s = steps->items;
 
 	for (size_t i = 0; i < steps->n; i++) {
-		char path[64], where[80], other[64];
+		char path[96], where[128], other[64];
 
 		(void)snprintf(path, sizeof(path), "%.40s.steps[%zu]", prefix, i);
 		judge_step(l, &s[i], path);

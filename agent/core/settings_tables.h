@@ -25,7 +25,7 @@
 
 /* Leaves (settings_formats.c). …_or_none: an empty text counts as absent. */
 extern const struct jd_type st_boolean;
-extern const struct jd_type st_name;
+extern const struct jd_type st_name, st_name_or_none;
 extern const struct jd_type st_unit, st_unit_or_none;
 extern const struct jd_type st_path, st_path_or_none;
 extern const struct jd_type st_http, st_http_or_none, st_http_secretable, st_http_secretable_or_none;
