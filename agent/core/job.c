@@ -239,10 +239,28 @@ const char *job_end_name(int end)
 	return end >= 0 && end <= JOB_INTERRUPTED ? end_names[end] : "unknown";
 }
 
+/* The names people know; glibc's own table is younger than the oldest glibc we run on. */
+static const char *signal_name(int64_t signo)
+{
+	static const struct {
+		int signo;
+		const char *name;
+	} names[] = {
+		{ SIGHUP, "SIGHUP" },	{ SIGINT, "SIGINT" },	{ SIGQUIT, "SIGQUIT" }, { SIGILL, "SIGILL" },
+		{ SIGTRAP, "SIGTRAP" }, { SIGABRT, "SIGABRT" }, { SIGBUS, "SIGBUS" },	{ SIGFPE, "SIGFPE" },
+		{ SIGKILL, "SIGKILL" }, { SIGUSR1, "SIGUSR1" }, { SIGSEGV, "SIGSEGV" }, { SIGUSR2, "SIGUSR2" },
+		{ SIGPIPE, "SIGPIPE" }, { SIGALRM, "SIGALRM" }, { SIGTERM, "SIGTERM" }, { SIGXCPU, "SIGXCPU" },
+		{ SIGXFSZ, "SIGXFSZ" }, { SIGSYS, "SIGSYS" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (names[i].signo == signo)
+			return names[i].name;
+	return "signal";
+}
+
 const char *job_result_phrase(const struct job_result *r, char out[static 128])
 {
-	const char *name = r->end == JOB_SIGNALED ? sigabbrev_np((int)r->signal) : NULL;
-
 	switch (r->end) {
 	case JOB_SUCCEEDED:
 		(void)snprintf(out, 128, "exit code 0");
@@ -251,7 +269,7 @@ const char *job_result_phrase(const struct job_result *r, char out[static 128])
 		(void)snprintf(out, 128, "exit code %" PRId64, r->exit_code);
 		break;
 	case JOB_SIGNALED:
-		(void)snprintf(out, 128, "killed by %s%s (%" PRId64 ")", name ? "SIG" : "signal", name ? name : "", r->signal);
+		(void)snprintf(out, 128, "killed by %s (%" PRId64 ")", signal_name(r->signal), r->signal);
 		break;
 	case JOB_TIMED_OUT:
 		(void)snprintf(out, 128, "timed out after %" PRId64 " s", (r->duration_msec + 500) / 1000);
