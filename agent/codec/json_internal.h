@@ -5,7 +5,8 @@
 
 struct json_object;
 
-#define JD_SHOWN 40 /* bytes of a value or a key that a message shows */
+#define JD_SHOWN    40  /* bytes of a value or a key that a message shows */
+#define JD_NAME_MAX 256 /* bytes of a key in a JD_MAP, and of the name of a secret */
 
 /* Reads one strict JSON text whole into *ret (NULL is JSON's null); give it back with jd_tree_erase().
  * Messages carry line and column and never a value. -EBADMSG, -E2BIG, -ENOMEM. */
@@ -17,6 +18,18 @@ void jd_tree_erase(struct json_object *root);
 
 /* Appends the tree as compact JSON with sorted keys. */
 _nodiscard_ int jd_tree_write(struct json_object *v, struct buf *out);
+
+/* The layout of what is written. A list or object is opened, each item or member announced (`empty` starts
+ * as true), its value written by whoever knows it, then closed. Errors stick in the buffer. */
+struct jd_writer {
+	struct buf *out;
+	bool pretty;
+	unsigned depth;
+};
+void jd_write_open(struct jd_writer *w, char c);
+void jd_write_item(struct jd_writer *w, bool *empty);
+void jd_write_member(struct jd_writer *w, bool *empty, const char *name);
+void jd_write_close(struct jd_writer *w, char c, bool empty);
 
 /* Bytes that one value of the type takes as an element or a member. */
 size_t jd_type_size(const struct jd_type *type);

@@ -11,13 +11,7 @@
 #include "agent/base/str.h"
 #include "agent/codec/json_internal.h"
 
-struct writer {
-	struct buf *out;
-	bool pretty;
-	unsigned depth;
-};
-
-static int write_value(struct writer *w, const struct jd_type *t, const void *value);
+static int write_value(struct jd_writer *w, const struct jd_type *t, const void *value);
 
 size_t jd_type_size(const struct jd_type *t)
 {
@@ -93,7 +87,7 @@ int jd_quote(struct buf *out, const char *text, size_t len)
 
 /* Layout. */
 
-static void new_line(struct writer *w)
+static void new_line(struct jd_writer *w)
 {
 	if (!w->pretty)
 		return;
@@ -102,13 +96,13 @@ static void new_line(struct writer *w)
 		buf_puts(w->out, "  ");
 }
 
-static void open_with(struct writer *w, char c)
+void jd_write_open(struct jd_writer *w, char c)
 {
 	buf_putc(w->out, c);
 	w->depth++;
 }
 
-static void close_with(struct writer *w, char c, bool empty)
+void jd_write_close(struct jd_writer *w, char c, bool empty)
 {
 	w->depth--;
 	if (!empty)
@@ -116,7 +110,7 @@ static void close_with(struct writer *w, char c, bool empty)
 	buf_putc(w->out, c);
 }
 
-static void item(struct writer *w, bool *empty)
+void jd_write_item(struct jd_writer *w, bool *empty)
 {
 	if (!*empty)
 		buf_putc(w->out, ',');
@@ -124,9 +118,9 @@ static void item(struct writer *w, bool *empty)
 	new_line(w);
 }
 
-static void member(struct writer *w, bool *empty, const char *name)
+void jd_write_member(struct jd_writer *w, bool *empty, const char *name)
 {
-	item(w, empty);
+	jd_write_item(w, empty);
 	jd_quote(w->out, name, strlen(name));
 	buf_puts(w->out, w->pretty ? ": " : ":");
 }
@@ -148,6 +142,27 @@ static const char *text_at(const void *p)
 	return *(char *const *)p;
 }
 
+static bool absent(const struct jd_field *f, const void *value);
+static bool empty_by_default(const struct jd_field *f, const void *value);
+
+/* An object in place that the document did not have: it lacks what it would need, or all of it is zero. */
+static bool absent_object(const struct jd_field *f, const void *value)
+{
+	bool zero = f->flags & JD_ZERO_ABSENT;
+
+	for (const struct jd_field *m = f->type->fields; m->name; m++) {
+		const void *p = at_offset(value, m->offset);
+		struct jd_field plain = {.name = m->name, .type = m->type};
+
+		if (m->flags & (JD_IGNORED | JD_SILENTLY_IGNORED))
+			continue;
+		if ((m->flags & JD_REQUIRED) && absent(m, p))
+			return true;
+		zero = zero && (absent(m, p) || empty_by_default(&plain, p));
+	}
+	return zero;
+}
+
 /* Nothing there that could be written. */
 static bool absent(const struct jd_field *f, const void *value)
 {
@@ -167,6 +182,10 @@ static bool absent(const struct jd_field *f, const void *value)
 		return *(const int *)value < 0;
 	case JD_VARIANT:
 		return *(const int *)at_offset(value, t->tag_offset) < 0;
+	case JD_BOOLEAN:
+		return t->names && !*(const bool *)value;
+	case JD_OBJECT:
+		return absent_object(f, value);
 	default:
 		return false;
 	}
@@ -184,13 +203,13 @@ static bool empty_by_default(const struct jd_field *f, const void *value)
 		return !*text_at(value) && str_empty(f->default_text);
 	case JD_LIST:
 	case JD_MAP:
-		return ((const struct jd_list *)value)->n == 0 && !f->default_text;
+		return !((const struct jd_list *)value)->items && !f->default_text;
 	default:
 		return false;
 	}
 }
 
-static void write_members(struct writer *w, const struct jd_field *f, const void *value, bool *empty)
+static void write_members(struct jd_writer *w, const struct jd_field *f, const void *value, bool *empty)
 {
 	for (; f && f->name; f++) {
 		const void *p = at_offset(value, f->offset);
@@ -198,13 +217,13 @@ static void write_members(struct writer *w, const struct jd_field *f, const void
 		if ((f->flags & (JD_IGNORED | JD_SILENTLY_IGNORED)) || absent(f, p) ||
 		    ((f->flags & JD_OMIT_EMPTY) && empty_by_default(f, p)))
 			continue;
-		member(w, empty, f->name);
+		jd_write_member(w, empty, f->name);
 		(void)write_value(w, f->type, p);
 	}
 }
 
 /* The list if there is something in it, else the plain value. */
-static int write_short(struct writer *w, const struct jd_type *t, const void *value)
+static int write_short(struct jd_writer *w, const struct jd_type *t, const void *value)
 {
 	const struct jd_field *list = t->short_list ? jd_field_find(t->fields, t->short_list) : NULL;
 	const struct jd_field *plain = t->short_member ? jd_field_find(t->fields, t->short_member) : NULL;
@@ -216,45 +235,45 @@ static int write_short(struct writer *w, const struct jd_type *t, const void *va
 	return buf_puts(w->out, "null");
 }
 
-static int write_object(struct writer *w, const struct jd_type *t, const void *value)
+static int write_object(struct jd_writer *w, const struct jd_type *t, const void *value)
 {
 	bool empty = true;
 
 	if (t->short_only)
 		return write_short(w, t, value);
-	open_with(w, '{');
+	jd_write_open(w, '{');
 	if (t->kind == JD_VARIANT) {
 		int i = *(const int *)at_offset(value, t->tag_offset);
 
-		member(w, &empty, t->tag);
+		jd_write_member(w, &empty, t->tag);
 		jd_quote(w->out, t->names[i], strlen(t->names[i]));
 		write_members(w, t->variants[i], value, &empty);
 	}
 	write_members(w, t->fields, value, &empty);
-	close_with(w, '}', empty);
+	jd_write_close(w, '}', empty);
 	return buf_ok(w->out);
 }
 
-static int write_list(struct writer *w, const struct jd_type *t, const struct jd_list *list)
+static int write_list(struct jd_writer *w, const struct jd_type *t, const struct jd_list *list)
 {
 	size_t size = t->kind == JD_MAP ? t->size : jd_type_size(t->element);
 	bool empty = true;
 
-	open_with(w, t->kind == JD_MAP ? '{' : '[');
+	jd_write_open(w, t->kind == JD_MAP ? '{' : '[');
 	for (size_t i = 0; i < list->n; i++) {
 		const void *p = at_offset(list->items, i * size);
 
 		if (t->kind == JD_MAP)
-			member(w, &empty, text_at(p));
+			jd_write_member(w, &empty, text_at(p));
 		else
-			item(w, &empty);
+			jd_write_item(w, &empty);
 		(void)write_value(w, t->element, at_offset(p, t->kind == JD_MAP ? t->value_offset : 0));
 	}
-	close_with(w, t->kind == JD_MAP ? '}' : ']', empty);
+	jd_write_close(w, t->kind == JD_MAP ? '}' : ']', empty);
 	return buf_ok(w->out);
 }
 
-static int write_secretable(struct writer *w, const struct jd_secretable *s)
+static int write_secretable(struct jd_writer *w, const struct jd_secretable *s)
 {
 	const char *text = s->ref ? s->ref : s->text;
 	bool empty = true;
@@ -263,22 +282,25 @@ static int write_secretable(struct writer *w, const struct jd_secretable *s)
 		return buf_puts(w->out, "null");
 	if (!s->ref)
 		return jd_quote(w->out, text, strlen(text));
-	open_with(w, '{');
-	member(w, &empty, "secretRef");
+	jd_write_open(w, '{');
+	jd_write_member(w, &empty, "secretRef");
 	jd_quote(w->out, text, strlen(text));
-	close_with(w, '}', empty);
+	jd_write_close(w, '}', empty);
 	return buf_ok(w->out);
 }
 
 /* What is absent is not written by write_members(); here, in a list, it becomes null. */
-static int write_value(struct writer *w, const struct jd_type *t, const void *value)
+static int write_value(struct jd_writer *w, const struct jd_type *t, const void *value)
 {
 	const char *text = NULL;
 	int i;
 
 	switch (t->kind) {
 	case JD_BOOLEAN:
-		return buf_puts(w->out, *(const bool *)value ? "true" : "false");
+		if (!t->names)
+			return buf_puts(w->out, *(const bool *)value ? "true" : "false");
+		text = *(const bool *)value ? t->names[0] : NULL;
+		break;
 	case JD_INTEGER:
 		return buf_printf(w->out, "%" PRId64, *(const int64_t *)value);
 	case JD_CHOICE:
@@ -311,7 +333,7 @@ static int write_value(struct writer *w, const struct jd_type *t, const void *va
 
 int jd_encode(const struct jd_type *type, const void *value, bool pretty, struct buf *out)
 {
-	struct writer w = { .out = out, .pretty = pretty };
+	struct jd_writer w = {.out = out, .pretty = pretty};
 
 	return write_value(&w, type, value);
 }
@@ -396,7 +418,8 @@ static int write_tree_object(struct json_object *v, struct buf *out)
 		keys = calloc(n, sizeof(*keys));
 		if (!keys)
 			return -ENOMEM;
-		json_object_object_foreach(v, key, unused) {
+		json_object_object_foreach(v, key, unused)
+		{
 			(void)unused;
 			keys[i++] = key;
 		}

@@ -18,7 +18,7 @@ struct retry_settings {
 
 struct script_file {
 	struct jd_secretable uri;
-	char *name; /* NULL: the last path segment */
+	char *name; /* after loading NULL only if the URI has none (Custom Script's settings) */
 	char *sha256;
 	char *mode;
 	char *owner;
@@ -33,7 +33,7 @@ struct script_variable {
 struct script_settings {
 	char *name;
 	struct jd_secretable command_to_execute;
-	char *script; /* base64, may be gzip */
+	struct jd_secretable script; /* base64, may be gzip */
 	struct jd_list arguments;   /* of char * */
 	struct jd_list environment; /* of struct script_variable */
 	struct jd_list files;	    /* of struct script_file */

@@ -1,0 +1,98 @@
+/*
+ * A job: one piece of work that the runner (`evenkeel run ID`) does in a process tree of its own, and what came of it.
+ * Both are documents in the job's directory, so a result outlives unit, daemon, agent and upgrade:
+ *   jobs/ID/job.json     what to do (0600, no secrets)
+ *   run/jobs/ID.secrets  environment values and contents that are secret (0600, read once, unlinked)
+ *   jobs/ID/started      created exclusively by the runner: nothing runs twice
+ *   jobs/ID/stdout, stderr  captured output (0600, capped)
+ *   jobs/ID/work/	  the working directory, owned by the job's user
+ *   jobs/ID/result.json  written atomically at the end
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+#include "agent/codec/json.h"
+
+#define JOB_FORMAT 1
+
+enum job_kind {
+	JOB_COMMAND, /* argv, or shell text in `shell` (then secret as a whole: it is read from the secrets file) */
+	JOB_SCRIPT,  /* script bytes become work/script.sh, run through their interpreter */
+	JOB_HOOKS,   /* every executable of `directory`, in order, each with timeout; judged like a command */
+	JOB_INSTALL, /* a set of files into a directory, switched by one rename */
+	JOB_REMOVE,  /* a set of files we installed */
+};
+
+struct job_variable {
+	char *name;
+	char *value; /* NULL: in the secrets file under the same name */
+};
+
+struct job_file {
+	char *name; /* plain */
+	char *mode, *owner, *group;
+	char *content; /* name of the content in the secrets file */
+};
+
+struct job {
+	int64_t format;
+	char *id;
+	char *handler;	 /* customScript … */
+	char *title;	 /* for logs: script or step name */
+	int kind;	 /* enum job_kind */
+	struct jd_list argv; /* of char *; JOB_SCRIPT: arguments */
+	bool shell_is_secret; /* JOB_COMMAND without argv: the text is the content "command" of the secrets file */
+	struct jd_list environment; /* of struct job_variable */
+	char *input;	 /* on the job's stdin, or NULL: /dev/null */
+	char *user;	 /* "name" or "name:group"; NULL: root */
+	char *directory; /* working directory (JOB_HOOKS: the hooks; JOB_INSTALL: the target); NULL: work/ */
+	int64_t timeout_seconds; /* of the whole job; 0: none */
+	int64_t deadline_boot_usec; /* 0: none; CLOCK_BOOTTIME of boot_id */
+	char *boot_id;
+	bool leave_survivors;
+	bool convert_line_endings;
+	int64_t nice;
+	int64_t output_max_bytes, tail_bytes;
+	bool wipe;		   /* remove work/ after the run */
+	struct jd_list files;	   /* JOB_INSTALL: of struct job_file */
+	int64_t keep_versions;	   /* JOB_INSTALL */
+	char *version;		   /* JOB_INSTALL: name of the set */
+};
+
+/* Values and contents that are secret: a flat map in one document of its own. */
+struct job_secret {
+	char *name;
+	char *value; /* text; bytes as base64 where the job says so */
+};
+struct job_secrets {
+	struct jd_list values; /* of struct job_secret */
+};
+
+enum job_end { JOB_SUCCEEDED, JOB_EXITED, JOB_SIGNALED, JOB_TIMED_OUT, JOB_STOPPED, JOB_NOT_STARTED, JOB_INTERRUPTED };
+
+struct job_result {
+	int64_t format;
+	char *id;
+	int end; /* enum job_end */
+	int64_t exit_code, signal;
+	char *message;	 /* a whole sentence */
+	int64_t code;	 /* status_code of it */
+	char *started_at, *ended_at; /* ISO 8601 */
+	int64_t duration_msec;
+	char *stdout_tail, *stderr_tail; /* valid UTF-8 */
+	int64_t stdout_bytes, stderr_bytes; /* produced, also beyond the cap */
+	int64_t survivors; /* processes left running */
+	char *boot_id;
+};
+
+extern const struct jd_type job_type, job_secrets_type, job_result_type;
+_nodiscard_ int job_decode(const char *text, size_t len, struct job *ret, struct error *err);
+_nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
+/* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
+const char *job_result_phrase(const struct job_result *r, char out[static 128]);
+const char *job_end_name(int end);

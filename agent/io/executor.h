@@ -1,0 +1,71 @@
+/*
+ * The executor starts our own runner, `BINARY run ID`, and tells when it has ended: as a transient unit
+ * evenkeel-job-ID.service in evenkeel-jobs.slice where a systemd manager answers, else as a plain child in a
+ * process group of its own. What a job is and what came of it stands in files (agent/core/job.h); the executor
+ * knows neither. Unit properties and argv are public, so nothing of the customer's is in them.
+ *
+ * The callback runs at most once, from the loop. executor_job_free() before that only stops watching: the job
+ * goes on. A job that was started by an earlier process is watched again with executor_attach().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+
+struct loop;
+struct bus;
+struct executor;
+struct executor_job;
+
+enum executor_kind { EXECUTOR_UNITS, EXECUTOR_CHILDREN };
+
+struct executor_request {
+	const char *id;		 /* [a-z0-9][a-z0-9.-]{0,100} */
+	const char *description; /* public: name and kind of the job only */
+	bool leave_survivors;	 /* KillMode=process: what a script leaves running goes on */
+	uint64_t memory_max_bytes, cpu_percent; /* 0: no limit */
+	/* A small sandboxed job of our own: exactly these capabilities (a mask of 1 << CAP_*), ProtectSystem=strict with only
+	 * these directories writable. Ignored by the child executor. */
+	bool confined;
+	uint64_t capabilities;
+	const char *const *writable; /* NULL-terminated, or NULL */
+};
+
+enum executor_end {
+	EXECUTOR_ENDED,	     /* the runner has ended; its result file tells the rest */
+	EXECUTOR_NOT_FOUND,  /* attach: no such unit or child any more; the result file may still be there */
+	EXECUTOR_START_FAILED,
+};
+
+struct executor_outcome {
+	enum executor_end end;
+	int code, status; /* CLD_EXITED, CLD_KILLED, CLD_DUMPED and its status; 0 when unknown */
+	const char *result; /* systemd's Result= (success, exit-code, oom-kill …), or NULL */
+	const char *detail; /* for people, or NULL */
+};
+
+typedef void (*executor_done_fn)(const struct executor_outcome *outcome, void *userdata);
+
+/* `bus` NULL: children. `binary` is the absolute path of our own program; copied. */
+_nodiscard_ int executor_new(struct executor **ret, struct loop *loop, struct bus *bus, const char *binary,
+			     struct error *err);
+void executor_free(struct executor *e);
+enum executor_kind executor_kind(const struct executor *e);
+
+/* -EEXIST: a unit of that name is there (attach to it). */
+_nodiscard_ int executor_start(struct executor *e, const struct executor_request *req, executor_done_fn done,
+			       void *userdata, struct executor_job **ret, struct error *err);
+_nodiscard_ int executor_attach(struct executor *e, const char *id, executor_done_fn done, void *userdata,
+				struct executor_job **ret, struct error *err);
+/* Ends the job: SIGTERM to the runner (which stops its work and writes a result), SIGKILL to the whole cgroup
+ * or group after `grace`. The callback still runs. */
+void executor_stop(struct executor_job *job, usec_t grace);
+/* To be called when the result is recorded: releases the unit (and kills what is left in it unless survivors stay). */
+void executor_release(struct executor *e, const char *id);
+void executor_job_free(struct executor_job *job);
+
+DEFINE_CLEANUP(struct executor *, executor_free)
+DEFINE_CLEANUP(struct executor_job *, executor_job_free)

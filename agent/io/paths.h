@@ -1,0 +1,35 @@
+/*
+ * Where things are (design.md 3), under one root: "" in life, a directory of its own in tests and
+ * rehearsals (EVENKEEL_ROOT). Nothing else in the program builds such a path.
+ */
+#pragma once
+
+#include "agent/base/error.h"
+#include "agent/base/macros.h"
+
+struct paths {
+	char *root;	    /* "" or an absolute directory without trailing "/" */
+	char *state;	    /* /var/lib/evenkeel */
+	char *records;	    /* /var/lib/evenkeel/state */
+	char *jobs;	    /* /var/lib/evenkeel/jobs */
+	char *certificates; /* /var/lib/evenkeel/certificates */
+	char *run;	    /* /run/evenkeel */
+	char *run_jobs;	    /* /run/evenkeel/jobs */
+	char *api_socket;   /* /run/evenkeel/api.sock */
+	char *etc;	    /* /etc/evenkeel */
+	char *log_default;  /* /var/log/azure/PUBLISHER.TYPE */
+	char *libexec;	    /* /usr/local/libexec/evenkeel */
+	char *bin_link;	    /* /usr/local/bin/evenkeel */
+	char *units;	    /* /etc/systemd/system */
+	char *console;	    /* /dev/console */
+	char *waagent;	    /* /var/lib/waagent */
+};
+
+/* root NULL: from the environment (EVENKEEL_ROOT), else "". */
+_nodiscard_ int paths_init(struct paths *p, const char *root, struct error *err);
+void paths_done(struct paths *p);
+
+/* DIR/NAME on the heap, NULL on out of memory. */
+char *path_join(const char *dir, const char *name);
+/* The root in front of an absolute path of the settings or of the platform, unless it is there already. */
+char *path_under_root(const struct paths *p, const char *absolute);
