@@ -6,7 +6,7 @@
 #define LIMIT_SETTINGS_DEPTH	  8
 #define LIMIT_JSON_DEPTH	  16 /* platform documents */
 #define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
-#define LIMIT_SETTINGS_VALUES	  20000
+#define LIMIT_SETTINGS_VALUES	  40000 /* 500 certificates with every member; an object counts as three */
 #define LIMIT_ENVIRONMENT_FILE	  (64UL * 1024) /* HandlerEnvironment.json */
 #define LIMIT_EVENTS_DOCUMENT	  (256UL * 1024)
 #define LIMIT_EVENTS		  100

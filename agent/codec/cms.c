@@ -8,7 +8,8 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
-#include <string.h>
+#include <stdbool.h>
+#include <stdio.h>
 
 #include "agent/base/limits.h"
 #include "agent/codec/base64.h"
@@ -48,7 +49,8 @@ static bool refused_algorithm(char *text, size_t size)
 		     (reason == CMS_R_UNKNOWN_CIPHER || reason == CMS_R_UNSUPPORTED_CONTENT_ENCRYPTION_ALGORITHM)) ||
 		    (ERR_GET_LIB(code) == ERR_LIB_EVP && reason == EVP_R_UNSUPPORTED_ALGORITHM)) {
 			found = true;
-			(void)snprintf(text, size, "%s", flags & ERR_TXT_STRING && *data ? data : ERR_reason_error_string(code));
+			(void)snprintf(text, size, "%s",
+				       flags & ERR_TXT_STRING && *data ? data : ERR_reason_error_string(code));
 		}
 	}
 	return found;
@@ -71,7 +73,8 @@ static int read_pair(const char *certificate_pem, const char *key_pem, X509 **re
 	if (!key)
 		return error_set(err, ERROR_PLATFORM, -EINVAL, "the private key is not readable as PEM");
 	if (X509_check_private_key(cert, key) != 1)
-		return error_set(err, ERROR_PLATFORM, -EKEYREJECTED, "the private key does not belong to the certificate");
+		return error_set(err, ERROR_PLATFORM, -EKEYREJECTED,
+				 "the private key does not belong to the certificate");
 	*ret_cert = TAKE_PTR(cert);
 	*ret_key = TAKE_PTR(key);
 	return 0;
@@ -104,7 +107,8 @@ static int read_plain(BIO *bio, struct buf *out)
 
 		if (r < 0)
 			return r;
-		n = room ? BIO_read(bio, out->data + out->len, room < CHUNK ? (int)room : CHUNK) : BIO_read(bio, &probe, 1);
+		n = room ? BIO_read(bio, out->data + out->len, room < CHUNK ? (int)room : CHUNK)
+			 : BIO_read(bio, &probe, 1);
 		if (n <= 0)
 			break;
 		if (!room)
@@ -128,7 +132,8 @@ static int decrypt(CMS_ContentInfo *cms, EVP_PKEY *key, X509 *cert, struct buf *
 		bio = CMS_dataInit(cms, NULL);
 	if (!bio) {
 		if (refused_algorithm(text, sizeof(text)))
-			return error_set(err, ERROR_SYSTEM, -ENOTSUP, "OpenSSL on this machine refuses the cipher: %s", text);
+			return error_set(err, ERROR_SYSTEM, -ENOTSUP, "OpenSSL on this machine refuses the cipher: %s",
+					 text);
 		return error_set(err, ERROR_PLATFORM, -EKEYREJECTED, "it is not encrypted for this certificate");
 	}
 	r = read_plain(bio, out);

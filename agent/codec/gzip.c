@@ -97,7 +97,7 @@ static int inflate_all(z_stream *z, struct buf *out)
 
 int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *err)
 {
-	_cleanup_(inflate_done) z_stream z = { .zalloc = block_new, .zfree = block_free };
+	_cleanup_(inflate_done) z_stream z = {.zalloc = block_new, .zfree = block_free};
 	size_t before = out->len;
 	int r;
 

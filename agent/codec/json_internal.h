@@ -5,7 +5,7 @@
 
 struct json_object;
 
-#define JD_SHOWN    40	/* bytes of a value or a key that a message shows */
+#define JD_SHOWN    40  /* bytes of a value or a key that a message shows */
 #define JD_NAME_MAX 256 /* bytes of a key in a JD_MAP, and of the name of a secret */
 
 /* Reads one strict JSON text whole into *ret (NULL is JSON's null); give it back with jd_tree_erase().

@@ -1,7 +1,6 @@
 /* Times as text, in the proleptic Gregorian calendar and UTC; nothing here depends on locale or time zone. */
 #include "agent/codec/timefmt.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
@@ -103,8 +102,8 @@ static bool clock_time(const char **p, struct civil *c)
 
 static bool month_name(const char **p, unsigned *ret)
 {
-	static const char names[][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun",
-					 "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+	static const char names[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+					"Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
 		if (str_starts(*p, names[i])) {
@@ -118,7 +117,7 @@ static bool month_name(const char **p, unsigned *ret)
 static bool weekday(const char **p)
 {
 	for (int i = 0; i < 3; i++, (*p)++)
-		if (!isalpha((unsigned char)**p))
+		if ((**p < 'A' || **p > 'Z') && (**p < 'a' || **p > 'z'))
 			return false;
 	return literal(p, ", ");
 }
@@ -128,7 +127,8 @@ static bool rfc1123(const char *p, struct civil *c)
 	unsigned year;
 
 	if (!weekday(&p) || !digits(&p, 2, &c->day) || !literal(&p, " ") || !month_name(&p, &c->month) ||
-	    !literal(&p, " ") || !digits(&p, 4, &year) || !literal(&p, " ") || !clock_time(&p, c) || !literal(&p, " GMT"))
+	    !literal(&p, " ") || !digits(&p, 4, &year) || !literal(&p, " ") || !clock_time(&p, c) ||
+	    !literal(&p, " GMT"))
 		return false;
 	c->year = year;
 	return *p == '\0';
@@ -184,7 +184,7 @@ static bool iso8601(const char *p, struct civil *c, int64_t *ret_offset)
 
 int timefmt_parse(const char *text, usec_t *ret_wall, struct error *err)
 {
-	struct civil c = { 0 };
+	struct civil c = {0};
 	int64_t from_utc = 0;
 
 	if ((rfc1123(text, &c) || iso8601(text, &c, &from_utc)) && wall_of(&c, from_utc, ret_wall))
@@ -225,7 +225,10 @@ const char *timefmt_span(usec_t span, char out[static TIMEFMT_MAX])
 		usec_t usec;
 		const char *name;
 	} units[] = {
-		{ USEC_PER_DAY, "d" }, { USEC_PER_HOUR, "h" }, { USEC_PER_MINUTE, "min" }, { USEC_PER_SEC, "s" },
+		{USEC_PER_DAY, "d"},
+		{USEC_PER_HOUR, "h"},
+		{USEC_PER_MINUTE, "min"},
+		{USEC_PER_SEC, "s"},
 	};
 
 	if (span == USEC_INFINITY) {

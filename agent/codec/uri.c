@@ -57,7 +57,8 @@ static int check_bytes(const char *text, struct error *err)
 			return error_set(err, ERROR_USER, -EINVAL,
 					 "not a usable URI: broken percent escape at offset %zu", (size_t)(p - text));
 		return error_set(err, ERROR_USER, -EINVAL,
-				 "not a usable URI: the byte at offset %zu must be percent-encoded", (size_t)(p - text));
+				 "not a usable URI: the byte at offset %zu must be percent-encoded",
+				 (size_t)(p - text));
 	}
 	return 0;
 }
@@ -135,12 +136,12 @@ void uri_done(struct uri *u)
 	free(u->host);
 	erase_and_free(u->path);
 	erase_and_free(u->query); /* may be a shared access signature */
-	*u = (struct uri){ 0 };
+	*u = (struct uri){0};
 }
 
 int uri_parse(const char *text, struct uri *ret, struct error *err)
 {
-	_cleanup_(uri_done) struct uri u = { 0 };
+	_cleanup_(uri_done) struct uri u = {0};
 	const char *authority, *path, *query;
 	size_t path_len;
 	int r;
@@ -167,7 +168,7 @@ int uri_parse(const char *text, struct uri *ret, struct error *err)
 	if (!u.path || (query && !u.query))
 		return error_oom(err);
 	*ret = u;
-	u = (struct uri){ 0 };
+	u = (struct uri){0};
 	return 0;
 }
 
@@ -234,7 +235,7 @@ int uri_decode(const char *text, size_t len, struct buf *out)
 
 int uri_redact(const char *text, struct buf *out)
 {
-	_cleanup_(uri_done) struct uri u = { 0 };
+	_cleanup_(uri_done) struct uri u = {0};
 	int r;
 
 	r = uri_parse(text, &u, NULL);

@@ -1,7 +1,6 @@
 /* From PEM in any order to a certificate with its key and its chain. */
 #include "agent/codec/x509.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <openssl/crypto.h>
@@ -41,7 +40,7 @@ static void block_done(struct block *b)
 	OPENSSL_secure_free(b->name);
 	OPENSSL_secure_free(b->header);
 	OPENSSL_secure_clear_free(b->data, (size_t)b->len);
-	*b = (struct block){ 0 };
+	*b = (struct block){0};
 }
 
 void x509_bundle_free(struct x509_bundle *b)
@@ -69,7 +68,8 @@ static int add_certificate(struct x509_bundle *b, const struct block *block, str
 				 LIMIT_BUNDLE_CERTIFICATES);
 	cert = d2i_X509(NULL, &p, block->len);
 	if (!cert)
-		return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: certificate %u is not readable", b->n + 1);
+		return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: certificate %u is not readable",
+				 b->n + 1);
 	for (unsigned i = 0; i < b->n; i++)
 		if (X509_cmp(b->certs[i], cert) == 0) {
 			X509_free(cert);
@@ -115,7 +115,7 @@ static int read_blocks(struct x509_bundle *b, const char *pem, size_t len, struc
 	if (!bio)
 		return error_oom(err);
 	while (r == 0) {
-		_cleanup_(block_done) struct block block = { 0 };
+		_cleanup_(block_done) struct block block = {0};
 
 		if (PEM_read_bio_ex(bio, &block.name, &block.header, &block.data, &block.len, PEM_FLAGS) == 1) {
 			r = add_block(b, &block, err);
@@ -218,7 +218,8 @@ static int find_facts(struct x509_bundle *b, struct error *err)
 	long len;
 
 	/* RFC 2253, but with letters beyond ASCII left readable. */
-	if (!bio || X509_NAME_print_ex(bio, X509_get_subject_name(leaf), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0)
+	if (!bio ||
+	    X509_NAME_print_ex(bio, X509_get_subject_name(leaf), 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0)
 		return error_oom(err);
 	len = BIO_get_mem_data(bio, &text);
 	if (len > 0) {

@@ -2,6 +2,7 @@
  * The leaves of the tables: what a name, a path, a URL … is, and how to say what is wrong with one.
  * Formats are those of settings.md 1.1.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
@@ -82,6 +83,8 @@ static int wrong(struct error *err, const char *what, const char *text)
 
 static int check_name(const char *text, struct error *err)
 {
+	if (!*text)
+		return 0;
 	if (!is_alnum(*text) || strlen(text) > 63 || !only(text, "._-"))
 		return wrong(err, NAME_WHAT, text);
 	return 0;
@@ -188,63 +191,16 @@ static int check_peer_url(const char *text, struct error *err)
 
 static bool is_ipv4(const char *text)
 {
-	unsigned parts = 0;
+	struct in_addr address;
 
-	while (*text) {
-		unsigned value = 0;
-		size_t digits = strspn(text, "0123456789");
-
-		if (digits == 0 || digits > 3)
-			return false;
-		for (size_t i = 0; i < digits; i++)
-			value = value * 10 + (unsigned)(text[i] - '0');
-		if (value > 255 || (digits > 1 && *text == '0'))
-			return false;
-		text += digits;
-		parts++;
-		if (*text == '\0')
-			return parts == 4;
-		if (*text++ != '.')
-			return false;
-	}
-	return false;
+	return inet_pton(AF_INET, text, &address) == 1;
 }
 
-/* The shape of an IPv6 literal: groups of at most four hexadecimal digits, "::" at most once. */
 static bool is_ipv6(const char *text)
 {
-	unsigned groups = 0;
-	bool gap = false;
+	struct in6_addr address;
 
-	if (text[0] == ':' && text[1] != ':')
-		return false;
-	while (*text) {
-		size_t digits;
-
-		if (text[0] == ':' && text[1] == ':') {
-			if (gap)
-				return false;
-			gap = true;
-			text += 2;
-			if (!*text)
-				break;
-		}
-		digits = strspn(text, "0123456789abcdefABCDEF");
-		if (text[digits] == '.')
-			return is_ipv4(text) && groups + 2 <= (gap ? 7U : 8U) && (gap || groups == 6);
-		if (digits == 0 || digits > 4)
-			return false;
-		groups++;
-		text += digits;
-		if (text[0] == ':' && text[1] != ':') {
-			text++;
-			if (!*text)
-				return false;
-		} else if (*text && *text != ':') {
-			return false;
-		}
-	}
-	return gap ? groups <= 7 : groups == 8;
+	return inet_pton(AF_INET6, text, &address) == 1;
 }
 
 int check_identity_endpoint(const char *text, struct error *err)
@@ -500,7 +456,7 @@ int check_base64(const char *text, struct error *err)
 	if (r == -ENOMEM)
 		return error_oom(err);
 	if (r < 0)
-		return error_set(err, ERROR_USER, -EINVAL, "expected base64: %s", why.msg);
+		return error_set(err, ERROR_USER, -EINVAL, "expected %s", why.msg);
 	return 0;
 }
 
@@ -637,6 +593,7 @@ static int check_settable_section(const char *text, struct error *err)
 
 const struct jd_type st_boolean = { .kind = JD_BOOLEAN };
 const struct jd_type st_name = { .kind = JD_TEXT, .min = 1, .check = check_name, .pattern = NAME_PATTERN };
+const struct jd_type st_name_or_none = { .kind = JD_TEXT, .check = check_name };
 const struct jd_type st_unit = { .kind = JD_TEXT, .min = 1, .check = check_unit, .pattern = "^[A-Za-z0-9:_.\\\\@-]+$" };
 const struct jd_type st_unit_or_none = { .kind = JD_TEXT, .check = check_unit };
 const struct jd_type st_path = { .kind = JD_TEXT, .min = 1, .check = check_path, .pattern = PATH_PATTERN };

@@ -25,7 +25,7 @@
 
 /* Leaves (settings_formats.c). …_or_none: an empty text counts as absent. */
 extern const struct jd_type st_boolean;
-extern const struct jd_type st_name;
+extern const struct jd_type st_name, st_name_or_none;
 extern const struct jd_type st_unit, st_unit_or_none;
 extern const struct jd_type st_path, st_path_or_none;
 extern const struct jd_type st_http, st_http_or_none, st_http_secretable, st_http_secretable_or_none;
@@ -88,71 +88,91 @@ struct vault_authentication {
 	char *msi_object_id;
 };
 
-/* One public document. Sections stand first, in the order of enum settings_section. What other publishers'
- * settings have on top level is kept as JSON text where their own words must tell what is wrong with it. */
+/* One public document. Sections stand first, in the order of enum settings_section. */
 struct settings_document {
 	void *sections[_SECTION_MAX];
-	char *timestamp;
-	char *command_to_execute, *script, *file_uris, *skip_dos2unix;
+	char *timestamp; /* JSON text */
+	char *command_to_execute, *script;
+	struct jd_list file_uris; /* of char * */
+	bool skip_dos2unix;
 	struct vault_settings *vault;
 	struct vault_authentication *vault_authentication;
-	char *vault_logging;
-	/* Only to say where it belongs. */
-	char *secrets;
-	char *storage_account_name, *storage_account_key, *managed_identity;
+	char *vault_logging; /* JSON text */
+	char *secrets;	     /* JSON text, only to say where it belongs */
 };
 extern const struct jd_type st_document;  /* in place */
 extern const struct jd_type st_published; /* what the schema shows: without what is only told to belong elsewhere */
 
 struct settings_protected {
 	struct jd_list secrets; /* of struct settings_secret */
-	char *timestamp;
-	char *command_to_execute, *script, *file_uris;
-	char *storage_account_name, *storage_account_key, *managed_identity;
-	/* Only to say where it belongs. */
-	char *sections[_SECTION_MAX];
-	char *skip_dos2unix;
+	char *timestamp;	/* JSON text */
+	char *command_to_execute, *script;
+	struct jd_list file_uris; /* of char * */
+	char *storage_account_name, *storage_account_key;
+	struct identity *managed_identity;
+	char *sections[_SECTION_MAX]; /* JSON text, only to say where it belongs */
 };
 extern const struct jd_type st_protected; /* in place */
 extern const struct jd_type st_secrets;	  /* the map alone, for releasing */
+
+/* The members of any JSON object as JSON texts. */
+struct settings_raw_member {
+	char *key;
+	char *json;
+};
+extern const struct jd_type st_raw_members; /* JD_MAP of these */
+extern const struct jd_type st_raw_items;   /* JD_LIST of char *, JSON texts */
 
 /* While documents are read. */
 struct settings_loader {
 	struct settings *settings;
 	struct jd_report *report;
-	struct error *err;
-	const char *subject[_SECTION_MAX]; /* which document a section came from */
-	int result;			   /* first failure that no sentence could tell: -ENOMEM, else 0 */
+	unsigned errors_before; /* in the report when loading began */
+	const char *subject[_SECTION_MAX]; /* of messages: the document a section came from */
+	int error_code;			   /* a peer's number, 0: none */
 };
 
 const struct jd_type *settings_section_type(enum settings_section section);
 void **settings_section_pointer(struct settings *s, enum settings_section section);
 
-/* Adds a secret to the door's (erased with them). 0 or -ENOMEM. */
+/* Decodes with the limits of settings; unknown members are errors. */
+_nodiscard_ int settings_decode(const char *text, size_t len, const char *subject, const struct jd_type *type,
+				void *target, struct jd_report *report, struct error *err);
+
+/* Adds a copy to the secrets of the door. 0 or -ENOMEM. */
 _nodiscard_ int settings_add_secret(struct settings *s, enum settings_door door, const char *name, const char *value);
-const char *settings_find_secret(const struct settings *s, enum settings_door door, const char *name);
+/* Names of secrets made from a peer's protected settings begin so, which no document's can. */
+#define SETTINGS_OWN_SECRET "protected:"
 
-/* Decodes a part of a document that the tables hold as text. As jd_decode, with the limits of settings. */
-_nodiscard_ int settings_decode(const char *text, size_t len, const char *subject, bool strict,
-				const struct jd_type *type, void *target, struct jd_report *report, struct error *err);
-
-/* The peers' settings as ordinary sections. `protected_part` may be NULL. What is wrong goes into the report;
- * 0, -EINVAL, -ENOMEM. */
-bool settings_has_script_dropin(const struct settings_document *d, const struct settings_protected *p);
-_nodiscard_ int settings_script_dropin(struct settings_loader *l, const struct settings_source *source,
-				       const struct settings_document *d, const struct settings_protected *p);
+/* Custom Script's settings. First the peer's schema over the raw members of both parts; then its rules over what the
+ * tables have decoded, and the section. 0, -EINVAL (told), -ENOMEM. */
+bool settings_has_script_dropin(const struct jd_list *public_members, const struct jd_list *protected_members);
+_nodiscard_ int settings_check_script_dropin(struct settings_loader *l, const struct jd_list *public_members,
+					     const struct jd_list *protected_members);
+_nodiscard_ int settings_script_dropin(struct settings_loader *l, enum settings_door door,
+				       const struct settings_document *d, const struct settings_protected *p,
+				       struct custom_script_settings **ret);
+/* The Key Vault extension's settings as a section. `public_text` is read once more for what a decoded value does not
+ * show: whether a certificate was given as a mere text. 0, -EINVAL (told), -ENOMEM. */
 bool settings_has_vault_dropin(const struct settings_document *d);
-_nodiscard_ int settings_vault_dropin(struct settings_loader *l, const struct settings_source *source,
-				      const struct settings_document *d);
+_nodiscard_ int settings_vault_dropin(struct settings_loader *l, const char *subject,
+				      const struct jd_list *public_members, const struct settings_document *d,
+				      struct key_refresh_settings **ret);
 
-/* Values that follow from others: default names, timeouts by type, default policy and steps; before the rules. */
+/* Values that follow from others: empty texts are absent, default names, timeouts by type, default steps. */
 _nodiscard_ int settings_complete(struct settings_loader *l);
-_nodiscard_ int settings_complete_drain(struct settings_loader *l);
-/* Rules across members; errors and warnings into the report. */
-void settings_judge(struct settings_loader *l);
+
+/* Rules across members; errors and warnings go into the report. 0 or -ENOMEM. */
+_nodiscard_ int settings_judge(struct settings_loader *l);
 void settings_judge_script(struct settings_loader *l);
-void settings_judge_keys(struct settings_loader *l);
+_nodiscard_ int settings_judge_keys(struct settings_loader *l);
 void settings_judge_drain(struct settings_loader *l);
+
+/* "section: path: sentence" of a rule. */
+void settings_error(struct settings_loader *l, enum settings_section section, const char *path, const char *fmt, ...)
+	_printf_(4, 5);
+void settings_warning(struct settings_loader *l, enum settings_section section, const char *path, const char *fmt, ...)
+	_printf_(4, 5);
 
 /* 0 when the text is of that form; else -EINVAL and what is wrong, without path. Empty texts pass: a type's
  * minimum length speaks of them. */

@@ -7,6 +7,30 @@
 static const struct jd_type raw = { .kind = JD_RAW };
 static const struct jd_type text = { .kind = JD_TEXT, .max = 4096 };
 
+/* Custom Script's members; the peer's own checks come first (settings_dropin_script.c). */
+static const struct jd_type peer_text = { .kind = JD_TEXT, .max = LIMIT_SETTINGS };
+static const struct jd_type peer_secret = { .kind = JD_TEXT, .max = LIMIT_SETTINGS, .sensitive = true };
+static const struct jd_type peer_script = { .kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_base64 };
+static const struct jd_type peer_secret_script = {
+	.kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_base64, .sensitive = true
+};
+static const struct jd_field managed_identity_fields[] = {
+	MEMBER("clientId", TEXT(0, 64), identity, client_id),
+	MEMBER("objectId", TEXT(0, 64), identity, object_id),
+	{}
+};
+static const struct jd_type managed_identity = {
+	.kind = JD_POINTER, .size = sizeof(struct identity), .fields = managed_identity_fields, .lenient = true
+};
+
+const struct jd_type st_raw_members = {
+	.kind = JD_MAP,
+	.size = sizeof(struct settings_raw_member),
+	.value_offset = offsetof(struct settings_raw_member, json),
+	.element = &raw,
+};
+const struct jd_type st_raw_items = { .kind = JD_LIST, .element = &raw };
+
 /* secretsManagementSettings: what the Key Vault extension's versions 1 to 4 take; unknown members are warnings. */
 
 static const struct jd_field vault_acl_fields[] = {
@@ -92,11 +116,13 @@ static const struct jd_type authentication = {
 	MEMBER("timestamp", &raw, settings_document, timestamp,                                                   \
 	       .doc = "An integer that only makes the document another one."),                                    \
 	{ .name = "$schema", .type = &text, .flags = JD_SILENTLY_IGNORED, .doc = "For editors." },                \
-	MEMBER("commandToExecute", &raw, settings_document, command_to_execute,                                   \
+	MEMBER("commandToExecute", &peer_text, settings_document, command_to_execute,                             \
 	       .doc = "As the Custom Script extension has it; not together with customScript."),                  \
-	MEMBER("script", &raw, settings_document, script, .doc = "As the Custom Script extension has it."),       \
-	MEMBER("fileUris", &raw, settings_document, file_uris, .doc = "As the Custom Script extension has it."),  \
-	MEMBER("skipDos2Unix", &raw, settings_document, skip_dos2unix,                                            \
+	MEMBER("script", &peer_script, settings_document, script,                                                 \
+	       .doc = "As the Custom Script extension has it."),                                                  \
+	MEMBER("fileUris", LIST(0, 0, &peer_text), settings_document, file_uris,                                  \
+	       .doc = "As the Custom Script extension has it."),                                                  \
+	MEMBER("skipDos2Unix", &st_boolean, settings_document, skip_dos2unix,                                     \
 	       .doc = "As the Custom Script extension has it."),                                                  \
 	MEMBER("secretsManagementSettings", &vault, settings_document, vault,                                     \
 	       .doc = "As the Key Vault extension has it; not together with keyRefresh."),                        \
@@ -113,9 +139,6 @@ const struct jd_type st_published = {
 static const struct jd_field document_fields[] = {
 	DOCUMENT_MEMBERS,
 	MEMBER("secrets", &raw, settings_document, secrets),
-	MEMBER("storageAccountName", &raw, settings_document, storage_account_name),
-	MEMBER("storageAccountKey", &raw, settings_document, storage_account_key),
-	MEMBER("managedIdentity", &raw, settings_document, managed_identity),
 	{}
 };
 const struct jd_type st_document = {
@@ -128,13 +151,13 @@ static const struct jd_field protected_fields[] = {
 	MEMBER("secrets", &st_secrets, settings_protected, secrets, .doc = "Values that a secretRef names."),
 	MEMBER("timestamp", &raw, settings_protected, timestamp),
 	{ .name = "$schema", .type = &text, .flags = JD_SILENTLY_IGNORED },
-	MEMBER("commandToExecute", &raw, settings_protected, command_to_execute),
-	MEMBER("script", &raw, settings_protected, script),
-	MEMBER("fileUris", &raw, settings_protected, file_uris),
-	MEMBER("storageAccountName", &raw, settings_protected, storage_account_name),
-	MEMBER("storageAccountKey", &raw, settings_protected, storage_account_key),
-	MEMBER("managedIdentity", &raw, settings_protected, managed_identity),
-	MEMBER("skipDos2Unix", &raw, settings_protected, skip_dos2unix),
+	MEMBER("commandToExecute", &peer_secret, settings_protected, command_to_execute),
+	MEMBER("script", &peer_secret_script, settings_protected, script),
+	MEMBER("fileUris", LIST(0, 0, &peer_secret), settings_protected, file_uris),
+	MEMBER("storageAccountName", &peer_secret, settings_protected, storage_account_name),
+	MEMBER("storageAccountKey", &peer_secret, settings_protected, storage_account_key),
+	MEMBER("managedIdentity", &managed_identity, settings_protected,
+	       managed_identity),
 	MISPLACED("customScript", SECTION_CUSTOM_SCRIPT),
 	MISPLACED("keyRefresh", SECTION_KEY_REFRESH),
 	MISPLACED("drain", SECTION_DRAIN),

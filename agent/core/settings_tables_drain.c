@@ -104,7 +104,7 @@ static const struct jd_field stop_units_fields[] = {
 };
 
 static const struct jd_field step_fields[] = {
-	MEMBER("name", &st_name, step_settings, name, .doc = "Default: the type and its position."),
+	MEMBER("name", &st_name_or_none, step_settings, name, .doc = "Default: the type and its position."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 3600), step_settings, timeout_seconds,
 	       .doc = "The most it may take (stopUnits and hooks: each)."),
 	MEMBER("reserveInSeconds", INTEGER(0, 3600), step_settings, reserve_seconds, .default_integer = -1,

@@ -45,7 +45,7 @@ static const struct jd_field files_fields[] = {
 };
 
 static const struct jd_field certificate_fields[] = {
-	MEMBER("name", &st_name, certificate_settings, name, .doc = "Default: VAULT.SECRET."),
+	MEMBER("name", &st_name_or_none, certificate_settings, name, .doc = "Default: VAULT.SECRET."),
 	MEMBER("url", &st_vault_url, certificate_settings, url, .flags = JD_REQUIRED,
 	       .doc = "https://VAULT/secrets/NAME; with /VERSION it is pinned."),
 	MEMBER("identity", &st_identity, certificate_settings, identity, .doc = "Default: that of the section."),
@@ -69,7 +69,7 @@ static const struct jd_field certificate_fields[] = {
 };
 
 static const struct jd_field secret_fields[] = {
-	MEMBER("name", &st_name, key_secret_settings, name, .doc = "Default: VAULT.SECRET."),
+	MEMBER("name", &st_name_or_none, key_secret_settings, name, .doc = "Default: VAULT.SECRET."),
 	MEMBER("url", &st_vault_url, key_secret_settings, url, .flags = JD_REQUIRED,
 	       .doc = "https://VAULT/secrets/NAME; with /VERSION it is pinned."),
 	MEMBER("identity", &st_identity, key_secret_settings, identity, .doc = "Default: that of the section."),

@@ -39,6 +39,10 @@ package_options() {
 # The binary given, or a new one.
 package_binary() {
 	if [ -z "$binary" ]; then
+		# Held until the package is made, since the next build replaces the binary.
+		mkdir -p "$root/build"
+		exec 8>"$root/build/package.lock"
+		flock 8
 		binary=$("$root/scripts/build-release" --version "$version" --publisher "$publisher" --type "$type" | tail -1)
 	fi
 	[ -f "$binary" ] || die "no binary \"$binary\""

@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				 again = BUF_INIT(1 << 20);
 	_cleanup_free_ char *text = strndup((const char *)data, size);
 	struct error err;
-	struct uri u = { 0 };
+	struct uri u = {0};
 
 	if (!text)
 		return 0;
@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (uri_parse(text, &u, &err) == 0) {
 		const char *q = strchr(buf_str(&shown), '?');
 
-		if (!u.host || u.path[0] != '/' || u.port > 65535 || !q != !u.query || (q && strcmp(q, "?[redacted]") != 0))
+		if (!u.host || u.path[0] != '/' || u.port > 65535 || !q != !u.query ||
+		    (q && strcmp(q, "?[redacted]") != 0))
 			abort();
 		uri_done(&u);
 	} else if (strcmp(buf_str(&shown), "[not a URI]") != 0) {

@@ -42,10 +42,10 @@ static inline X509 *make_certificate(EVP_PKEY *key, const char *subject, EVP_PKE
 	ASN1_INTEGER_set(X509_get_serialNumber(cert), ++serial);
 	ASN1_TIME_set_string(X509_getm_notBefore(cert), "260101000000Z");
 	ASN1_TIME_set_string(X509_getm_notAfter(cert), "270101000000Z");
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8, (const unsigned char *)subject, -1, -1,
-				   0);
-	X509_NAME_add_entry_by_txt(X509_get_issuer_name(cert), "CN", MBSTRING_UTF8, (const unsigned char *)issuer, -1, -1,
-				   0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_UTF8, (const unsigned char *)subject, -1,
+				   -1, 0);
+	X509_NAME_add_entry_by_txt(X509_get_issuer_name(cert), "CN", MBSTRING_UTF8, (const unsigned char *)issuer, -1,
+				   -1, 0);
 	X509_set_pubkey(cert, key);
 	assert_true(X509_sign(cert, issuer_key, EVP_sha256()) > 0);
 	return cert;

@@ -102,7 +102,7 @@ static void test_buf_grows(void **state)
 
 static void test_secret(void **state)
 {
-	_cleanup_secret_ struct secret s = { 0 };
+	_cleanup_secret_ struct secret s = {0};
 	char *p = strdup("x");
 
 	(void)state;
@@ -136,7 +136,7 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_error),	  cmocka_unit_test(test_error_cut), cmocka_unit_test(test_buf),
+		cmocka_unit_test(test_error),     cmocka_unit_test(test_error_cut), cmocka_unit_test(test_buf),
 		cmocka_unit_test(test_buf_grows), cmocka_unit_test(test_secret),    cmocka_unit_test(test_time),
 	};
 

@@ -95,7 +95,7 @@ static int open_der(const struct buf *der, const struct pair *with, struct buf *
 
 static void test_opens(void **state)
 {
-	const EVP_CIPHER *ciphers[] = { EVP_des_ede3_cbc(), EVP_aes_256_cbc(), EVP_aes_128_cbc() };
+	const EVP_CIPHER *ciphers[] = {EVP_des_ede3_cbc(), EVP_aes_256_cbc(), EVP_aes_128_cbc()};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(ciphers); i++) {
@@ -156,8 +156,8 @@ static void test_line_breaks(void **state)
 static void test_wrong_key(void **state)
 {
 	_cleanup_buf_ struct buf der = BUF_INIT(10000), out = BUF_SECRET_INIT(10000);
-	struct pair mixed = { .key_pem = theirs.key_pem, .cert_pem = ours.cert_pem };
-	struct pair broken = { .key_pem = ours.cert_pem, .cert_pem = ours.cert_pem };
+	struct pair mixed = {.key_pem = theirs.key_pem, .cert_pem = ours.cert_pem};
+	struct pair broken = {.key_pem = ours.cert_pem, .cert_pem = ours.cert_pem};
 	struct error err;
 
 	(void)state;
@@ -180,7 +180,7 @@ static void test_wrong_key(void **state)
 static void test_encrypted_key(void **state)
 {
 	_cleanup_buf_ struct buf der = BUF_INIT(10000), out = BUF_SECRET_INIT(10000), pem = BUF_SECRET_INIT(10000);
-	struct pair locked = { .cert_pem = ours.cert_pem };
+	struct pair locked = {.cert_pem = ours.cert_pem};
 	BIO *bio = BIO_new(BIO_s_mem());
 	struct error err;
 
@@ -284,9 +284,10 @@ static void test_refused_cipher(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_opens),	    cmocka_unit_test(test_sizes),     cmocka_unit_test(test_line_breaks),
-		cmocka_unit_test(test_wrong_key),   cmocka_unit_test(test_encrypted_key), cmocka_unit_test(test_damaged),
-		cmocka_unit_test(test_not_cms),	    cmocka_unit_test(test_refused_cipher),
+		cmocka_unit_test(test_opens),         cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_line_breaks),   cmocka_unit_test(test_wrong_key),
+		cmocka_unit_test(test_encrypted_key), cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_not_cms),       cmocka_unit_test(test_refused_cipher),
 	};
 
 	return cmocka_run_group_tests(tests, make_all, free_all);

@@ -26,28 +26,28 @@ static void test_base64(void **state)
 		const char *plain; /* NULL: refused, with */
 		const char *message;
 	} cases[] = {
-		{ "", false, "", NULL }, /* RFC 4648 section 10 */
-		{ "Zg==", false, "f", NULL },
-		{ "Zm8=", false, "fo", NULL },
-		{ "Zm9v", false, "foo", NULL },
-		{ "Zm9vYg==", false, "foob", NULL },
-		{ "Zm9vYmE=", false, "fooba", NULL },
-		{ "Zm9vYmFy", false, "foobar", NULL },
-		{ "+/+/", false, "\xfb\xff\xbf", NULL },
-		{ " Z m\t9\r\nv\n", true, "foo", NULL },
-		{ "Zg=\n=\n", true, "f", NULL },
-		{ "Zm9v\n", false, NULL, "base64: unexpected byte at offset 4" },
-		{ "Zm-v", true, NULL, "base64: unexpected byte at offset 2" },
-		{ "Zm9v\xc3\xa9", true, NULL, "base64: unexpected byte at offset 4" },
-		{ "Zm9", false, NULL, "base64: the text ends within a group, at offset 3" },
-		{ "Zg=", false, NULL, "base64: the text ends within a group, at offset 3" },
-		{ "Z===", false, NULL, "base64: unexpected padding at offset 1" },
-		{ "=", false, NULL, "base64: unexpected padding at offset 0" },
-		{ "Zm9v====", false, NULL, "base64: unexpected padding at offset 4" },
-		{ "Zg===", false, NULL, "base64: unexpected padding at offset 4" },
-		{ "Zg==Zg==", false, NULL, "base64: unexpected byte at offset 4" },
-		{ "Zh==", false, NULL, "base64: left-over bits at the end, offset 4" },
-		{ "Zm9=", false, NULL, "base64: left-over bits at the end, offset 4" },
+		{"", false, "", NULL}, /* RFC 4648 section 10 */
+		{"Zg==", false, "f", NULL},
+		{"Zm8=", false, "fo", NULL},
+		{"Zm9v", false, "foo", NULL},
+		{"Zm9vYg==", false, "foob", NULL},
+		{"Zm9vYmE=", false, "fooba", NULL},
+		{"Zm9vYmFy", false, "foobar", NULL},
+		{"+/+/", false, "\xfb\xff\xbf", NULL},
+		{" Z m\t9\r\nv\n", true, "foo", NULL},
+		{"Zg=\n=\n", true, "f", NULL},
+		{"Zm9v\n", false, NULL, "base64: unexpected byte at offset 4"},
+		{"Zm-v", true, NULL, "base64: unexpected byte at offset 2"},
+		{"Zm9v\xc3\xa9", true, NULL, "base64: unexpected byte at offset 4"},
+		{"Zm9", false, NULL, "base64: the text ends within a group, at offset 3"},
+		{"Zg=", false, NULL, "base64: the text ends within a group, at offset 3"},
+		{"Z===", false, NULL, "base64: unexpected padding at offset 1"},
+		{"=", false, NULL, "base64: unexpected padding at offset 0"},
+		{"Zm9v====", false, NULL, "base64: unexpected padding at offset 4"},
+		{"Zg===", false, NULL, "base64: unexpected padding at offset 4"},
+		{"Zg==Zg==", false, NULL, "base64: unexpected byte at offset 4"},
+		{"Zh==", false, NULL, "base64: left-over bits at the end, offset 4"},
+		{"Zm9=", false, NULL, "base64: left-over bits at the end, offset 4"},
 	};
 
 	(void)state;
@@ -95,48 +95,48 @@ static void test_time_parse(void **state)
 		const char *text;
 		int64_t usec; /* -1: refused */
 	} cases[] = {
-		{ "Mon, 19 Sep 2016 18:29:47 GMT", 1474309787000000 },
-		{ "Sun, 19 Sep 2016 18:29:47 GMT", 1474309787000000 }, /* the documentation's wrong weekday */
-		{ "Tue, 29 Feb 2000 00:00:00 GMT", 951782400000000 },
-		{ "2026-11-20T08:00:00Z", 1795161600000000 },
-		{ "2026-11-20T08:00:00", 1795161600000000 },
-		{ "2026-11-20 08:00:00Z", 1795161600000000 },
-		{ "2026-11-20T08:00:00+00:00", 1795161600000000 },
-		{ "2026-11-20T09:30:00+01:30", 1795161600000000 },
-		{ "2026-11-20T00:00:00-08:00", 1795161600000000 },
-		{ "2026-11-20T08:00:00.5Z", 1795161600500000 },
-		{ "2026-11-20T08:00:00.123456789Z", 1795161600123456 },
-		{ "2026-11-20T08:00:00.1234567", 1795161600123456 },
-		{ "1970-01-01T00:00:00Z", 0 },
-		{ "9999-12-31T23:59:59Z", 253402300799000000 },
-		{ "2016-12-31T23:59:60Z", 1483228800000000 },
-		{ "2024-02-29T00:00:00Z", 1709164800000000 },
-		{ "2100-03-01T00:00:00Z", 4107542400000000 },
-		{ "1969-12-31T23:59:59Z", -1 },
-		{ "1970-01-01T00:00:00+00:01", -1 },
-		{ "2023-02-29T00:00:00Z", -1 },
-		{ "2100-02-29T00:00:00Z", -1 },
-		{ "2026-04-31T00:00:00Z", -1 },
-		{ "2026-13-01T00:00:00Z", -1 },
-		{ "2026-00-01T00:00:00Z", -1 },
-		{ "2026-01-00T00:00:00Z", -1 },
-		{ "2026-11-20T24:00:00Z", -1 },
-		{ "2026-11-20T08:60:00Z", -1 },
-		{ "2026-11-20T08:00:61Z", -1 },
-		{ "2026-11-20T08:00:00.Z", -1 },
-		{ "2026-11-20T08:00:00+0000", -1 },
-		{ "2026-11-20T08:00:00+24:00", -1 },
-		{ "2026-11-20T08:00:00ZZ", -1 },
-		{ "2026-11-20T08:00Z", -1 },
-		{ "2026-11-20", -1 },
-		{ " 2026-11-20T08:00:00Z", -1 },
-		{ "Mon, 19 Sep 2016 18:29:47 CET", -1 },
-		{ "Mon, 19 Sep 2016 18:29:47 GMT ", -1 },
-		{ "Mon, 31 Sep 2016 18:29:47 GMT", -1 },
-		{ "Mon 19 Sep 2016 18:29:47 GMT", -1 },
-		{ "Mon, 19 Foo 2016 18:29:47 GMT", -1 },
-		{ "", -1 },
-		{ "x", -1 },
+		{"Mon, 19 Sep 2016 18:29:47 GMT", 1474309787000000},
+		{"Sun, 19 Sep 2016 18:29:47 GMT", 1474309787000000}, /* the documentation's wrong weekday */
+		{"Tue, 29 Feb 2000 00:00:00 GMT", 951782400000000},
+		{"2026-11-20T08:00:00Z", 1795161600000000},
+		{"2026-11-20T08:00:00", 1795161600000000},
+		{"2026-11-20 08:00:00Z", 1795161600000000},
+		{"2026-11-20T08:00:00+00:00", 1795161600000000},
+		{"2026-11-20T09:30:00+01:30", 1795161600000000},
+		{"2026-11-20T00:00:00-08:00", 1795161600000000},
+		{"2026-11-20T08:00:00.5Z", 1795161600500000},
+		{"2026-11-20T08:00:00.123456789Z", 1795161600123456},
+		{"2026-11-20T08:00:00.1234567", 1795161600123456},
+		{"1970-01-01T00:00:00Z", 0},
+		{"9999-12-31T23:59:59Z", 253402300799000000},
+		{"2016-12-31T23:59:60Z", 1483228800000000},
+		{"2024-02-29T00:00:00Z", 1709164800000000},
+		{"2100-03-01T00:00:00Z", 4107542400000000},
+		{"1969-12-31T23:59:59Z", -1},
+		{"1970-01-01T00:00:00+00:01", -1},
+		{"2023-02-29T00:00:00Z", -1},
+		{"2100-02-29T00:00:00Z", -1},
+		{"2026-04-31T00:00:00Z", -1},
+		{"2026-13-01T00:00:00Z", -1},
+		{"2026-00-01T00:00:00Z", -1},
+		{"2026-01-00T00:00:00Z", -1},
+		{"2026-11-20T24:00:00Z", -1},
+		{"2026-11-20T08:60:00Z", -1},
+		{"2026-11-20T08:00:61Z", -1},
+		{"2026-11-20T08:00:00.Z", -1},
+		{"2026-11-20T08:00:00+0000", -1},
+		{"2026-11-20T08:00:00+24:00", -1},
+		{"2026-11-20T08:00:00ZZ", -1},
+		{"2026-11-20T08:00Z", -1},
+		{"2026-11-20", -1},
+		{" 2026-11-20T08:00:00Z", -1},
+		{"Mon, 19 Sep 2016 18:29:47 CET", -1},
+		{"Mon, 19 Sep 2016 18:29:47 GMT ", -1},
+		{"Mon, 31 Sep 2016 18:29:47 GMT", -1},
+		{"Mon 19 Sep 2016 18:29:47 GMT", -1},
+		{"Mon, 19 Foo 2016 18:29:47 GMT", -1},
+		{"", -1},
+		{"x", -1},
 	};
 
 	(void)state;
@@ -178,19 +178,19 @@ static void test_time_format(void **state)
 		usec_t span;
 		const char *text;
 	} spans[] = {
-		{ 0, "0 ms" },
-		{ 999, "0 ms" },
-		{ 350 * USEC_PER_MSEC, "350 ms" },
-		{ USEC_PER_SEC - 1, "999 ms" },
-		{ 12 * USEC_PER_SEC + 5, "12 s" },
-		{ 60 * USEC_PER_SEC, "1 min" },
-		{ 90 * USEC_PER_SEC, "1 min 30 s" },
-		{ 14 * USEC_PER_MINUTE, "14 min" },
-		{ 3 * USEC_PER_HOUR + 5 * USEC_PER_MINUTE + 59 * USEC_PER_SEC, "3 h 5 min" },
-		{ 3 * USEC_PER_HOUR + 59 * USEC_PER_SEC, "3 h" },
-		{ 2 * USEC_PER_DAY + 4 * USEC_PER_HOUR, "2 d 4 h" },
-		{ USEC_INFINITY - 1, "213503982 d 8 h" },
-		{ USEC_INFINITY, "forever" },
+		{0, "0 ms"},
+		{999, "0 ms"},
+		{350 * USEC_PER_MSEC, "350 ms"},
+		{USEC_PER_SEC - 1, "999 ms"},
+		{12 * USEC_PER_SEC + 5, "12 s"},
+		{60 * USEC_PER_SEC, "1 min"},
+		{90 * USEC_PER_SEC, "1 min 30 s"},
+		{14 * USEC_PER_MINUTE, "14 min"},
+		{3 * USEC_PER_HOUR + 5 * USEC_PER_MINUTE + 59 * USEC_PER_SEC, "3 h 5 min"},
+		{3 * USEC_PER_HOUR + 59 * USEC_PER_SEC, "3 h"},
+		{2 * USEC_PER_DAY + 4 * USEC_PER_HOUR, "2 d 4 h"},
+		{USEC_INFINITY - 1, "213503982 d 8 h"},
+		{USEC_INFINITY, "forever"},
 	};
 	char text[TIMEFMT_MAX];
 
@@ -213,25 +213,25 @@ static void test_uri(void **state)
 		unsigned port;
 		const char *path, *query, *redacted;
 	} cases[] = {
-		{ "https://Shop.Blob.Core.Windows.net/a/b%20c?sig=x%2B&se=1", true, false, "shop.blob.core.windows.net", 0,
-		  "/a/b%20c", "sig=x%2B&se=1", "https://shop.blob.core.windows.net/a/b%20c?[redacted]" },
-		{ "HTTP://169.254.169.254:80", false, false, "169.254.169.254", 80, "/", NULL,
-		  "http://169.254.169.254:80/" },
-		{ "http://h?q", false, false, "h", 0, "/", "q", "http://h/?[redacted]" },
-		{ "http://h/?", false, false, "h", 0, "/", "", "http://h/?[redacted]" },
-		{ "https://[2001:DB8::1]:8443/x", true, true, "2001:db8::1", 8443, "/x", NULL,
-		  "https://[2001:db8::1]:8443/x" },
-		{ "https://[::1]", true, true, "::1", 0, "/", NULL, "https://[::1]/" },
-		{ "http://a_b.c-d/p;v=1@x:y/?a?b/c", false, false, "a_b.c-d", 0, "/p;v=1@x:y/", "a?b/c",
-		  "http://a_b.c-d/p;v=1@x:y/?[redacted]" },
-		{ "http://1.example/", false, false, "1.example", 0, "/", NULL, "http://1.example/" },
+		{"https://Shop.Blob.Core.Windows.net/a/b%20c?sig=x%2B&se=1", true, false, "shop.blob.core.windows.net",
+		 0, "/a/b%20c", "sig=x%2B&se=1", "https://shop.blob.core.windows.net/a/b%20c?[redacted]"},
+		{"HTTP://169.254.169.254:80", false, false, "169.254.169.254", 80, "/", NULL,
+		 "http://169.254.169.254:80/"},
+		{"http://h?q", false, false, "h", 0, "/", "q", "http://h/?[redacted]"},
+		{"http://h/?", false, false, "h", 0, "/", "", "http://h/?[redacted]"},
+		{"https://[2001:DB8::1]:8443/x", true, true, "2001:db8::1", 8443, "/x", NULL,
+		 "https://[2001:db8::1]:8443/x"},
+		{"https://[::1]", true, true, "::1", 0, "/", NULL, "https://[::1]/"},
+		{"http://a_b.c-d/p;v=1@x:y/?a?b/c", false, false, "a_b.c-d", 0, "/p;v=1@x:y/", "a?b/c",
+		 "http://a_b.c-d/p;v=1@x:y/?[redacted]"},
+		{"http://1.example/", false, false, "1.example", 0, "/", NULL, "http://1.example/"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		_cleanup_buf_ struct buf b = BUF_INIT(1000);
 		struct error err = ERROR_INIT;
-		struct uri u = { 0 };
+		struct uri u = {0};
 
 		assert_int_equal(uri_parse(cases[i].text, &u, &err), 0);
 		assert_int_equal(u.https, cases[i].https);
@@ -252,48 +252,48 @@ static void test_uri_refused(void **state)
 	static const struct {
 		const char *text, *why;
 	} cases[] = {
-		{ "", "it does not begin with \"https://\" or \"http://\"" },
-		{ "ftp://h/", "it does not begin with \"https://\" or \"http://\"" },
-		{ "https:/h", "it does not begin with \"https://\" or \"http://\"" },
-		{ "file:///etc/shadow", "it does not begin with \"https://\" or \"http://\"" },
-		{ " https://h/", "it does not begin with \"https://\" or \"http://\"" },
-		{ "https://u:secret@h/", "it has a user or password (\"@\")" },
-		{ "https://u@h", "it has a user or password (\"@\")" },
-		{ "https://h/#f", "it has a fragment (\"#\")" },
-		{ "https://h/a b", "the byte at offset 11 must be percent-encoded" },
-		{ "https://h/\xc3\xa9", "the byte at offset 10 must be percent-encoded" },
-		{ "https://h/a\r\nX: y", "the byte at offset 11 must be percent-encoded" },
-		{ "https://h/a\\b", "the byte at offset 11 must be percent-encoded" },
-		{ "https://h/%", "broken percent escape at offset 10" },
-		{ "https://h/?sig=%4", "broken percent escape at offset 15" },
-		{ "https://h/?sig=%zz", "broken percent escape at offset 15" },
-		{ "https://", "the host is not valid" },
-		{ "https:///x", "the host is not valid" },
-		{ "https://?x", "the host is not valid" },
-		{ "https://:80/", "the host is not valid" },
-		{ "https://a..b/", "the host is not valid" },
-		{ "https://a.b./", "the host is not valid" },
-		{ "https://.a/", "the host is not valid" },
-		{ "https://-a/", "the host is not valid" },
-		{ "https://a-.b/", "the host is not valid" },
-		{ "https://a%41/", "the host is not valid" },
-		{ "https://127.1/", "the host is not valid" },
-		{ "https://2130706433/", "the host is not valid" },
-		{ "https://0x7f000001/", "the host is not valid" },
-		{ "https://0X7F.1/", "the host is not valid" },
-		{ "https://127.0.0.0x1/", "the host is not valid" },
-		{ "https://256.0.0.1/", "the host is not valid" },
-		{ "https://::1/", "the host is not valid" },
-		{ "https://[::1/", "the host is not valid" },
-		{ "https://[::g]/", "what is in brackets is not an IPv6 address" },
-		{ "https://[]/", "what is in brackets is not an IPv6 address" },
-		{ "https://[1.2.3.4]/", "what is in brackets is not an IPv6 address" },
-		{ "https://[::1]x:1/", "the host is not valid" },
-		{ "https://h:/", "the port is not a number from 1 to 65535" },
-		{ "https://h:0/", "the port is not a number from 1 to 65535" },
-		{ "https://h:65536/", "the port is not a number from 1 to 65535" },
-		{ "https://h:00000000000080/", "the port is not a number from 1 to 65535" },
-		{ "https://h:8a/", "the host is not valid" },
+		{"", "it does not begin with \"https://\" or \"http://\""},
+		{"ftp://h/", "it does not begin with \"https://\" or \"http://\""},
+		{"https:/h", "it does not begin with \"https://\" or \"http://\""},
+		{"file:///etc/shadow", "it does not begin with \"https://\" or \"http://\""},
+		{" https://h/", "it does not begin with \"https://\" or \"http://\""},
+		{"https://u:secret@h/", "it has a user or password (\"@\")"},
+		{"https://u@h", "it has a user or password (\"@\")"},
+		{"https://h/#f", "it has a fragment (\"#\")"},
+		{"https://h/a b", "the byte at offset 11 must be percent-encoded"},
+		{"https://h/\xc3\xa9", "the byte at offset 10 must be percent-encoded"},
+		{"https://h/a\r\nX: y", "the byte at offset 11 must be percent-encoded"},
+		{"https://h/a\\b", "the byte at offset 11 must be percent-encoded"},
+		{"https://h/%", "broken percent escape at offset 10"},
+		{"https://h/?sig=%4", "broken percent escape at offset 15"},
+		{"https://h/?sig=%zz", "broken percent escape at offset 15"},
+		{"https://", "the host is not valid"},
+		{"https:///x", "the host is not valid"},
+		{"https://?x", "the host is not valid"},
+		{"https://:80/", "the host is not valid"},
+		{"https://a..b/", "the host is not valid"},
+		{"https://a.b./", "the host is not valid"},
+		{"https://.a/", "the host is not valid"},
+		{"https://-a/", "the host is not valid"},
+		{"https://a-.b/", "the host is not valid"},
+		{"https://a%41/", "the host is not valid"},
+		{"https://127.1/", "the host is not valid"},
+		{"https://2130706433/", "the host is not valid"},
+		{"https://0x7f000001/", "the host is not valid"},
+		{"https://0X7F.1/", "the host is not valid"},
+		{"https://127.0.0.0x1/", "the host is not valid"},
+		{"https://256.0.0.1/", "the host is not valid"},
+		{"https://::1/", "the host is not valid"},
+		{"https://[::1/", "the host is not valid"},
+		{"https://[::g]/", "what is in brackets is not an IPv6 address"},
+		{"https://[]/", "what is in brackets is not an IPv6 address"},
+		{"https://[1.2.3.4]/", "what is in brackets is not an IPv6 address"},
+		{"https://[::1]x:1/", "the host is not valid"},
+		{"https://h:/", "the port is not a number from 1 to 65535"},
+		{"https://h:0/", "the port is not a number from 1 to 65535"},
+		{"https://h:65536/", "the port is not a number from 1 to 65535"},
+		{"https://h:00000000000080/", "the port is not a number from 1 to 65535"},
+		{"https://h:8a/", "the host is not valid"},
 	};
 	char longer[LIMIT_URI + 2], host[300];
 
@@ -302,7 +302,7 @@ static void test_uri_refused(void **state)
 		_cleanup_free_ char *message = str_format("not a usable URI: %s", cases[i].why);
 		_cleanup_buf_ struct buf b = BUF_INIT(1000);
 		struct error err = ERROR_INIT;
-		struct uri u = { .port = 4711 };
+		struct uri u = {.port = 4711};
 
 		assert_int_equal(uri_parse(cases[i].text, &u, &err), -EINVAL);
 		assert_string_equal(err.msg, message);
@@ -335,7 +335,7 @@ static void test_uri_refused(void **state)
 static void test_uri_escapes(void **state)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(20);
-	static const char *const broken[] = { "%", "%4", "%zz", "a%0", "%00", "x%0g" };
+	static const char *const broken[] = {"%", "%4", "%zz", "a%0", "%00", "x%0g"};
 
 	(void)state;
 	assert_int_equal(uri_encode("aZ9-._~ /\xc3\xa9", 11, &b), 0);
@@ -361,7 +361,7 @@ static void test_uri_escapes(void **state)
 /* One gzip member. */
 static void deflate_into(struct buf *out, const void *data, size_t len)
 {
-	z_stream z = { 0 };
+	z_stream z = {0};
 
 	assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
 	assert_int_equal(buf_reserve(out, deflateBound(&z, len)), 0);
@@ -446,11 +446,11 @@ static void test_sha256(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_base64),	    cmocka_unit_test(test_base64_limits),
+		cmocka_unit_test(test_base64),      cmocka_unit_test(test_base64_limits),
 		cmocka_unit_test(test_time_parse),  cmocka_unit_test(test_time_days),
 		cmocka_unit_test(test_time_format), cmocka_unit_test(test_uri),
 		cmocka_unit_test(test_uri_refused), cmocka_unit_test(test_uri_escapes),
-		cmocka_unit_test(test_gzip),	    cmocka_unit_test(test_sha256),
+		cmocka_unit_test(test_gzip),        cmocka_unit_test(test_sha256),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

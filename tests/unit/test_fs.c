@@ -205,7 +205,7 @@ static void test_keep_race(void **state)
 /* Runs `fn` in a child that is nobody, because permissions do not hold root back. */
 static int as_nobody(int (*fn)(void))
 {
-	int status;
+	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -396,7 +396,7 @@ static void test_copy(void **state)
 
 static void test_list(void **state)
 {
-	static const char *const expected[] = { ".hidden", "B", "a", "b", "\xc3\xa9", NULL };
+	static const char *const expected[] = {".hidden", "B", "a", "b", "\xc3\xa9", NULL};
 	_cleanup_strv_ char **v = NULL;
 	struct error err;
 
@@ -445,9 +445,9 @@ static void test_small(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_read),	  TEST(test_read_proc), TEST(test_write),	TEST(test_keep_race),
-		TEST(test_read_only_dir), TEST(test_no_space),	TEST(test_mkdirs),	TEST(test_remove_tree),
-		TEST(test_remove_deep),	  TEST(test_symlink),	TEST(test_copy),	TEST(test_list),
+		TEST(test_read),          TEST(test_read_proc), TEST(test_write),  TEST(test_keep_race),
+		TEST(test_read_only_dir), TEST(test_no_space),  TEST(test_mkdirs), TEST(test_remove_tree),
+		TEST(test_remove_deep),   TEST(test_symlink),   TEST(test_copy),   TEST(test_list),
 		TEST(test_small),
 	};
 

@@ -36,7 +36,7 @@ static void keep(struct log_sink *sink, const struct log_record *record)
 	errno = EIO;
 }
 
-#define MEMORY(...) ((struct memory){ .sink = { .write = keep, __VA_ARGS__ } })
+#define MEMORY(...) ((struct memory){.sink = {.write = keep, __VA_ARGS__}})
 
 static void test_levels(void **state)
 {
@@ -86,12 +86,12 @@ static void test_clean(void **state)
 	static const struct {
 		const char *in, *out;
 	} cases[] = {
-		{ "one\nError: forged", "one\\nError: forged" },
-		{ "last\n\n", "last" },
-		{ "a\tb\rc\x1b[31m\x7f", "a\\tb\\x0dc\\x1b[31m\\x7f" },
-		{ "nel\xc2\x85 caf\xc3\xa9 \xf0\x9f\x98\x80", "nel\\x85 caf\xc3\xa9 \xf0\x9f\x98\x80" },
-		{ "bad \xff\xc3(", "bad " UTF8_REPLACEMENT UTF8_REPLACEMENT "(" },
-		{ "", "" },
+		{"one\nError: forged", "one\\nError: forged"},
+		{"last\n\n", "last"},
+		{"a\tb\rc\x1b[31m\x7f", "a\\tb\\x0dc\\x1b[31m\\x7f"},
+		{"nel\xc2\x85 caf\xc3\xa9 \xf0\x9f\x98\x80", "nel\\x85 caf\xc3\xa9 \xf0\x9f\x98\x80"},
+		{"bad \xff\xc3(", "bad " UTF8_REPLACEMENT UTF8_REPLACEMENT "("},
+		{"", ""},
 	};
 	struct memory m = MEMORY(.max_level = LOG_LEVEL_DEBUG);
 
@@ -107,7 +107,7 @@ static void test_clean(void **state)
 /* Every length around the limit, for one-byte, three-byte and escaped characters. */
 static void test_long(void **state)
 {
-	static const char *const units[] = { "x", "\xe2\x82\xac", "\n", "\xff" };
+	static const char *const units[] = {"x", "\xe2\x82\xac", "\n", "\xff"};
 	struct memory m = MEMORY(.max_level = LOG_LEVEL_DEBUG);
 	static char text[LIMIT_LOG_LINE * 4];
 

@@ -48,15 +48,15 @@ static void test_number(void **state)
 		bool ok;
 		uint64_t value;
 	} cases[] = {
-		{ "0", 0, true, 0 },	   { "0", 5, true, 0 },
-		{ "5", 5, true, 5 },	   { "6", 5, false, 0 },
-		{ "007", 7, true, 7 },	   { "18446744073709551615", UINT64_MAX, true, UINT64_MAX },
-		{ "12", 11, false, 0 },	   { "18446744073709551616", UINT64_MAX, false, 0 },
-		{ "10", 10, true, 10 },	   { "99999999999999999999", UINT64_MAX, false, 0 },
-		{ "", 10, false, 0 },	   { NULL, 10, false, 0 },
-		{ "+1", 10, false, 0 },	   { "-1", 10, false, 0 },
-		{ " 1", 10, false, 0 },	   { "1 ", 10, false, 0 },
-		{ "0x1", 100, false, 0 },  { "1", 0, false, 0 },
+		{"0", 0, true, 0},      {"0", 5, true, 0},
+		{"5", 5, true, 5},      {"6", 5, false, 0},
+		{"007", 7, true, 7},    {"18446744073709551615", UINT64_MAX, true, UINT64_MAX},
+		{"12", 11, false, 0},   {"18446744073709551616", UINT64_MAX, false, 0},
+		{"10", 10, true, 10},   {"99999999999999999999", UINT64_MAX, false, 0},
+		{"", 10, false, 0},     {NULL, 10, false, 0},
+		{"+1", 10, false, 0},   {"-1", 10, false, 0},
+		{" 1", 10, false, 0},   {"1 ", 10, false, 0},
+		{"0x1", 100, false, 0}, {"1", 0, false, 0},
 	};
 
 	(void)state;
@@ -70,7 +70,7 @@ static void test_number(void **state)
 
 static void test_nearest(void **state)
 {
-	static const char *const words[] = { "commandToExecute", "script", "timeoutInSeconds", "x", NULL };
+	static const char *const words[] = {"commandToExecute", "script", "timeoutInSeconds", "x", NULL};
 	char longer[200];
 
 	(void)state;
@@ -84,14 +84,14 @@ static void test_nearest(void **state)
 	memset(longer, 'x', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
 	assert_int_equal(str_nearest(longer, words), -1);
-	assert_int_equal(str_nearest("script", (const char *const[]){ "scripx", "script", NULL }), 1);
+	assert_int_equal(str_nearest("script", (const char *const[]){"scripx", "script", NULL}), 1);
 }
 
 static void test_cut(void **state)
 {
 	static const char text[] = "ab" EURO "c"; /* borders at 0 1 2 5 6 */
-	static const size_t cut[] = { 0, 1, 2, 2, 2, 5, 6, 6 };
-	static const size_t tail[] = { 6, 5, 5, 5, 2, 1, 0, 0 };
+	static const size_t cut[] = {0, 1, 2, 2, 2, 5, 6, 6};
+	static const size_t tail[] = {6, 5, 5, 5, 2, 1, 0, 0};
 
 	(void)state;
 	for (size_t max = 0; max < ARRAY_SIZE(cut); max++) {
@@ -111,21 +111,25 @@ static void test_valid_clean(void **state)
 		const char *text, *clean;
 		bool valid;
 	} cases[] = {
-		{ "plain\n\t", "plain\n\t", true },
-		{ EURO "\xf0\x9f\x98\x80\xc3\xa9", EURO "\xf0\x9f\x98\x80\xc3\xa9", true },
-		{ "a\x01" "b\x1b[0m\x7f", "a" BAD "b" BAD "[0m" BAD, true },
-		{ "a\xc2\x85", "a" BAD, true },			  /* NEL: one control character */
-		{ "\xc0\x80", BAD BAD, false },			  /* overlong */
-		{ "\xe0\x80\x80", BAD BAD BAD, false },		  /* overlong */
-		{ "\xf0\x80\x80\x80", BAD BAD BAD BAD, false },	  /* overlong */
-		{ "\xed\xa0\x80", BAD BAD BAD, false },		  /* surrogate */
-		{ "\xf4\x90\x80\x80", BAD BAD BAD BAD, false },	  /* beyond Unicode */
-		{ "\xf5\x80\x80\x80", BAD BAD BAD BAD, false },
-		{ "x\xe2\x82", "x" BAD BAD, false },		  /* cut off */
-		{ "\xe2" "A", BAD "A", false },
-		{ "\x80", BAD, false },
-		{ "\xff", BAD, false },
-		{ "", "", true },
+		{"plain\n\t", "plain\n\t", true},
+		{EURO "\xf0\x9f\x98\x80\xc3\xa9", EURO "\xf0\x9f\x98\x80\xc3\xa9", true},
+		{"a\x01"
+		 "b\x1b[0m\x7f",
+		 "a" BAD "b" BAD "[0m" BAD, true},
+		{"a\xc2\x85", "a" BAD, true},                 /* NEL: one control character */
+		{"\xc0\x80", BAD BAD, false},                 /* overlong */
+		{"\xe0\x80\x80", BAD BAD BAD, false},         /* overlong */
+		{"\xf0\x80\x80\x80", BAD BAD BAD BAD, false}, /* overlong */
+		{"\xed\xa0\x80", BAD BAD BAD, false},         /* surrogate */
+		{"\xf4\x90\x80\x80", BAD BAD BAD BAD, false}, /* beyond Unicode */
+		{"\xf5\x80\x80\x80", BAD BAD BAD BAD, false},
+		{"x\xe2\x82", "x" BAD BAD, false}, /* cut off */
+		{"\xe2"
+		 "A",
+		 BAD "A", false},
+		{"\x80", BAD, false},
+		{"\xff", BAD, false},
+		{"", "", true},
 	};
 
 	(void)state;
@@ -145,7 +149,7 @@ static void test_valid_clean(void **state)
 
 static void test_strv(void **state)
 {
-	static const char *const v[] = { "one", "two", NULL };
+	static const char *const v[] = {"one", "two", NULL};
 	_cleanup_strv_ char **copy = strv_copy(v), **none = strv_copy(NULL);
 
 	(void)state;
@@ -163,7 +167,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_compare), cmocka_unit_test(test_set_format), cmocka_unit_test(test_number),
-		cmocka_unit_test(test_nearest), cmocka_unit_test(test_cut),	   cmocka_unit_test(test_valid_clean),
+		cmocka_unit_test(test_nearest), cmocka_unit_test(test_cut),        cmocka_unit_test(test_valid_clean),
 		cmocka_unit_test(test_strv),
 	};
 

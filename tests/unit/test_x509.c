@@ -22,9 +22,9 @@ enum { LEAF, INTER, ROOT, OTHER_ROOT, N_KEYS };
 static EVP_PKEY *keys[N_KEYS];
 static EVP_PKEY *rsa;
 static X509 *leaf, *inter, *root, *other_root;
-static X509 *cross;	/* the root's key and name, signed by the other root */
-static X509 *impostor;	/* named like the intermediate, with another key */
-static X509 *rsa_leaf;	/* named with letters beyond ASCII */
+static X509 *cross;    /* the root's key and name, signed by the other root */
+static X509 *impostor; /* named like the intermediate, with another key */
+static X509 *rsa_leaf; /* named with letters beyond ASCII */
 
 static int make_all(void **state)
 {
@@ -44,7 +44,7 @@ static int make_all(void **state)
 
 static int free_all(void **state)
 {
-	X509 *certs[] = { leaf, inter, root, other_root, cross, impostor, rsa_leaf };
+	X509 *certs[] = {leaf, inter, root, other_root, cross, impostor, rsa_leaf};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(certs); i++)
@@ -111,17 +111,16 @@ static void expect_order_of(bool complete, X509 *const *in, X509 *const *out)
 	expect_order(b, complete, out);
 }
 
-#define LIST(...) ((X509 *const[]){ __VA_ARGS__, NULL })
+#define LIST(...) ((X509 *const[]){__VA_ARGS__, NULL})
 
 static void test_shuffled(void **state)
 {
-	X509 *c[] = { leaf, inter, root };
-	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
+	X509 *c[] = {leaf, inter, root};
+	static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 
 	(void)state;
 	for (int i = 0; i < 6; i++)
-		expect_order_of(true, LIST(c[orders[i][0]], c[orders[i][1]], c[orders[i][2]]),
-				LIST(leaf, inter, root));
+		expect_order_of(true, LIST(c[orders[i][0]], c[orders[i][1]], c[orders[i][2]]), LIST(leaf, inter, root));
 }
 
 static void test_odd_chains(void **state)
@@ -181,8 +180,8 @@ static void test_long_subject(void **state)
 
 	(void)state;
 	for (int i = 0; i < 20; i++)
-		X509_NAME_add_entry_by_txt(name, "OU", MBSTRING_UTF8, (const unsigned char *)"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac",
-					   -1, -1, 0);
+		X509_NAME_add_entry_by_txt(name, "OU", MBSTRING_UTF8,
+					   (const unsigned char *)"\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac", -1, -1, 0);
 	assert_true(X509_sign(cert, keys[LEAF], EVP_sha256()) > 0);
 	put_certificate(&pem, cert);
 	put_key(&pem, keys[LEAF]);
@@ -196,7 +195,8 @@ static void test_long_subject(void **state)
 /* Whatever form the key came in, it leaves as PKCS#8. */
 static void test_key_forms(void **state)
 {
-	static const char parameters[] = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+	static const char parameters[] =
+		"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
 
 	(void)state;
 	for (int form = 0; form < 4; form++) {
@@ -211,9 +211,9 @@ static void test_key_forms(void **state)
 			put_key(&pem, k);
 		else
 			put_traditional_key(&pem, k); /* SEC1, PKCS#1 */
-		assert_non_null(strstr(pem.data, form == 0 ? "BEGIN EC PRIVATE KEY" :
-						 form == 2 ? "BEGIN RSA PRIVATE KEY" :
-							     "BEGIN PRIVATE KEY"));
+		assert_non_null(strstr(pem.data, form == 0   ? "BEGIN EC PRIVATE KEY"
+						 : form == 2 ? "BEGIN RSA PRIVATE KEY"
+							     : "BEGIN PRIVATE KEY"));
 		put_certificate(&pem, form < 2 ? leaf : rsa_leaf);
 		b = parse_ok(&pem);
 		put_key(&expected, k);
@@ -311,8 +311,8 @@ static void test_encrypted_key(void **state)
 	buf_reset(&pem);
 	bio = BIO_new(BIO_s_mem());
 	take_bio(bio,
-		 PEM_write_bio_PrivateKey_traditional(bio, keys[LEAF], EVP_aes_256_cbc(), (const unsigned char *)"pass", 4,
-						      NULL, NULL),
+		 PEM_write_bio_PrivateKey_traditional(bio, keys[LEAF], EVP_aes_256_cbc(), (const unsigned char *)"pass",
+						      4, NULL, NULL),
 		 &pem);
 	expect_refused(&pem, -EBADMSG, "the private key is encrypted");
 }
@@ -343,9 +343,11 @@ static void test_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_shuffled),   cmocka_unit_test(test_odd_chains),	 cmocka_unit_test(test_facts),
-		cmocka_unit_test(test_long_subject), cmocka_unit_test(test_key_forms),	 cmocka_unit_test(test_text_forms),
-		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_encrypted_key), cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_shuffled),  cmocka_unit_test(test_odd_chains),
+		cmocka_unit_test(test_facts),     cmocka_unit_test(test_long_subject),
+		cmocka_unit_test(test_key_forms), cmocka_unit_test(test_text_forms),
+		cmocka_unit_test(test_refused),   cmocka_unit_test(test_encrypted_key),
+		cmocka_unit_test(test_limit),
 	};
 
 	return cmocka_run_group_tests(tests, make_all, free_all);
