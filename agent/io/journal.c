@@ -5,9 +5,7 @@
 #include <string.h>
 #include <systemd/sd-journal.h>
 
-#include "agent/base/cleanup.h"
 
-DEFINE_CLEANUP(sd_journal *, sd_journal_close)
 
 int journal_last_line(const char *unit, struct buf *out)
 {
