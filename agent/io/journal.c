@@ -2,6 +2,7 @@
 #include "agent/io/journal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <systemd/sd-journal.h>
 
