@@ -8,6 +8,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
+#include "agent/base/str.h"
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
@@ -109,10 +110,9 @@ static int converse(struct asking *a, const char *path, struct error *err)
 	int r;
 
 	a->deadline = usec_add(time_boot(), a->timeout);
-	if (asprintf(&a->url, "http://localhost%s", path) < 0) {
-		a->url = NULL;
+	a->url = str_format("http://localhost%s", path);
+	if (!a->url)
 		return error_oom(err);
-	}
 	r = loop_new(&a->loop, err);
 	if (r < 0)
 		return r;

@@ -243,14 +243,12 @@ static int uninstall(struct extension *x, struct error *err)
 static int read_settings(struct goal_request *g, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(2 * LIMIT_SETTINGS);
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = str_format("%s/%s.settings", g->config_folder, g->sequence);
 	struct error e = ERROR_INIT;
 	int r;
 
-	if (asprintf(&path, "%s/%s.settings", g->config_folder, g->sequence) < 0) {
-		path = NULL;
+	if (!path)
 		return error_oom(err);
-	}
 	r = fs_read(path, 2 * LIMIT_SETTINGS, &text, &e);
 	if (r == -ENOENT)
 		return 0;
