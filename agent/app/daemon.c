@@ -55,6 +55,13 @@ static void on_set_serving(const struct handler_host *host, bool serving)
 	daemon_changed(d);
 }
 
+static bool on_application_healthy(const struct handler_host *host)
+{
+	const struct daemon *d = host->daemon;
+
+	return d->health && health_application_ok(d->health);
+}
+
 static bool on_certificates_ready(const struct handler_host *host)
 {
 	struct daemon *d = host->daemon;
@@ -259,6 +266,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .machine_id = d->machine_id,
 					 .boot_id = d->boot_id,
 					 .changed = on_changed,
+					 .application_healthy = on_application_healthy,
 					 .certificates_ready = on_certificates_ready,
 					 .set_serving = on_set_serving,
 					 .daemon = d };

@@ -43,6 +43,14 @@ bool health_application_ok(const struct health *h)
 	return !h->application || (h->asked && h->failures < h->application->unhealthy_threshold);
 }
 
+static void tell_handlers(struct daemon *d, bool healthy)
+{
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i]->health_changed)
+			handler_classes[i]->health_changed(d->handlers[i], healthy);
+	daemon_changed(d);
+}
+
 static void settle(struct health *h, bool ok, const char *why)
 {
 	bool before = health_application_ok(h);
@@ -53,7 +61,7 @@ static void settle(struct health *h, bool ok, const char *why)
 	if (before != health_application_ok(h)) {
 		log_for(before ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, (.handler = "health"), "the application is %s%s",
 			before ? "unhealthy: " : "healthy", before ? why : "");
-		daemon_changed(h->daemon);
+		tell_handlers(h->daemon, !before);
 	}
 	loop_timer_after(h->next, usec_from_seconds((uint64_t)h->application->interval_seconds));
 }
