@@ -30,7 +30,7 @@
 #define FIRST_ANSWER_USEC (130 * USEC_PER_SEC)
 #define ANSWER_USEC	  (10 * USEC_PER_SEC)
 #define NAME_AGAIN_USEC	  (5 * USEC_PER_SEC)
-#define MESSAGE_MAX	  700
+#define MESSAGE_MAX	  600
 
 struct handler {
 	const struct handler_host *host;
@@ -235,7 +235,8 @@ static void acknowledge(struct handler *h, char **ids)
 		return;
 	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = ids[0]), "acknowledging: %s", e.msg);
 	/* Answered as a failure in transit: the core tries again at its pace. */
-	(void)drain_core_ack_result(h->core, (const char *const *)ids, ACK_OUTCOME_RETRY, now_of(h));
+	after_input(h, drain_core_ack_result(h->core, (const char *const *)ids, ACK_OUTCOME_RETRY, now_of(h)),
+		    "an acknowledgement that did not go out");
 }
 
 /* ---- the core's actions ---- */
@@ -259,7 +260,8 @@ static void begin_step(struct handler *h, const struct drain_action *a)
 	log_for(LOG_LEVEL_INFO, (.handler = "drain"), "%s %s (at most %llu ms)%s", a->undo ? "undoing" : "step", a->step->name,
 		(unsigned long long)(a->timeout_usec / USEC_PER_MSEC), a->attach ? ", taken up again" : "");
 	if (steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
-		(void)drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h));
+		after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h)),
+			    "a step that could not be begun");
 }
 
 /* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number. */
@@ -277,7 +279,8 @@ static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 static void stop_step(struct handler *h, int64_t token)
 {
 	if (steps_stop(h->steps, token) == -ENOENT)
-		(void)drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h));
+		after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h)),
+			    "a step's end");
 }
 
 static void carry_out(struct handler *h, const struct drain_action *a)
@@ -601,7 +604,7 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	struct component c = { .name = "drain", .level = STATUS_TRANSITIONING };
 	struct drain_status s;
 	struct error e = ERROR_INIT;
-	char message[MESSAGE_MAX + 200];
+	char message[2 * MESSAGE_MAX + 16];
 
 	if (h->core)
 		drain_status_get(h->core, now_of(h), &s);
