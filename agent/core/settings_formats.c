@@ -118,6 +118,7 @@ int check_path(const char *text, struct error *err)
 {
 	static const char *const forbidden[] = { "/proc", "/sys", "/dev", "/run/evenkeel" };
 	_cleanup_buf_ struct buf plain = BUF_INIT(4097);
+	char value[SHOWN_MAX + 4];
 
 	if (!*text)
 		return 0;
@@ -141,7 +142,7 @@ int check_path(const char *text, struct error *err)
 
 		if (str_starts(buf_str(&plain), forbidden[i]) && (plain.data[len] == '/' || plain.data[len] == '\0'))
 			return error_set(err, ERROR_USER, -EINVAL, "\"%s\" cannot be used; choose a path that is not below %s",
-					 forbidden[i], forbidden[i]);
+					 shown(text, value), forbidden[i]);
 	}
 	/* The agent takes every entry there with a "-" in its name for an extension and deletes it. */
 	if (str_starts(buf_str(&plain), AGENT_DIR "/")) {
@@ -276,7 +277,7 @@ int check_vault_url(const char *text, struct error *err)
 	}
 	if (str_starts(u.path, "/certificates/") || str_starts(u.path, "/keys/")) {
 		error_set(err, ERROR_USER, r,
-			  "expected https://VAULT/secrets/NAME, got \"%.20s…\"; a certificate is read as the secret "
+			  "expected https://VAULT/secrets/NAME, got \"%.64s\"; a certificate is read as the secret "
 			  "of its name, only that has the private key",
 			  u.path);
 		goto out;
