@@ -602,7 +602,12 @@ static int open_capture(struct runner *r, const char *name, struct capture **ret
 	}
 	c->read_fd = c->write_fd = c->file_fd = -1;
 	*ret = c;
-	return capture_open(c, r->loop, path, (uint64_t)r->job.output_max_bytes, err);
+	if (capture_open(c, r->loop, path, (uint64_t)r->job.output_max_bytes, err) < 0)
+		return -EIO;
+	/* Or the user could not open /dev/stderr. */
+	if (r->user.switched && fchown(c->write_fd, r->user.uid, r->user.gid) < 0)
+		return error_errno(err, -errno, "cannot hand over the %s of the job", name);
+	return 0;
 }
 
 static int open_loop(struct runner *r, struct error *err)
