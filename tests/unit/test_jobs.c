@@ -841,7 +841,8 @@ static void test_kills(void **state)
 		}
 		if (access(count, F_OK) == 0) {
 			text = read_file(count);
-			assert_string_equal(text, "x\n");
+			/* The shell may have been killed between making the file and writing to it. */
+			assert_true(str_equal(text, "x\n") || (str_empty(text) && w->end == JOB_INTERRUPTED));
 		}
 		jobs_forget(w->jobs, id, true);
 	}
