@@ -6,7 +6,7 @@
 #define LIMIT_SETTINGS_DEPTH	  8
 #define LIMIT_JSON_DEPTH	  16 /* platform documents */
 #define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
-#define LIMIT_SETTINGS_VALUES	  20000
+#define LIMIT_SETTINGS_VALUES	  40000 /* 500 certificates with every member; an object counts as three */
 #define LIMIT_ENVIRONMENT_FILE	  (64UL * 1024) /* HandlerEnvironment.json */
 #define LIMIT_EVENTS_DOCUMENT	  (256UL * 1024)
 #define LIMIT_EVENTS		  100
@@ -17,6 +17,7 @@
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
+#define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
@@ -24,6 +25,8 @@
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
+#define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
+#define LIMIT_JOB_CONTENT	  (1536UL * 1024) /* one of them */
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
 #define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
 

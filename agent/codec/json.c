@@ -15,8 +15,12 @@
 #include "agent/codec/json_internal.h"
 #include "agent/codec/json_report.h"
 
+/* gcc's analyzer cannot follow ownership into a target that only a table describes. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
+#endif
+
 #define TEXT_MAX      (64 * 1024) /* of a JD_TEXT without a limit of its own */
-#define PATH_SIZE     512
 #define NEAREST_WORDS 64
 
 /* Where the decoder stands; lives on the stack, is spelled out only for a message. */
@@ -30,7 +34,7 @@ struct decoder {
 	const struct jd_options *o;
 	enum error_class cls;
 	struct error *err;
-	int r;		  /* the first failure */
+	int r;            /* the first failure */
 	unsigned lenient; /* inside that many lenient objects */
 };
 
@@ -64,35 +68,52 @@ static bool plain_key(const char *key)
 	       key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-$")] == '\0';
 }
 
-static size_t spell(const struct place *at, char out[static PATH_SIZE])
+size_t jd_path_step(char path[static JD_PATH_SIZE], size_t len, const char *key, size_t index)
 {
 	char shown[JD_SHOWN_SIZE];
-	size_t n;
+	size_t room = JD_PATH_SIZE - len;
 	int k;
 
-	if (!at) {
-		*out = '\0';
-		return 0;
-	}
-	n = spell(at->up, out);
-	if (!at->key)
-		k = snprintf(out + n, PATH_SIZE - n, "[%zu]", at->index);
-	else if (plain_key(at->key))
-		k = snprintf(out + n, PATH_SIZE - n, "%s%s", n ? "." : "", at->key);
+	if (!key)
+		k = snprintf(path + len, room, "[%zu]", index);
+	else if (plain_key(key))
+		k = snprintf(path + len, room, "%s%s", len ? "." : "", key);
 	else
-		k = snprintf(out + n, PATH_SIZE - n, "[%s]", jd_shown(at->key, strlen(at->key), shown));
-	if (k < 0 || (size_t)k >= PATH_SIZE - n)
-		return utf8_cut(out, PATH_SIZE - 1, PATH_SIZE - 2);
-	return n + (size_t)k;
+		k = snprintf(path + len, room, "[%s]", jd_shown(key, strlen(key), shown));
+	if (k >= 0 && (size_t)k < room)
+		return len + (size_t)k;
+	len = utf8_cut(path, JD_PATH_SIZE - 1, JD_PATH_SIZE - 2);
+	path[len] = '\0';
+	return len;
+}
+
+static size_t spell(const struct place *at, char path[static JD_PATH_SIZE])
+{
+	if (at)
+		return jd_path_step(path, spell(at->up, path), at->key, at->index);
+	*path = '\0';
+	return 0;
+}
+
+/* Nobody would be told of another error; finding the words for thousands of them would only take time. */
+static bool told_enough(const struct decoder *d)
+{
+	return d->r < 0 && (!d->o->report || d->o->report->n_errors == ARRAY_SIZE(d->o->report->errors));
 }
 
 static void complain(struct decoder *d, const struct place *at, const char *fmt, ...) _printf_(3, 4);
 static void complain(struct decoder *d, const struct place *at, const char *fmt, ...)
 {
-	char path[PATH_SIZE], text[JD_REPORT_SENTENCE];
+	char path[JD_PATH_SIZE], text[JD_REPORT_SENTENCE], first[sizeof(d->err->msg)];
 	va_list ap;
+	int k;
 
-	path[spell(at, path)] = '\0';
+	if (told_enough(d)) {
+		if (d->o->report)
+			d->o->report->n_errors_found++;
+		return;
+	}
+	(void)spell(at, path);
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -100,18 +121,26 @@ static void complain(struct decoder *d, const struct place *at, const char *fmt,
 		jd_report_error(d->o->report, d->o->subject, path, "%s", text);
 	if (d->r)
 		return;
-	d->r = error_set(d->err, d->cls, -EINVAL, "%s: %s%s%s", d->o->subject, path, *path ? ": " : "", text);
+	k = snprintf(first, sizeof(first), "%s: %s%s%s", d->o->subject, path, *path ? ": " : "", text);
+	if (k < 0 || (size_t)k >= sizeof(first))
+		first[utf8_cut(first, sizeof(first) - 1, sizeof(first) - 2)] = '\0';
+	d->r = error_set(d->err, d->cls, -EINVAL, "%s", first);
+}
+
+static bool room_for_warning(const struct decoder *d)
+{
+	return d->o->report && d->o->report->n_warnings < ARRAY_SIZE(d->o->report->warnings);
 }
 
 static void warn(struct decoder *d, const struct place *at, const char *fmt, ...) _printf_(3, 4);
 static void warn(struct decoder *d, const struct place *at, const char *fmt, ...)
 {
-	char path[PATH_SIZE], text[JD_REPORT_SENTENCE];
+	char path[JD_PATH_SIZE], text[JD_REPORT_SENTENCE];
 	va_list ap;
 
-	if (!d->o->report)
+	if (!room_for_warning(d))
 		return;
-	path[spell(at, path)] = '\0';
+	(void)spell(at, path);
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -122,6 +151,16 @@ static int out_of_memory(struct decoder *d)
 {
 	d->r = error_oom(d->err);
 	return d->r;
+}
+
+static int copy_text(struct decoder *d, const char *text, char **to)
+{
+	char *copy = strdup(text);
+
+	if (!copy)
+		return out_of_memory(d);
+	*to = copy;
+	return 0;
 }
 
 /* What a message says that it found. */
@@ -174,8 +213,9 @@ static void complain_kind(struct decoder *d, const struct place *at, const struc
 	char shown[JD_SHOWN_SIZE];
 
 	if (is_escaped_object(t, v))
-		complain(d, at, "expected an object, got a text that holds JSON; give the object itself, not its "
-				"escaped text (in PowerShell a hashtable, without ConvertTo-Json)");
+		complain(d, at,
+			 "expected an object, got a text that holds JSON; give the object itself, not its "
+			 "escaped text (in PowerShell a hashtable, without ConvertTo-Json)");
 	else
 		complain(d, at, "expected %s, got %s", t->what ? t->what : what, got(v, hidden(t), shown));
 }
@@ -194,7 +234,7 @@ static size_t without_unit(const char *name)
 static const char *nearest(const char *word, const char *const *words)
 {
 	char stems[NEAREST_WORDS][32];
-	const char *list[NEAREST_WORDS + 1] = { NULL };
+	const char *list[NEAREST_WORDS + 1] = {NULL};
 	const char *found = NULL;
 	char stem[JD_SHOWN + 1];
 	size_t len = strlen(word);
@@ -245,11 +285,15 @@ static bool of_another(const struct jd_type *t, const char *name)
 static void unknown_member(struct decoder *d, const struct place *at, const struct jd_type *t,
 			   const struct jd_field *fields, const struct jd_field *more, const char *variant)
 {
-	const char *words[NEAREST_WORDS + 1] = { NULL }, *meant;
+	const char *words[NEAREST_WORDS + 1] = {NULL}, *meant;
 	size_t n = 0;
 
 	if (!d->lenient && d->o->unknown == JD_UNKNOWN_IGNORE)
 		return;
+	if (!d->lenient && told_enough(d)) {
+		complain(d, at, "unknown");
+		return;
+	}
 	if (variant && !d->lenient && of_another(t, at->key)) {
 		complain(d, at, "unknown member of %s \"%s\"", t->tag, variant);
 		return;
@@ -258,7 +302,7 @@ static void unknown_member(struct decoder *d, const struct place *at, const stru
 		words[n++] = t->tag;
 	add_names(fields, words, &n);
 	add_names(more, words, &n);
-	meant = nearest(at->key, words);
+	meant = d->lenient && !room_for_warning(d) ? NULL : nearest(at->key, words);
 	if (d->lenient)
 		warn(d, at, "unknown member, ignored%s%s%s", meant ? "; did you mean \"" : "", meant ? meant : "",
 		     meant ? "\"?" : "");
@@ -359,9 +403,9 @@ static void complain_choice(struct decoder *d, const struct place *at, const str
 	list[0] = '\0';
 	for (size_t i = 0; t->names[i] && n < sizeof(list); i++)
 		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s\"%s\"",
-				      i == 0	       ? "" :
-				      t->names[i + 1] ? ", " :
-							" or ",
+				      i == 0            ? ""
+				      : t->names[i + 1] ? ", "
+							: " or ",
 				      t->names[i]);
 	if (json_object_is_type(v, json_type_string))
 		meant = nearest(json_object_get_string(v), t->names);
@@ -444,12 +488,11 @@ static int decode_text(struct decoder *d, const struct place *at, const struct j
 	s = json_object_get_string(v);
 	if (!text_fits(d, at, t, s, (size_t)json_object_get_string_len(v)))
 		return 0;
-	*target = strdup(s);
-	return *target ? 0 : out_of_memory(d);
+	return copy_text(d, s, target);
 }
 
-static int decode_secretable(struct decoder *d, const struct place *at, const struct jd_type *t,
-			     struct json_object *v, struct jd_secretable *target)
+static int decode_secretable(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v,
+			     struct jd_secretable *target)
 {
 	struct json_object *name = NULL;
 	char **to = &target->text;
@@ -465,8 +508,9 @@ static int decode_secretable(struct decoder *d, const struct place *at, const st
 		v = name;
 		to = &target->ref;
 	} else if (t->must_be_secret) {
-		complain(d, at, "must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under "
-				"\"secrets\"");
+		complain(d, at,
+			 "must be {\"secretRef\": \"NAME\"}; the value belongs in the protected settings under "
+			 "\"secrets\"");
 		return 0;
 	} else if (!json_object_is_type(v, json_type_string)) {
 		complain_kind(d, at, t, "a text or {\"secretRef\": \"NAME\"}", v);
@@ -474,8 +518,7 @@ static int decode_secretable(struct decoder *d, const struct place *at, const st
 	} else if (!text_fits(d, at, t, json_object_get_string(v), (size_t)json_object_get_string_len(v))) {
 		return 0;
 	}
-	*to = strdup(json_object_get_string(v));
-	return *to ? 0 : out_of_memory(d);
+	return copy_text(d, json_object_get_string(v), to);
 }
 
 static int decode_choice(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v,
@@ -537,7 +580,7 @@ static int decode_pointer(struct decoder *d, const struct place *at, const struc
 static int decode_variant(struct decoder *d, const struct place *at, const struct jd_type *t, struct json_object *v,
 			  void *target)
 {
-	struct place tag = { .up = at, .key = t->tag };
+	struct place tag = {.up = at, .key = t->tag};
 	struct json_object *name = NULL;
 	int i;
 
@@ -552,7 +595,7 @@ static int decode_variant(struct decoder *d, const struct place *at, const struc
 	}
 	i = find_name(t->names, name);
 	if (i < 0) {
-		struct jd_type choice = { .kind = JD_CHOICE, .names = t->names };
+		struct jd_type choice = {.kind = JD_CHOICE, .names = t->names};
 
 		complain_choice(d, &tag, &choice, name);
 		return 0;
@@ -578,15 +621,14 @@ static bool count_fits(struct decoder *d, const struct place *at, const struct j
 static void complain_unique(struct decoder *d, const struct place *at, const struct jd_type *t, const char *text,
 			    size_t first, size_t second)
 {
-	struct place item = { .up = at, .index = second }, member = { .up = &item, .key = t->unique };
+	struct place item = {.up = at, .index = second}, member = {.up = &item, .key = t->unique};
 	char shown[JD_SHOWN_SIZE];
 
 	complain(d, &member, "%s is already the %s of %s[%zu]", jd_shown(text, strlen(text), shown), t->unique,
 		 at && at->key ? at->key : "", first);
 }
 
-static void check_unique(struct decoder *d, const struct place *at, const struct jd_type *t,
-			 const struct jd_list *list)
+static void check_unique(struct decoder *d, const struct place *at, const struct jd_type *t, const struct jd_list *list)
 {
 	const struct jd_field *f = jd_field_find(t->element->fields, t->unique);
 	size_t size = jd_type_size(t->element);
@@ -623,7 +665,7 @@ static int decode_list(struct decoder *d, const struct place *at, const struct j
 	if (!target->items)
 		return out_of_memory(d);
 	for (size_t i = 0; i < n; i++) {
-		struct place item = { .up = at, .index = i };
+		struct place item = {.up = at, .index = i};
 
 		target->n = i + 1;
 		r = decode_value(d, &item, t->element, json_object_array_get_idx(v, i),
@@ -673,15 +715,16 @@ static int decode_map(struct decoder *d, const struct place *at, const struct jd
 	target->items = calloc(n ? n : 1, t->size);
 	if (!target->items)
 		return out_of_memory(d);
-	json_object_object_foreach(v, key, value) {
-		struct place item = { .up = at, .key = key };
+	json_object_object_foreach(v, key, value)
+	{
+		struct place item = {.up = at, .key = key};
 		char *slot = (char *)target->items + target->n * t->size;
 
 		if (!value || !key_fits(d, &item, t, key))
 			continue;
-		*(char **)(void *)slot = strdup(key);
-		if (!*(char **)(void *)slot)
-			return out_of_memory(d);
+		r = copy_text(d, key, (char **)(void *)slot);
+		if (r < 0)
+			return r;
 		target->n++;
 		r = decode_value(d, &item, t->element, value, slot + t->value_offset);
 		if (r < 0)
@@ -784,8 +827,7 @@ static int apply_default(struct decoder *d, const struct place *at, const struct
 	case JD_SECRETABLE: /* its text comes first */
 		if (!f->default_text)
 			return 0;
-		*(char **)target = strdup(f->default_text);
-		return *(char **)target ? 0 : out_of_memory(d);
+		return copy_text(d, f->default_text, target);
 	case JD_OBJECT:
 		if (!f->default_text && (f->flags & JD_ZERO_ABSENT))
 			return 0;
@@ -820,12 +862,12 @@ static int check_ignored(struct decoder *d, const struct place *at, const struct
 }
 
 /* v NULL: nothing but the defaults, as for an object that is absent, where nothing is required either. */
-static int decode_table(struct decoder *d, const struct place *at, const struct jd_field *fields,
-			struct json_object *v, void *target)
+static int decode_table(struct decoder *d, const struct place *at, const struct jd_field *fields, struct json_object *v,
+			void *target)
 {
 	for (const struct jd_field *f = fields; f && f->name; f++) {
 		bool ignored = f->flags & (JD_IGNORED | JD_SILENTLY_IGNORED);
-		struct place member = { .up = at, .key = f->name };
+		struct place member = {.up = at, .key = f->name};
 		struct json_object *value = NULL;
 		int r = 0;
 
@@ -855,8 +897,9 @@ static int decode_fields(struct decoder *d, const struct place *at, const struct
 	if (v) {
 		if (t->kind == JD_VARIANT)
 			(void)json_object_object_get_ex(v, t->tag, &variant);
-		json_object_object_foreach(v, key, value) {
-			struct place member = { .up = at, .key = key };
+		json_object_object_foreach(v, key, value)
+		{
+			struct place member = {.up = at, .key = key};
 
 			if (value && !jd_field_find(fields, key) && !jd_field_find(more, key) &&
 			    !(t->kind == JD_VARIANT && str_equal(key, t->tag)))
@@ -871,7 +914,7 @@ static int decode(const char *text, size_t len, const struct jd_type *type, cons
 		  enum error_class cls, void *target, struct error *err)
 {
 	struct jd_options o = *wanted;
-	struct decoder d = { .o = &o, .cls = cls, .err = err };
+	struct decoder d = {.o = &o, .cls = cls, .err = err};
 	struct json_object *root = NULL;
 	struct error why = ERROR_INIT;
 	int r;
@@ -904,8 +947,8 @@ int jd_decode(const char *text, size_t len, const struct jd_type *type, const st
 	return decode(text, len, type, o, ERROR_USER, target, err);
 }
 
-int jd_decode_document(const char *text, size_t len, const char *subject, size_t max_bytes,
-		       const struct jd_type *type, void *target, struct error *err)
+int jd_decode_document(const char *text, size_t len, const char *subject, size_t max_bytes, const struct jd_type *type,
+		       void *target, struct error *err)
 {
 	/* Real documents have far more than eight bytes for each value; see OBJECT_COST for what this bounds. */
 	size_t values = max_bytes / 8 + 64;

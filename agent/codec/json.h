@@ -12,7 +12,7 @@
  * is released and zeroed again: whole, or not at all. `null` counts as absent everywhere but in a list,
  * where position has a meaning and null is an error.
  *
- * No message ever shows a value at a JD_SECRETABLE or a `sensitive` text, nor {"secretRef"}'s surroundings.
+ * No message ever shows a value at a JD_SECRETABLE or a `sensitive` text.
  */
 #pragma once
 
@@ -59,7 +59,8 @@ enum jd_field_flags {
 	JD_IGNORED = 1 << 1,	    /* accepted, checked, told as a warning, not stored (no offset) */
 	JD_SILENTLY_IGNORED = 1 << 2,
 	JD_OMIT_EMPTY = 1 << 3,	    /* encoding leaves out "", absent lists, 0 and false, unless the default is another */
-	JD_ZERO_ABSENT = 1 << 4,    /* JD_OBJECT: an absent one stays zero; the defaults of its members hold when it is there */
+	/* JD_OBJECT: an absent one stays zero; the defaults of its members hold when it is there. */
+	JD_ZERO_ABSENT = 1 << 4,
 };
 
 struct jd_list {
@@ -75,10 +76,10 @@ struct jd_secretable {
 struct jd_type {
 	enum jd_kind kind;
 	int64_t min, max;
-	const char *what;	   /* how a wrong value's message calls the right one, e.g. "a duration in seconds"; NULL: made from the kind */
+	const char *what;	   /* what a message says was expected, e.g. "a port"; NULL: made from the kind */
 	const char *const *names;  /* JD_CHOICE, JD_VARIANT: NULL-terminated */
 	const struct jd_field *fields; /* ends with a NULL name */
-	size_t size;		   /* of one struct: JD_OBJECT as element or ignored, JD_POINTER, JD_VARIANT; JD_MAP: of one item */
+	size_t size; /* of one struct: JD_OBJECT as element or ignored, JD_POINTER, JD_VARIANT; JD_MAP: of one item */
 	const char *tag;	   /* JD_VARIANT */
 	size_t tag_offset;
 	const struct jd_field *const *variants;
@@ -87,16 +88,18 @@ struct jd_type {
 	/* JD_TEXT, JD_SECRETABLE text, JD_MAP keys: what is wrong, without path: "expected …, got …; what to do".
 	 * Where a value must not be shown, the message is cut before ", got". */
 	int (*check)(const char *text, struct error *err);
-	const char *pattern;	       /* the check as the schema publishes it, or NULL */
-	const char *short_member;      /* JD_OBJECT, JD_POINTER: a value that is no object (or only a secretRef) stands for {short_member: value} */
-	const char *short_list;	       /* the same, for a value that is a list */
-	const char *unique;	       /* JD_LIST of objects: this text member is unique; absent ones do not count */
-	const char *no_secret;	       /* JD_TEXT: what is said of a {"secretRef"} here; NULL: "a secretRef is not allowed here" */
-	bool short_only;	       /* the object itself is not accepted, only its short forms; encoded so, too */
-	bool lenient;		       /* JD_INTEGER "60", JD_BOOLEAN "False" as texts too. JD_OBJECT, JD_POINTER, JD_VARIANT: that for
-					* all inside, and unknown members inside are warnings */
-	bool must_be_secret;	       /* JD_SECRETABLE (S!) */
-	bool sensitive;		       /* JD_TEXT: a message never shows the value */
+	const char *pattern; /* the check as the schema publishes it, or NULL */
+	/* JD_OBJECT, JD_POINTER: a value that is no object (or only a secretRef) stands for {short_member: value},
+	 * a list for {short_list: value}. short_only: the object itself is not accepted; encoded so, too. */
+	const char *short_member, *short_list;
+	bool short_only;
+	const char *unique;    /* JD_LIST of objects: this text member is unique; absent ones do not count */
+	const char *no_secret; /* JD_TEXT: what is said of a {"secretRef"}; NULL: "a secretRef is not allowed here" */
+	/* JD_INTEGER "60", JD_BOOLEAN "False" as texts too. JD_OBJECT, JD_POINTER, JD_VARIANT: that for all inside,
+	 * and unknown members inside are warnings. */
+	bool lenient;
+	bool must_be_secret; /* JD_SECRETABLE (S!) */
+	bool sensitive;	     /* JD_TEXT: a message never shows the value */
 };
 
 enum jd_unknown { JD_UNKNOWN_IGNORE, JD_UNKNOWN_ERROR };
@@ -120,7 +123,8 @@ _nodiscard_ int jd_decode(const char *text, size_t len, const struct jd_type *ty
 _nodiscard_ int jd_decode_document(const char *text, size_t len, const char *subject, size_t max_bytes,
 				   const struct jd_type *type, void *target, struct error *err);
 
-/* Appends the value as JSON. pretty: two blanks of indentation. What is absent (NULL) is left out. Fails as the buffer does. */
+/* Appends the value as JSON. pretty: two blanks of indentation. What is absent (NULL) is left out. Fails as
+ * the buffer does. */
 _nodiscard_ int jd_encode(const struct jd_type *type, const void *value, bool pretty, struct buf *out);
 
 /* Releases everything the value owns (secretable texts and JD_TEXT are erased first) and zeroes it. */

@@ -5,7 +5,7 @@
 
 struct json_object;
 
-#define JD_SHOWN    40	/* bytes of a value or a key that a message shows */
+#define JD_SHOWN    40  /* bytes of a value or a key that a message shows */
 #define JD_NAME_MAX 256 /* bytes of a key in a JD_MAP, and of the name of a secret */
 
 /* Reads one strict JSON text whole into *ret (NULL is JSON's null); give it back with jd_tree_erase().
@@ -36,6 +36,11 @@ size_t jd_type_size(const struct jd_type *type);
 
 /* The member of that name among `fields`, or NULL. `fields` may be NULL. */
 const struct jd_field *jd_field_find(const struct jd_field *fields, const char *name);
+
+/* Appends one step to a path of `len` bytes: `.key`, `["odd key"]`, or `[index]` when key is NULL. Gives back the
+ * new length. A path that is too long is cut at a character border. */
+#define JD_PATH_SIZE 512
+size_t jd_path_step(char path[static JD_PATH_SIZE], size_t len, const char *key, size_t index);
 
 /* `"text"` in a message: escaped, cut after JD_SHOWN bytes at a character border. */
 #define JD_SHOWN_SIZE (JD_SHOWN * 6 + 8)

@@ -42,9 +42,10 @@ static bool add(char **list, unsigned *n, unsigned max, const char *subject, con
 	if (contains(list, *n, sentence))
 		return false;
 	if (*n < max) {
-		list[*n] = strdup(sentence);
-		if (list[*n])
-			(*n)++;
+		char *copy = strdup(sentence);
+
+		if (copy)
+			list[(*n)++] = copy;
 	}
 	return true;
 }
@@ -74,5 +75,5 @@ void jd_report_done(struct jd_report *r)
 		free(r->errors[i]);
 	for (unsigned i = 0; i < r->n_warnings; i++)
 		free(r->warnings[i]);
-	*r = (struct jd_report){ 0 };
+	*r = (struct jd_report){0};
 }

@@ -449,7 +449,8 @@ void jd_tree_erase(struct json_object *root)
 			jd_tree_erase(json_object_get(json_object_array_get_idx(root, i)));
 		break;
 	case json_type_object: {
-		json_object_object_foreach(root, key, v) {
+		json_object_object_foreach(root, key, v)
+		{
 			(void)key;
 			jd_tree_erase(json_object_get(v));
 		}

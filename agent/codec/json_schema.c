@@ -96,7 +96,7 @@ static int meet(struct schema *s, const struct jd_type *t, bool lenient, const c
 	if (s->n_met == MAX_TYPES)
 		return -E2BIG;
 	m = &s->met[s->n_met];
-	*m = (struct met){ .type = t, .lenient = lenient, .uses = 1 };
+	*m = (struct met){.type = t, .lenient = lenient, .uses = 1};
 	name_met(s, m, name, suffix);
 	s->n_met++;
 
@@ -182,7 +182,7 @@ static void put_secret_ref(struct schema *s)
 
 static void put_integer(struct schema *s, const struct jd_type *t, bool lenient, bool *empty)
 {
-	static const char *const either[] = { "integer", "string", NULL };
+	static const char *const either[] = {"integer", "string", NULL};
 
 	if (lenient || t->lenient) {
 		put_texts(s, empty, "type", either);
@@ -200,7 +200,7 @@ static void put_integer(struct schema *s, const struct jd_type *t, bool lenient,
 
 static void put_boolean(struct schema *s, const struct jd_type *t, bool lenient, bool *empty)
 {
-	static const char *const either[] = { "boolean", "string", NULL };
+	static const char *const either[] = {"boolean", "string", NULL};
 
 	if (t->names) {
 		put_text(s, empty, "const", t->names[0]);
@@ -339,8 +339,8 @@ static int put_object(struct schema *s, const struct jd_field *const tables[2], 
 /* What an object may be written as: its short forms, and itself. */
 static int put_forms(struct schema *s, const struct jd_type *t, bool lenient, bool *empty)
 {
-	const struct jd_field *const tables[2] = { t->fields, NULL };
-	const char *const shorts[] = { t->short_member, t->short_list };
+	const struct jd_field *const tables[2] = {t->fields, NULL};
+	const char *const shorts[] = {t->short_member, t->short_list};
 	bool none = true, no_member = true;
 	int r = 0;
 
@@ -374,7 +374,7 @@ static int put_variants(struct schema *s, const struct jd_type *t, bool lenient,
 	jd_write_member(&s->w, empty, "oneOf");
 	jd_write_open(&s->w, '[');
 	for (size_t i = 0; r == 0 && t->names[i]; i++) {
-		const struct jd_field *const tables[2] = { t->variants[i], t->fields };
+		const struct jd_field *const tables[2] = {t->variants[i], t->fields};
 		bool no_member = true;
 
 		jd_write_item(&s->w, &none);
@@ -455,12 +455,12 @@ static int put_type(struct schema *s, const struct jd_type *t, bool lenient, boo
 
 static int put_defs(struct schema *s, bool *empty)
 {
-	static const struct jd_type name = { .kind = JD_TEXT, .min = 1, .max = JD_NAME_MAX };
+	static const struct jd_type name = {.kind = JD_TEXT, .min = 1, .max = JD_NAME_MAX};
 	static const struct jd_field fields[] = {
-		{ "secretRef", &name, .flags = JD_REQUIRED, .doc = "The name of a value among the secrets." },
-		{ 0 },
+		{"secretRef", &name, .flags = JD_REQUIRED, .doc = "The name of a value among the secrets."},
+		{0},
 	};
-	static const struct jd_type secret_ref = { .kind = JD_OBJECT, .fields = fields };
+	static const struct jd_type secret_ref = {.kind = JD_OBJECT, .fields = fields};
 	bool none = true;
 	int r = 0;
 
@@ -487,7 +487,7 @@ static int put_defs(struct schema *s, bool *empty)
 int jd_schema(const struct jd_type *type, const char *title, const char *id, struct buf *out)
 {
 	_cleanup_free_ struct met *met = calloc(MAX_TYPES, sizeof(*met));
-	struct schema s = { .w = { .out = out, .pretty = true }, .met = met };
+	struct schema s = {.w = {.out = out, .pretty = true}, .met = met};
 	bool empty = true;
 	int r;
 

@@ -152,7 +152,7 @@ static bool absent_object(const struct jd_field *f, const void *value)
 
 	for (const struct jd_field *m = f->type->fields; m->name; m++) {
 		const void *p = at_offset(value, m->offset);
-		struct jd_field plain = { .name = m->name, .type = m->type };
+		struct jd_field plain = {.name = m->name, .type = m->type};
 
 		if (m->flags & (JD_IGNORED | JD_SILENTLY_IGNORED))
 			continue;
@@ -333,7 +333,7 @@ static int write_value(struct jd_writer *w, const struct jd_type *t, const void 
 
 int jd_encode(const struct jd_type *type, const void *value, bool pretty, struct buf *out)
 {
-	struct jd_writer w = { .out = out, .pretty = pretty };
+	struct jd_writer w = {.out = out, .pretty = pretty};
 
 	return write_value(&w, type, value);
 }
@@ -418,7 +418,8 @@ static int write_tree_object(struct json_object *v, struct buf *out)
 		keys = calloc(n, sizeof(*keys));
 		if (!keys)
 			return -ENOMEM;
-		json_object_object_foreach(v, key, unused) {
+		json_object_object_foreach(v, key, unused)
+		{
 			(void)unused;
 			keys[i++] = key;
 		}

@@ -38,7 +38,7 @@ struct policy_decision policy_decide(const struct drain_settings *settings, cons
 
 	if (event_type_of(q->type) == EVENT_OTHER)
 		return none;
-	if (!settings->has_policy)
+	if (!settings->policy.items)
 		return default_decision(q);
 
 	for (size_t i = 0; i < settings->policy.n; i++) {

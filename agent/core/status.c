@@ -251,8 +251,8 @@ void status_round_end(struct status_model *m)
 		say_transitioning(m, &text);
 	m->code = m->top == STATUS_ERROR ? code_of(m) : CODE_NONE;
 	/* A latched error whose cause is gone, and a transition nobody explains, keep their words. */
-	if (text.len)
-		(void)str_set(&m->message, text.data);
+	if (text.len && str_set(&m->message, text.data) < 0)
+		m->overflow = true;
 }
 
 enum status_level status_top(const struct status_model *m)
