@@ -39,8 +39,9 @@ static void warn_early_preempt(struct settings_loader *l)
 			continue;
 		if (r[i].acknowledge == ACKNOWLEDGE_IMMEDIATELY) {
 			(void)snprintf(path, sizeof(path), "drain.policy[%zu]", i);
-			settings_warning(l, SECTION_DRAIN, path,
-					 "a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
+			settings_warning(
+				l, SECTION_DRAIN, path,
+				"a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
 			return;
 		}
 		if (!r[i].source && r[i].max_duration_seconds < 0 && r[i].min_notice_seconds < 0 &&
@@ -64,7 +65,8 @@ static void judge_policy(struct settings_loader *l)
 		(void)snprintf(path, sizeof(path), "drain.policy[%zu].acknowledge", i);
 		if (r[i].acknowledge == ACKNOWLEDGE_WHEN_DRAINED && r[i].action != POLICY_DRAIN)
 			settings_warning(l, SECTION_DRAIN, path,
-					 "\"whenDrained\" goes with action \"drain\"; events of this rule are never acknowledged");
+					 "\"whenDrained\" goes with action \"drain\"; events of this rule are never "
+					 "acknowledged");
 	}
 }
 
@@ -83,7 +85,8 @@ static void judge_step(struct settings_loader *l, const struct step_settings *s,
 
 /* Names are unique among all steps, those of parallel steps too: results and units are found by name. Visits every
  * step before `stop`, in order; gives the path of the one that has the name. */
-static bool name_taken(const struct jd_list *steps, const char *name, const struct step_settings *stop, char path[static 64])
+static bool name_taken(const struct jd_list *steps, const char *name, const struct step_settings *stop,
+		       char path[static 64])
 {
 	const struct step_settings *s = steps->items;
 

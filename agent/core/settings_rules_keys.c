@@ -12,7 +12,7 @@
 
 static bool is_known_suffix(const struct key_refresh_settings *k, const char *suffix)
 {
-	static const char *const known[] = { ".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net" };
+	static const char *const known[] = {".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (str_equal(known[i], suffix))
@@ -33,7 +33,8 @@ static int judge_url(struct settings_loader *l, const char *url, const char *pat
 		return r;
 	if (!is_known_suffix(l->settings->key_refresh, suffix))
 		settings_error(l, SECTION_KEY_REFRESH, path,
-			       "\"%.80s%.80s\" is no known vault host; if it is one, add \"%.80s\" to keyRefresh.vaultSuffixes",
+			       "\"%.80s%.80s\" is no known vault host; if it is one, add \"%.80s\" to "
+			       "keyRefresh.vaultSuffixes",
 			       vault, suffix, suffix);
 	return 0;
 }
@@ -42,7 +43,7 @@ static int judge_url(struct settings_loader *l, const char *url, const char *pat
 static char *plain_path(const char *directory, const char *file)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(16384);
-	const char *parts[] = { directory, file ? file : "" };
+	const char *parts[] = {directory, file ? file : ""};
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
 		for (const char *p = parts[i]; *p;) {
@@ -97,7 +98,8 @@ static int take_place(struct settings_loader *l, struct places *p, const char *d
 		char where[96];
 
 		(void)snprintf(where, sizeof(where), "keyRefresh.%s[%zu].%s", kind, index, member);
-		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.200s\" is already written by %s", path, other->owner);
+		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.200s\" is already written by %s", path,
+			       other->owner);
 		return 0;
 	}
 	new = &p->list[p->n++];
@@ -108,7 +110,7 @@ static int take_place(struct settings_loader *l, struct places *p, const char *d
 
 static const char *const *file_names(const struct certificate_files *f, const char *names[static 7])
 {
-	const char *all[] = { f->fullchain, f->certificate, f->chain, f->key, f->combined, f->pkcs12 };
+	const char *all[] = {f->fullchain, f->certificate, f->chain, f->key, f->combined, f->pkcs12};
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
@@ -130,7 +132,8 @@ static void judge_files(struct settings_loader *l, const struct certificate_sett
 	for (size_t i = 0; names[i]; i++)
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(names[i], names[k]))
-				settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is the name of two files", names[i]);
+				settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is the name of two files",
+					       names[i]);
 }
 
 static void judge_acls(struct settings_loader *l, const struct jd_list *acls, const char *path)
@@ -142,7 +145,8 @@ static void judge_acls(struct settings_loader *l, const struct jd_list *acls, co
 
 		(void)snprintf(where, sizeof(where), "%s.acls[%zu]", path, i);
 		if (!a[i].user && !a[i].group)
-			settings_error(l, SECTION_KEY_REFRESH, where, "\"user\", \"group\" or both are required, got none");
+			settings_error(l, SECTION_KEY_REFRESH, where,
+				       "\"user\", \"group\" or both are required, got none");
 	}
 }
 
@@ -215,7 +219,7 @@ static int judge_secret(struct settings_loader *l, struct places *places, size_t
 int settings_judge_keys(struct settings_loader *l)
 {
 	const struct key_refresh_settings *k = l->settings->key_refresh;
-	_cleanup_(places_done) struct places places = { 0 };
+	_cleanup_(places_done) struct places places = {0};
 	int r = 0;
 
 	places.list = calloc(k->certificates.n + k->secrets.n + 1, sizeof(*places.list));
