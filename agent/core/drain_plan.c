@@ -254,7 +254,8 @@ int drain_plan_new(const struct drain_settings *settings, const struct health_se
 		return error_oom(err);
 	plan->refs = 1;
 
-	if (settings && settings->steps.n > 0)
+	/* An empty list is a wish; only an absent one stands for the defaults. */
+	if (settings && settings->steps.items)
 		r = draft_settings(d, settings->steps.items, settings->steps.n, health);
 	else
 		r = draft_defaults(d, health);
