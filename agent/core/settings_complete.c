@@ -9,6 +9,7 @@
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/codec/uri.h"
+#include "agent/core/drain_plan.h"
 #include "agent/core/settings_tables.h"
 
 /* "workingDirectory": "" says the same as leaving it out. Elements of lists and maps keep their empty texts. */
@@ -117,21 +118,6 @@ static int complete_keys(struct key_refresh_settings *k)
 
 /* drain */
 
-static const struct {
-	const char *word;
-	int64_t timeout_seconds, reserve_seconds; /* settings.md 1.3 */
-} step_types[] = {
-	[STEP_PROBE_DOWN] = {"probeDown", 0, 0},
-	[STEP_REFUSE_PROBE] = {"refuseProbe", 5, 1},
-	[STEP_RUN] = {"run", 30, 5},
-	[STEP_HOOKS] = {"hooks", 30, 5},
-	[STEP_HTTP] = {"http", 10, 2},
-	[STEP_WAIT_FOR_CONNECTIONS] = {"waitForConnections", 60, 0},
-	[STEP_WAIT_UNTIL] = {"waitUntil", 60, 0},
-	[STEP_STOP_UNITS] = {"stopUnits", 30, 2},
-	[STEP_PARALLEL] = {"parallel", 0, 0},
-};
-
 static int64_t at_least(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
@@ -162,7 +148,8 @@ static int complete_http(struct http_step *http)
 
 static void complete_times(const struct settings *s, struct step_settings *step)
 {
-	int64_t timeout = step_types[step->type].timeout_seconds, reserve = step_types[step->type].reserve_seconds;
+	int64_t timeout = step_default_timeout((enum step_type)step->type);
+	int64_t reserve = step_default_reserve((enum step_type)step->type);
 
 	if (step->type == STEP_PARALLEL)
 		longest(step, &timeout, &reserve);
@@ -190,7 +177,7 @@ static int complete_steps(const struct settings *s, struct jd_list *steps, const
 
 		(void)snprintf(position, sizeof(position), "%s%zu", prefix, i + 1);
 		if (!step->name) {
-			step->name = str_format("%s-%s", step_types[step->type].word, position);
+			step->name = str_format("%s-%s", step_type_names[step->type], position);
 			r = step->name ? 0 : -ENOMEM;
 		}
 		if (r == 0 && step->type == STEP_HTTP)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/core/settings_tables.h"
 
@@ -129,8 +130,23 @@ static void judge_steps(struct settings_loader *l, const struct jd_list *steps, 
 	}
 }
 
+/* The plan lays parallel steps flat and keeps a record of each. */
+static void judge_count(struct settings_loader *l)
+{
+	const struct jd_list *steps = &l->settings->drain->steps;
+	const struct step_settings *s = steps->items;
+	size_t n = 0;
+
+	for (size_t i = 0; i < steps->n; i++)
+		n += s[i].type == STEP_PARALLEL ? s[i].steps.n : 1;
+	if (n > LIMIT_LEDGER)
+		settings_error(l, SECTION_DRAIN, "drain.steps", "at most %d steps, those of parallel included, got %zu",
+			       LIMIT_LEDGER, n);
+}
+
 void settings_judge_drain(struct settings_loader *l)
 {
+	judge_count(l);
 	judge_policy(l);
 	judge_steps(l, &l->settings->drain->steps, "drain");
 	warn_unacknowledged(l);

@@ -407,6 +407,14 @@ static void test_more_lists(void **state)
 	most("{\"drain\":{\"steps\":[{\"type\":\"run\",\"command\":[", "\"a\"", 64, "]}]}}");
 	most("{\"drain\":{\"steps\":[{\"type\":\"parallel\",\"steps\":[", "{\"type\":\"hooks\"}", 8, "]}]}}");
 	most("{\"notify\":{\"webhooks\":[", "{\"name\":\"w#\",\"url\":\"https://h/\"}", 8, "]}}");
+	{
+		char *nested = list_of("{\"drain\":{\"steps\":[",
+				       "{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\"}]}", 33,
+				       "]}}");
+
+		refused(nested, NULL, "settings: drain.steps: at most 64 steps, those of parallel included, got 66");
+		free(nested);
+	}
 	refused("{\"customScript\":{\"scripts\":[]}}", NULL, "settings: customScript.scripts: at least 1 item, got 0");
 	refused("{\"customScript\":{}}", NULL, "settings: customScript: \"scripts\" is required");
 	refused(STEP("\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"}]"), NULL,
