@@ -264,7 +264,7 @@ int settings_vault_dropin(struct settings_loader *l, const char *subject, const 
 		r = set_identity(l, subject, "authenticationSettings", a->msi_client_id, a->msi_object_id,
 				 &section->identity);
 	if (r < 0) {
-		jd_free(&st_key_refresh, &section);
+		settings_free_section(SECTION_KEY_REFRESH, &section);
 		return r;
 	}
 	*ret = section;

@@ -47,10 +47,20 @@ void **settings_section_pointer(struct settings *s, enum settings_section sectio
 	return (void **)(void *)((char *)s + sections[section].offset);
 }
 
+void settings_free_section(enum settings_section section, void *section_pointer)
+{
+	const struct key_refresh_settings *k = *(void **)section_pointer;
+
+	/* No document of ours has link names; they come with the peer's. */
+	for (size_t i = 0; section == SECTION_KEY_REFRESH && k && i < k->certificates.n; i++)
+		free(TAKE_PTR(((struct certificate_settings *)k->certificates.items)[i].link_name));
+	jd_free(sections[section].type, section_pointer);
+}
+
 void settings_done(struct settings *s)
 {
 	for (int i = 0; i < _SECTION_MAX; i++)
-		jd_free(sections[i].type, settings_section_pointer(s, (enum settings_section)i));
+		settings_free_section((enum settings_section)i, settings_section_pointer(s, (enum settings_section)i));
 	for (int door = 0; door < _DOOR_MAX; door++)
 		jd_free(&st_secrets, &s->secrets[door]);
 	*s = (struct settings){ 0 };
@@ -171,6 +181,8 @@ static void loaded_done(struct loaded *d)
 {
 	jd_free(&st_raw_members, &d->public_members);
 	jd_free(&st_raw_members, &d->protected_members);
+	for (int i = 0; i < _SECTION_MAX; i++)
+		settings_free_section((enum settings_section)i, &d->document.sections[i]);
 	jd_free(&st_document, &d->document);
 	jd_free(&st_protected, &d->protected_part);
 }
@@ -187,7 +199,7 @@ static void candidates_done(struct candidates *c)
 {
 	for (int door = 0; door < _DOOR_MAX; door++)
 		for (int i = 0; i < _SECTION_MAX; i++)
-			jd_free(sections[i].type, &c->section[door][i]);
+			settings_free_section((enum settings_section)i, &c->section[door][i]);
 }
 
 static bool empty_text(const char *text, size_t len)
@@ -266,7 +278,7 @@ static int add_dropin(struct settings_loader *l, const struct loaded *d, enum se
 	}
 	jd_report_error(l->report, d->subject, sections[section].name, "cannot stand together with %s; choose one",
 			member);
-	jd_free(sections[section].type, &made);
+	settings_free_section(section, &made);
 	return -EINVAL;
 }
 

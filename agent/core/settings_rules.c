@@ -81,6 +81,7 @@ static void judge_reference(struct visit *v, const struct jd_type *type, const s
 	const struct settings_secret *secret = list->items;
 	bool ours = str_starts(s->ref, SETTINGS_OWN_SECRET);
 	size_t i, len;
+	int r;
 
 	for (i = 0; i < list->n; i++)
 		if (str_equal(secret[i].name, s->ref))
@@ -93,8 +94,10 @@ static void judge_reference(struct visit *v, const struct jd_type *type, const s
 	if (ours)
 		return;
 	len = strlen(secret[i].value);
-	if (len < (size_t)type->min || (type->max > 0 && len > (size_t)type->max) ||
-	    (type->check && type->check(secret[i].value, NULL) < 0))
+	r = type->check ? type->check(secret[i].value, NULL) : 0;
+	if (r == -ENOMEM)
+		v->result = r;
+	else if (r < 0 || len < (size_t)type->min || (type->max > 0 && len > (size_t)type->max))
 		settings_error(v->l, v->section, path, "expected %s, but the secret \"%s\" is something else",
 			       type->what ? type->what : "another text", s->ref);
 }

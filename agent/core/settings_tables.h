@@ -139,6 +139,9 @@ struct settings_loader {
 const struct jd_type *settings_section_type(enum settings_section section);
 void **settings_section_pointer(struct settings *s, enum settings_section section);
 
+/* Releases a section and what no table knows of it; *section_pointer becomes NULL. */
+void settings_free_section(enum settings_section section, void *section_pointer);
+
 /* Decodes with the limits of settings; unknown members are errors. */
 _nodiscard_ int settings_decode(const char *text, size_t len, const char *subject, const struct jd_type *type,
 				void *target, struct jd_report *report, struct error *err);
