@@ -17,6 +17,7 @@
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
+#define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */

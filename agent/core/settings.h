@@ -61,7 +61,8 @@ struct settings_source {
 	const char *name;	  /* for messages: "settings", "user data, part 3", a file name */
 	const char *public_text;  /* JSON object */
 	size_t public_len;
-	const char *protected_text; /* door 1: decrypted protectedSettings; files: secrets.json */
+	/* Door 1: decrypted protectedSettings. Files: secrets.json, given with one of the sources only. */
+	const char *protected_text;
 	size_t protected_len;
 };
 

@@ -141,7 +141,10 @@ static const char *type_of(const char *json)
 	default: {
 		double number = strtod(json, NULL);
 
-		return number - (double)(long long)number == 0.0 || number > 9e18 || number < -9e18 ? "integer" : "number";
+		/* Beyond 2^53 a double is whole anyway. */
+		if (number > 9e15 || number < -9e15 || number - (double)(long long)number == 0.0)
+			return "integer";
+		return "number";
 	}
 	}
 }

@@ -10,6 +10,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
+#include "agent/codec/gzip.h"
 #include "agent/codec/uri.h"
 #include "agent/core/settings_tables.h"
 
@@ -90,6 +91,12 @@ static int check_name(const char *text, struct error *err)
 	return 0;
 }
 
+/* Of a map: an empty key is no name either. */
+static int check_secret_name(const char *text, struct error *err)
+{
+	return *text ? check_name(text, err) : wrong(err, NAME_WHAT, text);
+}
+
 static int check_unit(const char *text, struct error *err)
 {
 	static const char *const suffixes[] = { ".service", ".socket", ".target",    ".timer", ".path",	 ".mount",
@@ -111,6 +118,7 @@ int check_path(const char *text, struct error *err)
 {
 	static const char *const forbidden[] = { "/proc", "/sys", "/dev", "/run/evenkeel" };
 	_cleanup_buf_ struct buf plain = BUF_INIT(4097);
+	char value[SHOWN_MAX + 4];
 
 	if (!*text)
 		return 0;
@@ -134,7 +142,7 @@ int check_path(const char *text, struct error *err)
 
 		if (str_starts(buf_str(&plain), forbidden[i]) && (plain.data[len] == '/' || plain.data[len] == '\0'))
 			return error_set(err, ERROR_USER, -EINVAL, "\"%s\" cannot be used; choose a path that is not below %s",
-					 forbidden[i], forbidden[i]);
+					 shown(text, value), forbidden[i]);
 	}
 	/* The agent takes every entry there with a "-" in its name for an extension and deletes it. */
 	if (str_starts(buf_str(&plain), AGENT_DIR "/")) {
@@ -269,7 +277,7 @@ int check_vault_url(const char *text, struct error *err)
 	}
 	if (str_starts(u.path, "/certificates/") || str_starts(u.path, "/keys/")) {
 		error_set(err, ERROR_USER, r,
-			  "expected https://VAULT/secrets/NAME, got \"%.20s…\"; a certificate is read as the secret "
+			  "expected https://VAULT/secrets/NAME, got \"%.64s\"; a certificate is read as the secret "
 			  "of its name, only that has the private key",
 			  u.path);
 		goto out;
@@ -444,7 +452,7 @@ static int check_sha256(const char *text, struct error *err)
 	return 0;
 }
 
-int check_base64(const char *text, struct error *err)
+static int check_base64(const char *text, struct error *err)
 {
 	_cleanup_buf_ struct buf out = BUF_SECRET_INIT(LIMIT_SCRIPT_ENCODED);
 	struct error why = ERROR_INIT;
@@ -457,6 +465,31 @@ int check_base64(const char *text, struct error *err)
 		return error_oom(err);
 	if (r < 0)
 		return error_set(err, ERROR_USER, -EINVAL, "expected %s", why.msg);
+	return 0;
+}
+
+/* A script in base64, which may be gzip: what cannot be unpacked is told before anything is downloaded. */
+int check_script(const char *text, struct error *err)
+{
+	_cleanup_buf_ struct buf packed = BUF_SECRET_INIT(LIMIT_SCRIPT_ENCODED);
+	_cleanup_buf_ struct buf plain = BUF_SECRET_INIT(LIMIT_SCRIPT_DECODED);
+	int r = check_base64(text, err);
+
+	if (r < 0 || !*text)
+		return r;
+	r = base64_decode(text, strlen(text), true, &packed, err);
+	if (r < 0)
+		return r;
+	if (!gzip_detect(buf_str(&packed), packed.len))
+		return 0;
+	r = gzip_inflate(packed.data, packed.len, &plain, NULL);
+	if (r == -ENOMEM)
+		return error_oom(err);
+	if (r == -EFBIG)
+		return error_set(err, ERROR_USER, -EINVAL, "expected a script of at most %lu bytes once unpacked",
+				 LIMIT_SCRIPT_DECODED);
+	if (r < 0)
+		return error_set(err, ERROR_USER, -EINVAL, "expected a whole gzip; this one is cut off or damaged");
 	return 0;
 }
 
@@ -628,7 +661,7 @@ const struct jd_type st_user_and_group = { .kind = JD_TEXT, .min = 1, .check = c
 const struct jd_type st_sha256 = { .kind = JD_TEXT, .min = 1, .check = check_sha256, .pattern = "^[0-9a-fA-F]{64}$" };
 const struct jd_type st_shell_text = { .kind = JD_SECRETABLE, .max = 32768, .what = "shell text of at most 32 KiB" };
 const struct jd_type st_script_text = {
-	.kind = JD_SECRETABLE, .max = LIMIT_SCRIPT_ENCODED, .check = check_base64, .what = "a script in base64",
+	.kind = JD_SECRETABLE, .max = LIMIT_SCRIPT_ENCODED, .check = check_script, .what = "a script in base64",
 };
 const struct jd_type st_argument = {
 	.kind = JD_TEXT,
@@ -679,5 +712,5 @@ const struct jd_type st_secrets = {
 	.kind = JD_MAP, .max = LIMIT_SECRETS, .size = sizeof(struct settings_secret),
 	.value_offset = offsetof(struct settings_secret, value),
 	.element = &(const struct jd_type){ .kind = JD_TEXT, .max = LIMIT_SECRET, .sensitive = true },
-	.check = check_name, .pattern = NAME_PATTERN,
+	.check = check_secret_name, .pattern = NAME_PATTERN,
 };

@@ -153,16 +153,6 @@ static bool has_password(const char *text)
 	return has_url_password(text);
 }
 
-/* A peer's settings have other names for the same. */
-static const char *path_of_peer(const struct visit *v, const char *path)
-{
-	static const char prefix[] = "customScript.scripts[0].";
-
-	if (v->section == SECTION_CUSTOM_SCRIPT && v->l->settings->drop_in_script && str_starts(path, prefix))
-		return path + strlen(prefix);
-	return path;
-}
-
 static void judge_literal(struct visit *v, const char *text, bool element_of_map, const char *path)
 {
 	const char *what = NULL, *name = strrchr(path, '.');
@@ -172,7 +162,7 @@ static void judge_literal(struct visit *v, const char *text, bool element_of_map
 	else if (has_password(text) || (element_of_map && *text && name && is_password_name(name + 1)))
 		what = "a password";
 	if (what)
-		settings_warning(v->l, v->section, path_of_peer(v, path),
+		settings_warning(v->l, v->section, path,
 				 "looks like %s that everyone may read who may read the settings; put it under "
 				 "\"secrets\" and say {\"secretRef\": \"NAME\"}",
 				 what);

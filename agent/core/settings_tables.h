@@ -88,6 +88,10 @@ struct vault_authentication {
 	char *msi_object_id;
 };
 
+struct vault_logging {
+	char *logger, *endpoint, *format, *service_name;
+};
+
 /* One public document. Sections stand first, in the order of enum settings_section. */
 struct settings_document {
 	void *sections[_SECTION_MAX];
@@ -97,7 +101,7 @@ struct settings_document {
 	bool skip_dos2unix;
 	struct vault_settings *vault;
 	struct vault_authentication *vault_authentication;
-	char *vault_logging; /* JSON text */
+	struct vault_logging *vault_logging;
 	char *secrets;	     /* JSON text, only to say where it belongs */
 };
 extern const struct jd_type st_document;  /* in place */
@@ -182,7 +186,7 @@ int check_path(const char *text, struct error *err);
 int check_identity_endpoint(const char *text, struct error *err);
 int check_vault_url(const char *text, struct error *err);
 int check_relative_file_name(const char *text, struct error *err);
-int check_base64(const char *text, struct error *err);
+int check_script(const char *text, struct error *err);
 bool settings_is_resource_id(const char *text);
 
 /* Splits https://VAULT.SUFFIX[:443]/secrets/NAME[/VERSION]; heap copies. `ret_suffix` begins with ".". The text

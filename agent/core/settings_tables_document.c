@@ -10,9 +10,9 @@ static const struct jd_type text = { .kind = JD_TEXT, .max = 4096 };
 /* Custom Script's members; the peer's own checks come first (settings_dropin_script.c). */
 static const struct jd_type peer_text = { .kind = JD_TEXT, .max = LIMIT_SETTINGS };
 static const struct jd_type peer_secret = { .kind = JD_TEXT, .max = LIMIT_SETTINGS, .sensitive = true };
-static const struct jd_type peer_script = { .kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_base64 };
+static const struct jd_type peer_script = { .kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_script };
 static const struct jd_type peer_secret_script = {
-	.kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_base64, .sensitive = true
+	.kind = JD_TEXT, .max = LIMIT_SCRIPT_ENCODED, .check = check_script, .sensitive = true
 };
 static const struct jd_field managed_identity_fields[] = {
 	MEMBER("clientId", TEXT(0, 64), identity, client_id),
@@ -101,6 +101,17 @@ static const struct jd_type authentication = {
 	.lenient = true,
 };
 
+static const struct jd_field logging_fields[] = {
+	MEMBER("logger", &text, vault_logging, logger, .doc = "\"fluentd\"."),
+	MEMBER("endpoint", &text, vault_logging, endpoint, .doc = "Where it listens."),
+	MEMBER("format", &text, vault_logging, format, .doc = "\"forward\"."),
+	MEMBER("servicename", &text, vault_logging, service_name, .doc = "Tag of the messages."),
+	{}
+};
+static const struct jd_type logging = {
+	.kind = JD_POINTER, .size = sizeof(struct vault_logging), .fields = logging_fields, .lenient = true
+};
+
 #define SECTION(key, type_, index, doc_) \
 	{ .name = (key), .type = (type_), .offset = offsetof(struct settings_document, sections[index]), .doc = (doc_) }
 
@@ -128,7 +139,7 @@ static const struct jd_type authentication = {
 	       .doc = "As the Key Vault extension has it; not together with keyRefresh."),                        \
 	MEMBER("authenticationSettings", &authentication, settings_document, vault_authentication,                \
 	       .doc = "As the Key Vault extension has it."),                                                      \
-	MEMBER("loggingSettings", &raw, settings_document, vault_logging,                                         \
+	MEMBER("loggingSettings", &logging, settings_document, vault_logging,                                       \
 	       .doc = "As the Key Vault extension has it; without effect.")
 
 static const struct jd_field published_fields[] = { DOCUMENT_MEMBERS, {} };
