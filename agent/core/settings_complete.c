@@ -118,6 +118,15 @@ static int complete_keys(struct key_refresh_settings *k)
 
 /* drain */
 
+/* settings.md 1.3; stopUnits: of each unit, hooks: of each file. */
+static const struct {
+	int64_t timeout_seconds, reserve_seconds;
+} step_times[] = {
+	[STEP_PROBE_DOWN] = {0, 0},  [STEP_REFUSE_PROBE] = {5, 1}, [STEP_RUN] = {30, 5},
+	[STEP_HOOKS] = {30, 5},      [STEP_HTTP] = {10, 2},        [STEP_WAIT_FOR_CONNECTIONS] = {60, 0},
+	[STEP_WAIT_UNTIL] = {60, 0}, [STEP_STOP_UNITS] = {30, 2},  [STEP_PARALLEL] = {0, 0},
+};
+
 static int64_t at_least(int64_t a, int64_t b)
 {
 	return a > b ? a : b;
@@ -148,8 +157,8 @@ static int complete_http(struct http_step *http)
 
 static void complete_times(const struct settings *s, struct step_settings *step)
 {
-	int64_t timeout = step_default_timeout((enum step_type)step->type);
-	int64_t reserve = step_default_reserve((enum step_type)step->type);
+	int64_t timeout = step_times[step->type].timeout_seconds;
+	int64_t reserve = step_times[step->type].reserve_seconds;
 
 	if (step->type == STEP_PARALLEL)
 		longest(step, &timeout, &reserve);

@@ -409,8 +409,8 @@ static void test_more_lists(void **state)
 	most("{\"notify\":{\"webhooks\":[", "{\"name\":\"w#\",\"url\":\"https://h/\"}", 8, "]}}");
 	{
 		char *nested = list_of("{\"drain\":{\"steps\":[",
-				       "{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\"}]}", 33,
-				       "]}}");
+				       "{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\"}]}",
+				       33, "]}}");
 
 		refused(nested, NULL, "settings: drain.steps: at most 64 steps, those of parallel included, got 66");
 		free(nested);
