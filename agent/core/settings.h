@@ -66,7 +66,11 @@ struct settings_source {
 	size_t protected_len;
 };
 
-/* Decodes and judges all doors together: a section comes whole from the first door that has it; what user
+/* Sentences have the form of settings.md 1.4; those about Custom Script's own settings are its whole status text
+ * ("Enable failed: failed to get configuration: …"). On success every default is resolved, an empty optional text is
+ * absent (NULL), a list that is absent has no items.
+ *
+ * Decodes and judges all doors together: a section comes whole from the first door that has it; what user
  * data may hold is checked against userData.settingsSections of the stronger doors. Drop-in forms become
  * ordinary sections. On failure (-EINVAL, -EBADMSG, -E2BIG, -ENOMEM) *ret is untouched except error_code;
  * every sentence is in the report, the first also in err. Warnings may come with success. */

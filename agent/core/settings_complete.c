@@ -29,6 +29,14 @@ static void forget_empty(const struct jd_type *type, const struct jd_field *fiel
 
 /* customScript */
 
+static bool is_usable_name(const char *name)
+{
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return false;
+	return *name && strlen(name) <= 255 && !str_equal(name, ".") && !str_equal(name, "..");
+}
+
 /* The last segment of the path, decoded first, as the Custom Script extension does: "a%2Fb.sh" is b.sh. */
 static int name_from_uri(const char *uri, char **ret)
 {
@@ -47,7 +55,7 @@ static int name_from_uri(const char *uri, char **ret)
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	slash = strrchr(buf_str(&path), '/');
-	return slash && slash[1] ? str_set(ret, slash + 1) : 0;
+	return slash && is_usable_name(slash + 1) ? str_set(ret, slash + 1) : 0;
 }
 
 static int complete_script(const struct settings *s, struct script_settings *script)

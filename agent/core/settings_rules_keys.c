@@ -162,6 +162,22 @@ static void judge_name(struct settings_loader *l, const char *kind, size_t index
 	settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is already the name of %s[%zu]", name, kind, other_index);
 }
 
+/* Two links of one name in one store would take turns. The same secret twice is only a waste. */
+static void judge_links(struct settings_loader *l, const struct certificate_settings *all, size_t i)
+{
+	char path[96];
+
+	for (size_t k = 0; k < i; k++) {
+		if (!all[i].link_name || !str_equal(all[i].link_name, all[k].link_name) ||
+		    !str_equal(all[i].directory, all[k].directory) || str_equal(all[i].url, all[k].url))
+			continue;
+		(void)snprintf(path, sizeof(path), "keyRefresh.certificates[%zu].customSymbolicLinkName", i);
+		settings_error(l, SECTION_KEY_REFRESH, path,
+			       "\"%.64s\" is already the link of observedCertificates[%zu]", all[i].link_name, k);
+		return;
+	}
+}
+
 static int judge_certificate(struct settings_loader *l, struct places *places, size_t i)
 {
 	const struct certificate_settings *all = l->settings->key_refresh->certificates.items, *c = &all[i];
@@ -175,6 +191,7 @@ static int judge_certificate(struct settings_loader *l, struct places *places, s
 	for (size_t k = 0; k < i; k++)
 		judge_name(l, "certificates", i, c->name, all[k].name, k);
 	/* The peer's store holds the files of all certificates side by side. */
+	judge_links(l, all, i);
 	if (r < 0 || c->layout != STORE_OWN)
 		return r;
 	judge_files(l, c, path);

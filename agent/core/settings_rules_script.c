@@ -30,13 +30,17 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 			continue;
 		}
 		if (check_relative_file_name(f[i].name, &why) < 0) {
-			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "name from the URI: %s", why.msg);
+			/* What comes from a secret URI is a piece of the secret. */
+			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "name from the URI: %s",
+				       f[i].uri.ref ? "cannot be used; give \"name\"" : why.msg);
 			continue;
 		}
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(f[k].name, f[i].name)) {
 				settings_error(l, SECTION_CUSTOM_SCRIPT, where,
-					       "\"%.64s\" is already the name of files[%zu]", f[i].name, k);
+					       "%s%.64s%s is already the name of files[%zu]", f[i].uri.ref ? "" : "\"",
+					       f[i].uri.ref ? "what the URI ends in" : f[i].name,
+					       f[i].uri.ref ? "" : "\"", k);
 				break;
 			}
 	}

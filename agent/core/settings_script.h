@@ -19,7 +19,7 @@ struct retry_settings {
 
 struct script_file {
 	struct jd_secretable uri;
-	char *name; /* after loading NULL only if the URI has none (Custom Script's settings) */
+	char *name; /* after loading NULL only if the URI has no usable one (Custom Script's settings) */
 	char *sha256;
 	char *mode;
 	char *owner;

@@ -298,6 +298,12 @@ static void test_secret_is_never_shown(void **state)
 		"with \"https://\" or \"http://\"");
 	refused(SCRIPT("\"commandToExecute\":{\"secretRef\":\"x\"}"), "{\"secrets\":{\"qwerty\":\"a\"}}",
 		"settings: secretRef \"x\": no such secret; add it under \"secrets\"");
+	refused(SCRIPT("\"commandToExecute\":\"a\",\"files\":[{\"secretRef\":\"u\"},\"https://h/hunter2\"]"),
+		"{\"secrets\":{\"u\":\"https://h/stdout?sig=hunter2\"}}",
+		"settings: customScript.scripts[0].files[0]: name from the URI: cannot be used; give \"name\"");
+	refused(SCRIPT("\"commandToExecute\":\"a\",\"files\":[\"https://h/hunter2\",{\"secretRef\":\"u\"}]"),
+		"{\"secrets\":{\"u\":\"https://h/hunter2\"}}",
+		"settings: customScript.scripts[0].files[1]: what the URI ends in is already the name of files[0]");
 	refused("{\"drain\":{\"apiVersion\":{\"secretRef\":\"x\"}}}", "{\"secrets\":{\"x\":\"a\"}}",
 		"settings: drain.apiVersion: a secretRef is not allowed here");
 }

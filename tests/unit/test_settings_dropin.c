@@ -132,7 +132,7 @@ static void test_script_public(void **state)
 	(void)state;
 	load(&l,
 	     "{\"commandToExecute\":\"sh a.sh\",\"fileUris\":[\"https://h/x/a.sh\",\"https://h/a%2Fb%20c.sh?q=1\","
-	     "\"ftp://h/d\",\"https://h/x/a.sh\"],\"skipDos2Unix\":true,\"timestamp\":1.0}",
+	     "\"ftp://h/d\",\"https://h/x/a.sh\",\"https://h/%2E%2E\"],\"skipDos2Unix\":true,\"timestamp\":1.0}",
 	     NULL);
 	s = only_script(&l);
 	assert_string_equal(s->name, "script");
@@ -144,12 +144,13 @@ static void test_script_public(void **state)
 	assert_int_equal(s->run_policy, RUN_ONCE_PER_SEQUENCE);
 	assert_string_equal(s->run_as, "root");
 	f = s->files.items;
-	assert_int_equal(s->files.n, 4);
+	assert_int_equal(s->files.n, 5);
 	assert_string_equal(f[0].name, "a.sh");
 	assert_string_equal(f[0].mode, "0500");
 	assert_string_equal(f[1].name, "b c.sh");
 	assert_string_equal(f[2].uri.text, "ftp://h/d"); /* what it cannot download, it says while downloading */
 	assert_string_equal(f[3].name, "a.sh");          /* and a name that is there twice is no mistake */
+	assert_null(f[4].name);
 	assert_int_equal(l.report.n_warnings, 0);
 }
 
@@ -447,6 +448,19 @@ static void test_vault_mistakes(void **state)
 		"deletes \"/var/lib/waagent/a-b\"; choose a directory outside /var/lib/waagent");
 }
 
+static void test_vault_links(void **state)
+{
+	(void)state;
+	refused_with(
+		OBSERVED(CERT(",\"customSymbolicLinkName\":\"x\"") ",{\"url\":\"" CERT_URL
+								   "2\",\"customSymbolicLinkName\":\"x\"}"),
+		NULL, -21,
+		"settings: secretsManagementSettings.observedCertificates[1].customSymbolicLinkName: \"x\" is already "
+		"the link of observedCertificates[0]");
+	accepted(OBSERVED(CERT(",\"customSymbolicLinkName\":\"x\"") "," CERT(",\"customSymbolicLinkName\":\"x\"")),
+		 NULL);
+}
+
 static void test_vault_tolerance(void **state)
 {
 	_cleanup_loading_ struct loading l;
@@ -481,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_vault_interval),
 		cmocka_unit_test(test_vault_authentication),
 		cmocka_unit_test(test_vault_mistakes),
+		cmocka_unit_test(test_vault_links),
 		cmocka_unit_test(test_vault_tolerance),
 	};
 
