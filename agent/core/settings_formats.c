@@ -706,8 +706,11 @@ const struct jd_type st_relative_file_name = {.kind = JD_TEXT, .check = check_re
 const struct jd_type st_host_name = {.kind = JD_TEXT, .check = check_host_name};
 const struct jd_type st_secret_value = {.kind = JD_SECRETABLE};
 const struct jd_type st_secret_only = {.kind = JD_SECRETABLE, .must_be_secret = true};
-const struct jd_type st_command = {.kind = JD_LIST, .min = 1, .max = LIMIT_ARGV, .element = &st_argument};
-const struct jd_type st_command_or_none = {.kind = JD_LIST, .max = LIMIT_ARGV, .element = &st_argument};
+#define COMMAND_WHAT "a command as a list, e.g. [\"nginx\", \"-t\"], or with a shell [\"sh\", \"-c\", \"TEXT\"]"
+const struct jd_type st_command = {
+	.kind = JD_LIST, .min = 1, .max = LIMIT_ARGV, .element = &st_argument, .what = COMMAND_WHAT};
+const struct jd_type st_command_or_none = {
+	.kind = JD_LIST, .max = LIMIT_ARGV, .element = &st_argument, .what = COMMAND_WHAT};
 const struct jd_type st_commands = {.kind = JD_LIST, .max = 16, .element = &st_command};
 const struct jd_type st_units = {.kind = JD_LIST, .max = 16, .element = &st_unit};
 const struct jd_type st_port = {.kind = JD_INTEGER, .min = 1, .max = 65535};

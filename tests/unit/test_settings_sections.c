@@ -683,6 +683,10 @@ static void test_key_rules(void **state)
 static void test_drain_rules(void **state)
 {
 	(void)state;
+	refused(STEP("\"type\":\"run\",\"command\":\"a b\""), NULL,
+		"settings: drain.steps[0].command: expected a command as a list, e.g. [\"nginx\", \"-t\"], or with a "
+		"shell "
+		"[\"sh\", \"-c\", \"TEXT\"], got \"a b\"");
 	refused(STEP("\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"parallel\",\"steps\":[]}]"),
 		NULL,
 		"settings: drain.steps[0].steps[1].type: expected \"probeDown\", \"refuseProbe\", \"run\", \"hooks\", "
