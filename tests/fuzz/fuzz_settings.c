@@ -29,8 +29,8 @@ static void check_sentences(const struct jd_report *r)
 
 static void check_settings(const struct settings *s)
 {
-	void *const sections[_SECTION_MAX] = { s->custom_script, s->key_refresh, s->drain,   s->user_data,
-					       s->health,	 s->notify,	 s->network, s->log };
+	void *const sections[_SECTION_MAX] = {s->custom_script, s->key_refresh, s->drain,   s->user_data,
+					      s->health,        s->notify,      s->network, s->log};
 
 	for (int i = 0; i < _SECTION_MAX; i++)
 		must(!sections[i] == (s->door_of[i] < 0));
@@ -46,11 +46,12 @@ static void check_settings(const struct settings *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char consent[] = "{\"userData\":{\"action\":\"apply\",\"parts\":[\"settings\"],\"settingsSections\":"
-				      "[\"drain\",\"health\",\"notify\"]}}";
-	struct settings_source sources[2] = { 0 };
-	struct settings s = { 0 };
-	struct jd_report report = { 0 };
+	static const char consent[] =
+		"{\"userData\":{\"action\":\"apply\",\"parts\":[\"settings\"],\"settingsSections\":"
+		"[\"drain\",\"health\",\"notify\"]}}";
+	struct settings_source sources[2] = {0};
+	struct settings s = {0};
+	struct jd_report report = {0};
 	struct error err = ERROR_INIT;
 	const char *text;
 	char hash[65];
@@ -72,8 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.protected_len = size - split,
 	};
 	sources[1] = (struct settings_source){
-		.door = DOOR_FILES, .name = "consent", .public_text = consent, .public_len = sizeof(consent) - 1
-	};
+		.door = DOOR_FILES, .name = "consent", .public_text = consent, .public_len = sizeof(consent) - 1};
 	if (settings_load(sources, sources[0].door == DOOR_USER_DATA ? 2 : 1, &s, &report, &err) == 0)
 		check_settings(&s);
 	else

@@ -58,8 +58,8 @@ static void sweep(const struct settings_source *sources, size_t n)
 	int r = -1;
 
 	for (long at = 0; r < 0; at++) {
-		struct settings s = { 0 };
-		struct jd_report report = { 0 };
+		struct settings s = {0};
+		struct jd_report report = {0};
 		struct error err = ERROR_INIT;
 
 		fail_at = at;
@@ -103,7 +103,8 @@ static void test_peers(void **state)
 	char *v3 = document("vault-v3.json"), *v4 = document("vault-v4.json"), *nginx = document("nginx.json");
 	const struct settings_source one[] = {
 		source_of(DOOR_EXTENSION, "settings", v3, NULL),
-		source_of(DOOR_FILES, "evenkeel.json", "{\"commandToExecute\":\"a\",\"fileUris\":[\"https://h/a%20b\"]}",
+		source_of(DOOR_FILES, "evenkeel.json",
+			  "{\"commandToExecute\":\"a\",\"fileUris\":[\"https://h/a%20b\"]}",
 			  "{\"storageAccountName\":\"abc\",\"storageAccountKey\":\"a2V5\"}"),
 	};
 	const struct settings_source two[] = {
