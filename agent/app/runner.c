@@ -287,6 +287,11 @@ static void on_stop(int signo, void *userdata)
 	struct runner *r = userdata;
 
 	(void)signo;
+	/* Asked a second time there is no more patience. */
+	if (r->stopped && r->phase == PHASE_ENDING) {
+		begin_killing(r);
+		return;
+	}
 	r->stopped = true;
 	begin_ending(r, JOB_STOPPED);
 }
@@ -513,28 +518,13 @@ static int start_hooks(struct runner *r, struct error *err)
 
 /* ---- preparing ---- */
 
-/* The job's directory is below the state, or below /run when the disk could not take it. */
-static char *job_directory(const struct paths *p, const char *id)
-{
-	const char *const places[] = { p->jobs, p->run_jobs };
-
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		_cleanup_free_ char *directory = path_join(places[i], id);
-		_cleanup_free_ char *file = directory ? path_join(directory, "job.json") : NULL;
-
-		if (file && fs_exists(file))
-			return TAKE_PTR(directory);
-	}
-	return path_join(p->jobs, id);
-}
-
 static int read_job(struct runner *r, const char *id, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
 	_cleanup_free_ char *path = NULL;
 	int k;
 
-	r->directory = job_directory(&r->paths, id);
+	r->directory = path_of_job(&r->paths, id);
 	path = r->directory ? path_join(r->directory, "job.json") : NULL;
 	r->work = r->directory ? path_join(r->directory, "work") : NULL;
 	if (!path || !r->work)

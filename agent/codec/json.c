@@ -931,7 +931,8 @@ static int decode(const char *text, size_t len, const struct jd_type *type, cons
 			jd_report_error(o.report, o.subject, "", "%s", why.msg);
 		return error_set(err, cls, r, "%s: %s", o.subject, why.msg);
 	}
-	if (!root && type->kind == JD_OBJECT)
+	/* Settings that are null are absent. A document that is null is none: it must not pass for an empty one. */
+	if (!root && type->kind == JD_OBJECT && cls == ERROR_USER)
 		(void)decode_fields(&d, NULL, type, type->fields, NULL, NULL, target);
 	else
 		(void)decode_value(&d, NULL, type, root, target);

@@ -68,6 +68,8 @@ static void decide(struct turn *t, struct drain_event *e)
 		turn_touch(t);
 	e->action = d.action;
 	e->acknowledge = d.acknowledge;
+	if (d.acknowledge != ACKNOWLEDGE_IMMEDIATELY && e->ack_reason == ACK_IMMEDIATELY)
+		drop_ack(t, e);
 
 	if (d.action != POLICY_DRAIN)
 		event_input(t, e, EVENT_IN_NOTE);

@@ -813,7 +813,8 @@ static void pump_once(struct turn *t)
 		host_input(t, drains ? HOST_IN_RELEASE : HOST_IN_HOLD, NULL);
 		return;
 	}
-	if (t->new_hold) {
+	/* It may have come and gone within this turn, as one that the boot has ended. */
+	if (t->new_hold && drains) {
 		t->new_hold = false;
 		host_input(t, HOST_IN_HOLD, NULL);
 	}

@@ -2,7 +2,8 @@
  * Jobs as transient units. How they behave was measured (design: transient units); what matters here:
  * the first signal of a new unit says inactive and success, so a unit has ended only when it failed, or when its main
  * process has ended; a property read of a name that never was answers inactive, too, so LoadState is read first; all
- * properties are read in one call, since one by one they are of different moments.
+ * properties are read in one call, since one by one they are of different moments. A start job that "failed" says
+ * little: a program that ended at once was executed nevertheless, and only its status tells.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,6 +22,7 @@
 #define CALL_TIMEOUT  (60 * USEC_PER_SEC) /* a manager that reloads its units answers nobody meanwhile */
 #define STOP_TIMEOUT  (5 * USEC_PER_SEC)
 #define RETRY_USEC    (2 * USEC_PER_SEC)
+#define EXIT_SYSTEMD  200 /* from here on the status is systemd's own; the runner has none of these */
 
 struct release {
 	struct executor *executor;
@@ -43,10 +45,12 @@ struct watch {
 	char *start_job;  /* until it ended */
 	bool asked_again; /* something changed while a query was under way */
 	bool seen;	  /* loaded at least once, or started by us */
+	char job_result[16]; /* of our start job, when it was not "done" */
 	char result[32], detail[400];
 };
 
 static void query(struct watch *w);
+static void units_kill(struct executor_job *job, bool all);
 
 /* ---- ends ---- */
 
@@ -54,6 +58,9 @@ static void end(struct watch *w, enum executor_end how, const struct unit_proper
 {
 	struct executor_outcome o = { .end = how, .detail = w->detail[0] ? w->detail : NULL };
 
+	/* What it left running is not a survivor of a job that had to be stopped. */
+	if (w->job->stopping)
+		units_kill(w->job, true);
 	if (p) {
 		o.code = p->main_code;
 		o.status = p->main_status;
@@ -71,6 +78,27 @@ static void fail_start(struct watch *w, const char *why)
 	end(w, EXECUTOR_START_FAILED, NULL);
 }
 
+/* What stands between fork and exec has codes of its own; no process at all has none. */
+static bool has_never_run(const struct watch *w, const struct unit_properties *p)
+{
+	if (p->main_code == CLD_EXITED && p->main_status >= EXIT_SYSTEMD)
+		return true;
+	return !p->main_code && (w->job_result[0] || str_equal(p->active, "failed"));
+}
+
+static void judge_start(struct watch *w, const struct unit_properties *p)
+{
+	char why[120];
+
+	if (p->main_code)
+		(void)snprintf(why, sizeof(why), "its program was not executed (status %d); the journal tells more",
+			       p->main_status);
+	else
+		(void)snprintf(why, sizeof(why), "start job %s, result %s", w->job_result[0] ? w->job_result : "unknown",
+			       p->result);
+	fail_start(w, why);
+}
+
 static bool has_ended(const struct unit_properties *p)
 {
 	if (str_equal(p->active, "failed"))
@@ -83,7 +111,11 @@ static void judge(struct watch *w, const struct unit_properties *p)
 	if (str_equal(p->load, "loaded")) {
 		w->seen = true;
 		/* While our start job is there the unit may look failed before the job says so. */
-		if (!w->start_job && has_ended(p))
+		if (w->start || w->start_job)
+			return;
+		if (has_never_run(w, p))
+			judge_start(w, p);
+		else if (has_ended(p))
 			end(w, EXECUTOR_ENDED, p);
 		return;
 	}
@@ -91,6 +123,10 @@ static void judge(struct watch *w, const struct unit_properties *p)
 		return;
 	if (!w->seen) {
 		end(w, EXECUTOR_NOT_FOUND, NULL);
+		return;
+	}
+	if (w->job_result[0]) {
+		fail_start(w, w->job_result);
 		return;
 	}
 	(void)snprintf(w->detail, sizeof(w->detail), "%s was stopped and removed by somebody else", w->unit);
@@ -283,11 +319,9 @@ static void check_start(struct watch *w)
 	if (!result)
 		return;
 	free(TAKE_PTR(w->start_job));
-	/* Type=exec: the job is done when the program was executed, and failed when it could not be. */
-	if (str_equal(result, "done"))
-		query(w);
-	else
-		fail_start(w, str_equal(result, "failed") ? "the program cannot be executed; the journal tells why" : result);
+	if (!str_equal(result, "done"))
+		(void)snprintf(w->job_result, sizeof(w->job_result), "%s", result);
+	query(w);
 }
 
 static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -317,7 +351,7 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		return 0;
 	}
 	if (w->job->stopping)
-		executor_units.kill(w->job, false);
+		units_kill(w->job, false);
 	check_start(w);
 	return 0;
 }
