@@ -81,7 +81,7 @@ int error_oom(struct error *err)
 const char *error_class_name(enum error_class cls)
 {
 	static const char *const names[] = {
-		[ERROR_NONE] = "none",		 [ERROR_USER] = "user",	    [ERROR_TRANSIENT] = "transient",
+		[ERROR_NONE] = "none",         [ERROR_USER] = "user",     [ERROR_TRANSIENT] = "transient",
 		[ERROR_PLATFORM] = "platform", [ERROR_SYSTEM] = "system",
 	};
 

@@ -17,8 +17,8 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 
-#define COPY_CHUNK	65536
-#define READ_CHUNK	4096
+#define COPY_CHUNK      65536
+#define READ_CHUNK      4096
 #define TEMPORARY_TRIES 16
 
 static ssize_t read_retry(int fd, void *data, size_t len)
@@ -173,7 +173,7 @@ struct temporary {
 	bool made;
 };
 
-#define TEMPORARY_INIT ((struct temporary){ .dir = -1, .fd = -1 })
+#define TEMPORARY_INIT ((struct temporary){.dir = -1, .fd = -1})
 
 static void temporary_done(struct temporary *t)
 {
@@ -486,7 +486,8 @@ int fs_list(const char *path, size_t max, char ***ret, struct error *err)
 			return error_errno(err, -errno, "cannot list %s", path);
 		if (!e)
 			break;
-		if (str_equal(e->d_name, ".") || str_equal(e->d_name, "..") || str_starts(e->d_name, FS_TEMPORARY_PREFIX))
+		if (str_equal(e->d_name, ".") || str_equal(e->d_name, "..") ||
+		    str_starts(e->d_name, FS_TEMPORARY_PREFIX))
 			continue;
 		if (n == max)
 			return error_set(err, ERROR_SYSTEM, -E2BIG, "%s has more than %zu entries", path, max);

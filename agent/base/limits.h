@@ -6,19 +6,27 @@
 #define LIMIT_SETTINGS_DEPTH	  8
 #define LIMIT_JSON_DEPTH	  16 /* platform documents */
 #define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
-#define LIMIT_SETTINGS_VALUES	  20000
+#define LIMIT_SETTINGS_VALUES	  40000 /* 500 certificates with every member; an object counts as three */
 #define LIMIT_ENVIRONMENT_FILE	  (64UL * 1024) /* HandlerEnvironment.json */
 #define LIMIT_EVENTS_DOCUMENT	  (256UL * 1024)
 #define LIMIT_EVENTS		  100
+#define LIMIT_EVENT_TEXT	  256 /* an event's id, type, source, a resource's name */
+#define LIMIT_EVENT_RESOURCES	  1000
+#define LIMIT_EVENT_DESCRIPTION	  4096
 #define LIMIT_IMDS_INSTANCE	  (256UL * 1024)
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
+#define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
+#define LIMIT_URI		  8192UL
+#define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
+#define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
+#define LIMIT_JOB_CONTENT	  (1536UL * 1024) /* one of them */
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
 #define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
 
@@ -41,7 +49,9 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
-#define LIMIT_LEDGER		  64 /* begun drain steps */
+#define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
+#define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
+#define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
 #define LIMIT_SNAPSHOT_UNITS	  256
 #define LIMIT_HOOKS		  64 /* in one hook directory */
 #define LIMIT_LOG_LINE		  2048
@@ -53,3 +63,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
+#define LIMIT_API_REPLY		   (1024UL * 1024)

@@ -86,7 +86,7 @@ static void clean(const char *raw, size_t len, bool cut, char line[static LIMIT_
 void log_full(enum log_level level, const struct log_fields *fields, const char *fmt, ...)
 {
 	char raw[LIMIT_LOG_LINE + 1], line[LIMIT_LOG_LINE + 1];
-	struct log_record record = { .level = level, .message = line };
+	struct log_record record = {.level = level, .message = line};
 	int saved = errno;
 	bool wanted = false;
 	size_t len;

@@ -91,26 +91,32 @@ bool str_to_u64(const char *s, uint64_t max, uint64_t *ret)
 	return true;
 }
 
-/* Levenshtein's distance by rows; both at most NEAREST_MAX long. */
+/* Edit distance by rows, two neighbours swapped ("drian") being one edit; both at most NEAREST_MAX long. */
 static size_t distance(const char *a, const char *b)
 {
-	size_t row[NEAREST_MAX + 1];
+	size_t rows[3][NEAREST_MAX + 1];
+	size_t *before = rows[0], *above = rows[1], *row = rows[2];
 	size_t nb = strlen(b);
 
 	for (size_t j = 0; j <= nb; j++)
 		row[j] = j;
 	for (size_t i = 0; a[i]; i++) {
-		size_t diagonal = row[0];
+		size_t *oldest = before;
 
+		before = above;
+		above = row;
+		row = oldest;
 		row[0] = i + 1;
 		for (size_t j = 1; j <= nb; j++) {
-			size_t best = diagonal + (lower(a[i]) != lower(b[j - 1]));
+			size_t best = above[j - 1] + (lower(a[i]) != lower(b[j - 1]));
 
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
+			if (above[j] + 1 < best)
+				best = above[j] + 1;
 			if (row[j - 1] + 1 < best)
 				best = row[j - 1] + 1;
-			diagonal = row[j];
+			if (i > 0 && j > 1 && lower(a[i]) == lower(b[j - 2]) && lower(a[i - 1]) == lower(b[j - 1]) &&
+			    before[j - 2] + 1 < best)
+				best = before[j - 2] + 1;
 			row[j] = best;
 		}
 	}

@@ -8,7 +8,7 @@
 #include "agent/base/error.h"
 
 /* Appends the decoded bytes. White space (space, \t, \r, \n) is skipped when `blanks` is true; padding is
- * required; anything else is -EINVAL with its offset. */
+ * required; anything else is -EINVAL with its offset. On failure nothing is appended. */
 _nodiscard_ int base64_decode(const char *text, size_t len, bool blanks, struct buf *out, struct error *err);
 /* Appends; no line breaks. */
 _nodiscard_ int base64_encode(const void *data, size_t len, struct buf *out);

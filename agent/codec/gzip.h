@@ -8,5 +8,6 @@
 #include "agent/base/error.h"
 
 bool gzip_detect(const void *data, size_t len); /* the two magic bytes and method 8 */
-/* Appends the inflated bytes; the buffer's maximum bounds them (-EFBIG). -EBADMSG: truncated or corrupt. */
+/* Appends the inflated bytes; the buffer's maximum bounds them (-EFBIG). -EBADMSG: truncated or corrupt.
+ * On failure nothing is appended. */
 _nodiscard_ int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *err);

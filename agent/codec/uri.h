@@ -22,7 +22,7 @@ void uri_done(struct uri *u);
 
 /* Appends with every byte outside unreserved percent-encoded. */
 _nodiscard_ int uri_encode(const char *text, size_t len, struct buf *out);
-/* Appends percent-decoded bytes; -EINVAL for a broken escape or %00. */
+/* Appends percent-decoded bytes; -EINVAL for a broken escape, or NUL in either form. */
 _nodiscard_ int uri_decode(const char *text, size_t len, struct buf *out);
 
 /* Appends the URI for people: the query's values are replaced ("sig=…&se=…" becomes "?[redacted]"). Any

@@ -15,7 +15,8 @@ struct x509_bundle;
 
 /* Parses PEM: exactly one private key (PKCS#8, PKCS#1, SEC1; EC PARAMETERS skipped), one or more certificates;
  * CRLF, BOM, text between blocks tolerated. The leaf is the certificate that matches the key (-EKEYREJECTED when
- * none does). Duplicates are dropped; what cannot be chained stays at the end in its order (`complete` false).
+ * none does). Duplicates are dropped; what cannot be chained stays at the end in its order; the leaf's issuer may be
+ * cross-signed: then the longest way goes first.
  * -EBADMSG: no certificate, no key, two keys, or not readable. */
 _nodiscard_ int x509_bundle_parse(const char *pem, size_t len, struct x509_bundle **ret, struct error *err);
 void x509_bundle_free(struct x509_bundle *b); /* erases the key */

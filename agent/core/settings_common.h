@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/codec/json.h"
+#include "agent/core/settings_script.h" /* struct retry_settings */
 
 /* No member set: the system-assigned identity; else exactly one. */
 struct identity {
@@ -13,23 +14,20 @@ struct identity {
 enum userdata_action { USERDATA_REPORT, USERDATA_APPLY };
 enum userdata_source { USERDATA_IMDS, USERDATA_CUSTOM_DATA };
 enum userdata_part { USERDATA_SHELLSCRIPT, USERDATA_BOOTHOOK, USERDATA_INCLUDE, USERDATA_SETTINGS };
+enum userdata_run_policy { USERDATA_ONCE_PER_CONTENT, USERDATA_EVERY_BOOT };
 enum userdata_baseline { USERDATA_ADOPT, USERDATA_RUN };
 
 struct userdata_settings {
 	int action;
 	int source;
 	int64_t polling_interval_seconds;
-	struct jd_list parts;		  /* of int, enum userdata_part */
+	struct jd_list parts;             /* of int, enum userdata_part */
 	struct jd_list settings_sections; /* of char *, section names */
 	int baseline;
-	int run_policy; /* oncePerContent | everyBoot, as enum run_policy */
-	int when_busy;
+	int run_policy; /* enum userdata_run_policy */
+	int when_busy;  /* enum when_busy */
 	int64_t timeout_seconds;
-	struct {
-		int64_t times;
-		int64_t delay_seconds;
-		struct jd_list on_exit_codes;
-	} retry;
+	struct retry_settings retry;
 };
 
 enum ready_after { READY_AFTER_CUSTOM_SCRIPT, READY_AFTER_KEY_REFRESH, READY_AFTER_USER_DATA };

@@ -5,11 +5,17 @@
 #include "agent/core/settings_script.h" /* struct retry_settings */
 
 enum policy_action { POLICY_DRAIN, POLICY_NOTIFY, POLICY_IGNORE };
-enum policy_acknowledge { ACKNOWLEDGE_DEFAULT, ACKNOWLEDGE_WHEN_DRAINED, ACKNOWLEDGE_IMMEDIATELY, ACKNOWLEDGE_NEVER };
+/* ACKNOWLEDGE_DEFAULT is gone after loading: whenDrained with drain, else never. */
+enum policy_acknowledge {
+	ACKNOWLEDGE_DEFAULT = -1,
+	ACKNOWLEDGE_WHEN_DRAINED,
+	ACKNOWLEDGE_IMMEDIATELY,
+	ACKNOWLEDGE_NEVER
+};
 
 struct policy_rule {
-	struct jd_list types;	/* of char *; empty: all */
-	char *source;		/* "Platform" | "User" | NULL */
+	struct jd_list types;         /* of char *; empty: all */
+	char *source;                 /* "Platform" | "User" | NULL */
 	int64_t max_duration_seconds; /* -1: absent */
 	int64_t min_notice_seconds;   /* -1: absent */
 	int64_t max_notice_seconds;   /* -1: absent */
@@ -18,51 +24,64 @@ struct policy_rule {
 };
 
 enum step_type {
-	STEP_PROBE_DOWN, STEP_REFUSE_PROBE, STEP_RUN, STEP_HOOKS, STEP_HTTP,
-	STEP_WAIT_FOR_CONNECTIONS, STEP_WAIT_UNTIL, STEP_STOP_UNITS, STEP_PARALLEL,
+	STEP_PROBE_DOWN,
+	STEP_REFUSE_PROBE,
+	STEP_RUN,
+	STEP_HOOKS,
+	STEP_HTTP,
+	STEP_WAIT_FOR_CONNECTIONS,
+	STEP_WAIT_UNTIL,
+	STEP_STOP_UNITS,
+	STEP_PARALLEL,
 };
 
 enum on_failure { ON_FAILURE_CONTINUE, ON_FAILURE_FINISH, ON_FAILURE_ABORT };
 
 struct http_step {
-	char *method;
+	char *method; /* never NULL after loading */
 	struct jd_secretable url;
 	struct jd_list headers; /* of struct script_variable */
 	char *body;
-	struct jd_list expect; /* of int64_t; empty: [200] */
+	struct jd_list expect; /* of int64_t */
 };
 
 struct step_settings {
-	int type; /* enum step_type */
-	char *name; /* never NULL after decoding: default type and position */
-	int64_t timeout_seconds; /* never 0 after decoding where the type has one: the type's default */
-	int64_t reserve_seconds; /* -1 in the document: the type's default; resolved after decoding */
+	int type;   /* enum step_type */
+	char *name; /* never NULL after loading: default type and position, "run-2", in parallel "run-2.1" */
+	/* After loading never 0, but for probeDown without one: the type's default, for parallel the longest of its
+	 * steps. stopUnits: for each unit; hooks: for each file. */
+	int64_t timeout_seconds;
+	int64_t reserve_seconds; /* after loading never -1: the type's default; stopUnits: for each unit */
 	struct retry_settings retry;
 	int on_failure;
 
-	int64_t wait_seconds;	 /* probeDown; -1: computed from health.loadBalancerProbe */
-	struct jd_list ports;	 /* refuseProbe, waitForConnections: of int64_t */
-	bool ports_from_load_balancer;
-	struct jd_list command;	 /* run, waitUntil: of char * */
-	struct jd_list undo_command; /* run */
+	int64_t wait_seconds;          /* probeDown; after loading never -1: computed from health.loadBalancerProbe */
+	struct jd_list ports;          /* refuseProbe, waitForConnections: of int64_t */
+	int ports_word;                /* waitForConnections: 0 is "fromLoadBalancer", -1 a list */
+	bool ports_from_load_balancer; /* the same, after loading */
+	struct jd_list command;        /* run, waitUntil: of char * */
+	struct jd_list undo_command;   /* run */
 	char *user;
 	char *directory, *undo_directory; /* hooks */
 	struct http_step http;
 	struct http_step *http_undo;
 	int64_t at_most;
 	int64_t interval_seconds;
-	struct jd_list units;	 /* stopUnits: of char * */
-	struct jd_list steps;	 /* parallel: of struct step_settings */
+	struct jd_list units; /* stopUnits: of char * */
+	struct jd_list steps; /* parallel: of struct step_settings */
 };
 
 enum shared_acknowledge { SHARED_NEVER, SHARED_LEADER, SHARED_ALWAYS };
+
+struct shutdown_settings {
+	int64_t max_delay_seconds;
+};
 
 struct drain_settings {
 	int64_t polling_interval_seconds;
 	char *api_version;
 	int64_t lead_seconds;
 	int64_t margin_seconds;
-	bool has_policy;
 	struct jd_list policy; /* of struct policy_rule; the default rules when absent */
 	struct jd_list steps;  /* of struct step_settings; the default steps when absent */
 	int64_t restore_timeout_seconds;
@@ -71,5 +90,5 @@ struct drain_settings {
 		int acknowledge; /* enum shared_acknowledge */
 		char *peer_url;
 	} shared_events;
-	int64_t shutdown_max_delay_seconds; /* 0: no inhibitor */
+	struct shutdown_settings *shutdown; /* NULL: no inhibitor */
 };

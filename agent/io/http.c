@@ -369,6 +369,7 @@ static void finish(struct http_call *c, CURLcode code)
 	};
 
 	resp.elapsed_usec = (usec_t)time_of(c, CURLINFO_TOTAL_TIME_T);
+	resp.connected = time_of(c, CURLINFO_CONNECT_TIME_T) > 0;
 	(void)curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &resp.status);
 	if (resp.result < 0) {
 		describe(c, code, resp.result);
@@ -620,6 +621,8 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 	/* Else giving up on a name that does not resolve waits, in the loop, until the resolver gives up too. */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
+	if (req->unix_socket)
+		SET(CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
 	if (c->headers)
 		SET(CURLOPT_HTTPHEADER, c->headers);
 	r = r != CURLE_OK ? r : set_protocols(c);

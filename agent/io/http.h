@@ -36,6 +36,7 @@ typedef int (*http_sink_fn)(const void *data, size_t len, void *userdata);
 struct http_request {
 	const char *method; /* NULL: GET, or POST with a body */
 	const char *url;
+	const char *unix_socket; /* connect there instead of to the URL's host; NULL: no */
 	const char *const *headers; /* NULL-terminated "Name: value" list, or NULL */
 	const void *body;
 	size_t body_len;
@@ -59,6 +60,7 @@ struct http_response {
 	const char *detail; /* for people, when result < 0; never holds a URL's query */
 	const char *host;   /* as asked */
 	usec_t elapsed_usec;
+	bool connected; /* a connection was made, whatever came of it */
 	const struct http_call *call;
 };
 

@@ -1,0 +1,165 @@
+/* Asking the daemon. */
+#include "agent/app/api_client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "agent/base/cleanup.h"
+#include "agent/base/limits.h"
+#include "agent/base/str.h"
+#include "agent/io/http.h"
+#include "agent/io/loop.h"
+#include "agent/io/paths.h"
+
+bool api_daemon_running(const struct paths *p)
+{
+	_cleanup_free_ char *path = path_join(p->run, "daemon.lock");
+	_cleanup_close_ int fd = -1;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (!path)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	/* Asked, not taken: taking it, if only for a moment, could keep a daemon that starts now from its own lock. */
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+#define PAUSE_USEC (200 * USEC_PER_MSEC)
+
+struct asking {
+	struct loop *loop;
+	struct http *http;
+	struct http_call *call;
+	struct loop_timer *pause;
+	char *url;
+	const struct paths *paths;
+	const char *method, *body;
+	usec_t timeout, deadline;
+	bool until_done;
+	struct buf *reply;
+	int result;
+	char detail[160];
+};
+
+static void asking_done(struct asking *a)
+{
+	http_call_free(a->call);
+	loop_timer_free(a->pause);
+	http_free(a->http);
+	loop_free(a->loop);
+	free(a->url);
+}
+
+static void end(struct asking *a, int result, const char *detail)
+{
+	a->result = result;
+	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
+	loop_exit(a->loop, 0);
+}
+
+static void on_done(const struct http_response *resp, void *userdata)
+{
+	struct asking *a = userdata;
+
+	if (resp->result < 0) {
+		end(a, resp->result, resp->detail);
+		return;
+	}
+	if (a->until_done && resp->status == 202 && time_boot() < a->deadline) {
+		loop_timer_after(a->pause, PAUSE_USEC);
+		return;
+	}
+	buf_reset(a->reply);
+	if (buf_append(a->reply, resp->body, resp->len) < 0)
+		end(a, buf_ok(a->reply), "the answer is too long");
+	else
+		end(a, (int)resp->status, "");
+}
+
+static int ask(struct asking *a, struct error *err)
+{
+	http_call_free(TAKE_PTR(a->call));
+	return http_submit(a->http,
+			   &(struct http_request){
+				   .method = a->method,
+				   .url = a->url,
+				   .unix_socket = a->paths->api_socket,
+				   .body = a->body,
+				   .body_len = a->body ? strlen(a->body) : 0,
+				   .timeout_usec = a->timeout,
+				   .max_body = LIMIT_API_REPLY,
+			   },
+			   on_done, a, &a->call, err);
+}
+
+static void on_pause(void *userdata)
+{
+	struct asking *a = userdata;
+	struct error e = ERROR_INIT;
+	int r = ask(a, &e);
+
+	if (r < 0)
+		end(a, r, e.msg);
+}
+
+static int converse(struct asking *a, const char *path, struct error *err)
+{
+	const struct http_options options = { 0 };
+	int r;
+
+	a->deadline = usec_add(time_boot(), a->timeout);
+	a->url = str_format("http://localhost%s", path);
+	if (!a->url)
+		return error_oom(err);
+	r = loop_new(&a->loop, err);
+	if (r < 0)
+		return r;
+	r = http_new(&a->http, a->loop, &options, err);
+	if (r < 0)
+		return r;
+	r = loop_timer_new(a->loop, "api-pause", on_pause, a, &a->pause);
+	if (r < 0)
+		return error_errno(err, r, "cannot make a timer");
+	r = ask(a, err);
+	if (r < 0)
+		return r;
+	r = loop_run(a->loop);
+	if (r < 0)
+		return error_errno(err, r, "the event loop failed");
+	if (a->result < 0)
+		return error_set(err, ERROR_SYSTEM, a->result, "the evenkeel service does not answer on %s: %s",
+				 a->paths->api_socket, a->detail);
+	return a->result;
+}
+
+int api_call(const struct paths *p, const char *method, const char *path, const char *body, usec_t timeout,
+	     struct buf *reply, struct error *err)
+{
+	_cleanup_(asking_done) struct asking a = { .paths = p,
+						   .method = method,
+						   .body = body,
+						   .timeout = timeout,
+						   .reply = reply };
+
+	return converse(&a, path, err);
+}
+
+int api_wait(const struct paths *p, const char *method, const char *path, usec_t timeout, struct error *err)
+{
+	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
+	_cleanup_(asking_done) struct asking a = { .paths = p,
+						   .method = method,
+						   .body = "",
+						   .timeout = timeout,
+						   .until_done = true,
+						   .reply = &reply };
+	int r = converse(&a, path, err);
+
+	if (r < 0 || r == 200)
+		return r < 0 ? r : 0;
+	return error_set(err, ERROR_SYSTEM, -EBUSY, "the evenkeel service answered %s %s with %d: %.200s", method, path, r,
+			 buf_str(&reply));
+}

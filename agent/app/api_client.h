@@ -1,0 +1,21 @@
+/* One request to the running daemon over its local API (unix socket); synchronous, for commands. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+
+struct paths;
+
+/* Whether a daemon holds its lock now. Never starts one. */
+bool api_daemon_running(const struct paths *p);
+
+/* Appends the reply's body. Returns the HTTP status, or -ECONNREFUSED/-ENOENT (nobody listens), -ETIMEDOUT, ….
+ * With socket activation a request starts the service. */
+_nodiscard_ int api_call(const struct paths *p, const char *method, const char *path, const char *body, usec_t timeout,
+			 struct buf *reply, struct error *err);
+
+/* Repeats the request until the daemon answers 200 (it answers 202 while it is at it); 0, or what went wrong last. */
+_nodiscard_ int api_wait(const struct paths *p, const char *method, const char *path, usec_t timeout, struct error *err);

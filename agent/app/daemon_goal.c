@@ -1,0 +1,526 @@
+/* From goal.json and the files below /etc to the settings in force. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/app/daemon_private.h"
+#include "agent/azure/goal_state.h"
+#include "agent/base/buf.h"
+#include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
+#include "agent/base/limits.h"
+#include "agent/base/log.h"
+#include "agent/base/secret.h"
+#include "agent/base/str.h"
+#include "agent/core/exit_codes.h"
+#include "agent/io/http.h"
+#include "agent/io/log_sinks.h"
+#include "agent/io/loop.h"
+
+/* settings.md 3.2: secrets that cannot be decrypted are tried for this long before it is told as an error. */
+#define UNDECIDABLE_USEC (10 * USEC_PER_MINUTE)
+#define AGAIN_SOON_USEC	 (10 * USEC_PER_SEC)
+#define AGAIN_LATE_USEC	 (60 * USEC_PER_SEC)
+
+/* ---- what comes through the doors ---- */
+
+struct documents {
+	struct goal_settings received;
+	struct secret decrypted;
+	struct buf files[LIMIT_DROPIN_FILES + 1];
+	char *names[LIMIT_DROPIN_FILES + 1];
+	size_t n_files;
+	struct buf secrets;
+};
+
+static void documents_done(struct documents *docs)
+{
+	goal_settings_done(&docs->received);
+	secret_done(&docs->decrypted);
+	for (size_t i = 0; i < docs->n_files; i++) {
+		buf_done(&docs->files[i]);
+		free(docs->names[i]);
+	}
+	buf_done(&docs->secrets);
+}
+
+static int read_file(struct documents *docs, const char *path, struct error *err)
+{
+	struct buf *b = &docs->files[docs->n_files];
+	struct error e = ERROR_INIT;
+	int r;
+
+	*b = BUF_INIT(LIMIT_SETTINGS);
+	r = fs_read(path, LIMIT_SETTINGS, b, &e);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0) {
+		buf_done(b);
+		*err = e;
+		return r;
+	}
+	docs->names[docs->n_files] = strdup(path);
+	docs->n_files++;
+	return docs->names[docs->n_files - 1] ? 0 : error_oom(err);
+}
+
+static int read_dropins(struct documents *docs, const char *directory, struct error *err)
+{
+	_cleanup_strv_ char **names = NULL;
+	struct error e = ERROR_INIT;
+	int r;
+
+	r = fs_list(directory, LIMIT_DROPIN_FILES, &names, &e);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0) {
+		*err = e;
+		return r;
+	}
+	for (char **n = names; *n; n++) {
+		_cleanup_free_ char *path = path_join(directory, *n);
+
+		if (!path)
+			return error_oom(err);
+		if (!str_ends(*n, ".json"))
+			continue;
+		if (docs->n_files >= ARRAY_SIZE(docs->files))
+			return error_set(err, ERROR_USER, -E2BIG, "%s: more than %d settings files", directory, LIMIT_DROPIN_FILES);
+		r = read_file(docs, path, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int read_files(struct daemon *d, struct documents *docs, struct error *err)
+{
+	_cleanup_free_ char *main_file = path_join(d->paths.etc, "evenkeel.json");
+	_cleanup_free_ char *dropins = path_join(d->paths.etc, "evenkeel.d");
+	_cleanup_free_ char *secrets = path_join(d->paths.etc, "secrets.json");
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!main_file || !dropins || !secrets)
+		return error_oom(err);
+	r = read_file(docs, main_file, err);
+	if (r >= 0)
+		r = read_dropins(docs, dropins, err);
+	if (r < 0)
+		return r;
+	docs->secrets = BUF_SECRET_INIT(LIMIT_SETTINGS);
+	r = fs_read(secrets, LIMIT_SETTINGS, &docs->secrets, &e);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		*err = e;
+	return r;
+}
+
+/* The agent's own directory holds the certificates: two levels above the configuration folder (extension-contract.md 3.3). */
+static char *library_directory(const struct goal_request *g)
+{
+	char *dir = strdup(g->config_folder ? g->config_folder : "");
+
+	for (int level = 0; dir && level < 2; level++) {
+		char *slash = strrchr(dir, '/');
+
+		if (slash)
+			*slash = '\0';
+	}
+	return dir;
+}
+
+static int read_received(const struct goal_request *g, struct documents *docs, struct error *err)
+{
+	_cleanup_free_ char *file = NULL, *lib = NULL;
+	int r;
+
+	if (g->problem)
+		return error_set(err, ERROR_PLATFORM, -EBADMSG, "%s", g->problem);
+	if (str_empty(g->settings)) {
+		docs->received.absent = true;
+		return 0;
+	}
+	file = str_format("%s/%s.settings", g->config_folder ? g->config_folder : "", g->sequence);
+	if (!file)
+		return error_oom(err);
+	r = goal_settings_parse(g->settings, strlen(g->settings), file, &docs->received, err);
+	if (r < 0 || !docs->received.protected_blob)
+		return r;
+	lib = library_directory(g);
+	return lib ? goal_settings_decrypt(&docs->received, lib, &docs->decrypted, err) : error_oom(err);
+}
+
+static size_t list_sources(const struct documents *docs, struct settings_source out[static LIMIT_DROPIN_FILES + 2])
+{
+	size_t n = 0;
+
+	out[n++] = (struct settings_source){
+		.door = DOOR_EXTENSION,
+		.name = "settings",
+		.public_text = docs->received.public_text,
+		.public_len = docs->received.public_text ? strlen(docs->received.public_text) : 0,
+		.protected_text = docs->decrypted.data,
+		.protected_len = docs->decrypted.len,
+	};
+	for (size_t i = 0; i < docs->n_files; i++)
+		out[n++] = (struct settings_source){
+			.door = DOOR_FILES,
+			.name = docs->names[i],
+			.public_text = docs->files[i].data,
+			.public_len = docs->files[i].len,
+			.protected_text = i == 0 ? docs->secrets.data : NULL,
+			.protected_len = i == 0 ? docs->secrets.len : 0,
+		};
+	return n;
+}
+
+static int make_key(const struct goal_request *g, const struct documents *docs, char **ret, struct error *err)
+{
+	const char *text = docs->received.public_text;
+	char hash[65];
+	int r;
+
+	r = settings_hash(text, text ? strlen(text) : 0, docs->decrypted.data, docs->decrypted.len, hash, err);
+	if (r < 0)
+		return r;
+	*ret = str_format("%s/%s/%s", g->installation ? g->installation : "-", g->sequence ? g->sequence : "", hash);
+	return *ret ? 0 : error_oom(err);
+}
+
+/* ---- telling ---- */
+
+static void say(struct daemon *d, enum status_level level, enum duty duty, int code, const char *message)
+{
+	if (str_set(&d->settings_message, message) < 0)
+		return;
+	d->settings_component = (struct component){ .name = "settings",
+						    .level = level,
+						    .duty = duty,
+						    .code = code,
+						    .message = d->settings_message };
+}
+
+/* Every sentence of the report, a line each. */
+static void say_rejected(struct daemon *d, const struct error *e, int code)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
+
+	for (unsigned i = 0; i < d->report.n_errors; i++)
+		if (buf_printf(&text, "%s%s", i ? "\n" : "", d->report.errors[i]) < 0)
+			break;
+	if (d->report.n_errors_found > d->report.n_errors)
+		(void)buf_printf(&text, "\nand %u more", d->report.n_errors_found - d->report.n_errors);
+	say(d, STATUS_ERROR, DUTY_FAILED, code, d->report.n_errors ? buf_str(&text) : e->msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = "settings", .sequence = d->goal.sequence), "%s", d->settings_message);
+}
+
+static void say_accepted(struct daemon *d)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
+	unsigned sections = 0;
+
+	for (enum settings_section s = 0; s < _SECTION_MAX; s++) {
+		const void *const present[_SECTION_MAX] = {
+			[SECTION_CUSTOM_SCRIPT] = d->settings.custom_script, [SECTION_KEY_REFRESH] = d->settings.key_refresh,
+			[SECTION_DRAIN] = d->settings.drain,		     [SECTION_USER_DATA] = d->settings.user_data,
+			[SECTION_HEALTH] = d->settings.health,		     [SECTION_NOTIFY] = d->settings.notify,
+			[SECTION_NETWORK] = d->settings.network,	     [SECTION_LOG] = d->settings.log,
+		};
+
+		if (present[s])
+			(void)buf_printf(&text, "%s%s", sections++ ? ", " : "in force: ", settings_section_name(s));
+	}
+	if (!sections)
+		(void)buf_puts(&text, "nothing configured");
+	for (unsigned i = 0; i < d->report.n_warnings; i++) {
+		(void)buf_printf(&text, "\nwarning: %s", d->report.warnings[i]);
+		log_for(LOG_LEVEL_WARNING, (.handler = "settings", .sequence = d->goal.sequence), "%s", d->report.warnings[i]);
+	}
+	say(d, d->report.n_warnings ? STATUS_WARNING : STATUS_SUCCESS, DUTY_DONE, CODE_NONE, buf_str(&text));
+}
+
+/* "Sequence 4 accepted: 2 scripts, 3 certificates" */
+static int accepted_message(const struct daemon *d, const struct settings *s, struct buf *out)
+{
+	size_t scripts = s->custom_script ? s->custom_script->scripts.n : 0;
+	size_t keys = s->key_refresh ? s->key_refresh->certificates.n + s->key_refresh->secrets.n : 0;
+
+	(void)buf_printf(out, "Sequence %s accepted", d->goal.sequence);
+	if (scripts)
+		(void)buf_printf(out, ": %zu script%s", scripts, scripts == 1 ? "" : "s");
+	if (keys)
+		(void)buf_printf(out, "%s%zu certificate%s", scripts ? ", " : ": ", keys, keys == 1 ? "" : "s");
+	return buf_ok(out);
+}
+
+/* ---- the record ---- */
+
+static enum status_level level_of(const char *name)
+{
+	for (enum status_level l = 0; l < _STATUS_LEVEL_MAX; l++)
+		if (str_equal(name, status_level_name(l)))
+			return l;
+	return STATUS_TRANSITIONING;
+}
+
+/* The key of a goal state whose settings cannot be read (yet): no hash, but a number of its own. */
+static char *provisional_key(const struct daemon *d)
+{
+	return str_format("%s/%s/?", d->goal.installation ? d->goal.installation : "-",
+			  d->goal.sequence ? d->goal.sequence : "");
+}
+
+static int record_deployment(struct daemon *d, struct error *err)
+{
+	int r = deployment_save(d->deployments, err);
+
+	if (r == 1)
+		log_warning("the deployment record could only be kept in %s; it will be lost at a reboot", d->paths.run);
+	return r < 0 ? r : 0;
+}
+
+/* Begins a deployment, or goes on with the one that the record knows: equal keys mean nothing new is due. One that began
+ * undecided goes on under its real key, with its latch. */
+static int begin_deployment(struct daemon *d, const char *key, const char *accepted, struct error *err)
+{
+	struct deployment *dep = deployment_of(d->deployments);
+	const char *sequence = d->goal.sequence ? d->goal.sequence : "";
+	_cleanup_free_ char *provisional = provisional_key(d);
+	bool same = str_equal(dep->key, key);
+
+	if (!provisional)
+		return error_oom(err);
+	if (same || (str_equal(dep->key, provisional) && level_of(dep->top) == STATUS_ERROR)) {
+		if (status_model_resume(d->model, sequence, level_of(dep->top), dep->message ? dep->message : "") < 0)
+			return error_oom(err);
+		if (same)
+			return 0;
+	} else if (status_model_begin(d->model, sequence, accepted) < 0 || str_set(&dep->sequence, sequence) < 0 ||
+		   str_set(&dep->top, status_level_name(STATUS_TRANSITIONING)) < 0 ||
+		   str_set(&dep->message, accepted) < 0) {
+		return error_oom(err);
+	}
+	return str_set(&dep->key, key) < 0 ? error_oom(err) : record_deployment(d, err);
+}
+
+/* ---- applying ---- */
+
+static int apply_network(struct daemon *d, const struct settings *s, struct error *err)
+{
+	const char *no_proxy[65] = { NULL };
+	struct http_options o = { .connect_to = getenv("EVENKEEL_CONNECT_TO"), .no_proxy = no_proxy };
+
+	if (s->network) {
+		char *const *names = s->network->no_proxy.items;
+
+		for (size_t i = 0; i < s->network->no_proxy.n && i < ARRAY_SIZE(no_proxy) - 1; i++)
+			no_proxy[i] = names[i];
+		o.proxy = settings_value(s, SECTION_NETWORK, &s->network->proxy);
+		o.ca_file = str_empty(s->network->ca_file) ? NULL : s->network->ca_file;
+	}
+	return http_configure(d->http, &o, err);
+}
+
+/* The log file follows the folder that the agent gave and the settings. */
+static void apply_log(struct daemon *d, const struct settings *s)
+{
+	const struct log_settings *l = s->log ? s->log : &settings_log_defaults;
+	const char *folder = d->goal.log_folder ? d->goal.log_folder : d->paths.log_default;
+	_cleanup_free_ char *path = path_join(folder, "evenkeel.log");
+	struct error e = ERROR_INIT;
+
+	log_file_close(TAKE_PTR(d->log));
+	if (path && (fs_mkdirs(folder, 0755, &e) < 0 || log_file_open(path, (size_t)l->max_size_bytes, (unsigned)l->max_files,
+								      (enum log_level)l->level, &d->log, &e) < 0))
+		log_warning("%s; logging to the journal only", e.msg);
+	log_console_remove();
+	if (l->console)
+		log_console_add(d->paths.console);
+	log_journal_remove();
+	log_journal_add((enum log_level)l->level);
+}
+
+static int apply_handlers(struct daemon *d, const struct settings *s, struct error *err)
+{
+	const struct handler_goal goal = { .settings = s, .sequence = d->goal.sequence ? d->goal.sequence : "", .key = d->key };
+	int first = 0;
+
+	for (size_t i = 0; i < HANDLERS; i++) {
+		struct error e = ERROR_INIT;
+		int r = handler_classes[i]->apply(d->handlers[i], &goal, &e);
+
+		if (r < 0) {
+			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);
+			if (first == 0) {
+				first = r;
+				*err = e;
+			}
+		}
+	}
+	return first;
+}
+
+/* Goes over to `s` and takes it. The former settings live until every handler has let go of them. */
+static int put_in_force(struct daemon *d, struct settings *s, struct error *err)
+{
+	struct settings former = d->settings;
+	bool had = d->have_settings;
+	int r, h;
+
+	d->settings = *s;
+	d->have_settings = true;
+	*s = (struct settings){ 0 };
+	apply_log(d, &d->settings);
+	r = apply_network(d, &d->settings, err);
+	health_apply(d->health, &d->settings);
+	h = apply_handlers(d, &d->settings, err);
+	if (had)
+		settings_done(&former);
+	return r < 0 ? r : h;
+}
+
+static int load_documents(struct daemon *d, const struct goal_request *g, struct settings *s, char **ret_key,
+			  struct error *err)
+{
+	_cleanup_(documents_done) struct documents docs = { 0 };
+	struct settings_source sources[LIMIT_DROPIN_FILES + 2];
+	size_t n;
+	int r;
+
+	jd_report_done(&d->report);
+	r = read_received(g, &docs, err);
+	if (r >= 0)
+		r = read_files(d, &docs, err);
+	if (r < 0)
+		return r;
+	n = list_sources(&docs, sources);
+	r = make_key(g, &docs, ret_key, err);
+	if (r < 0)
+		return r;
+	return settings_load(sources, n, s, &d->report, err);
+}
+
+/* After a restart with a goal state that was refused: what was accepted before it is in force again. */
+static void restore_former(struct daemon *d)
+{
+	_cleanup_(goal_request_done) struct goal_request former = { 0 };
+	_cleanup_(settings_done) struct settings s = { 0 };
+	_cleanup_free_ char *key = NULL;
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (d->have_settings)
+		return;
+	r = goal_in_force_read(&d->paths, &former, &e);
+	if (r == -ENOENT)
+		r = 0; /* nothing was ever accepted: the files below /etc, or nothing, count */
+	if (r >= 0)
+		r = load_documents(d, &former, &s, &key, &e);
+	if (r < 0) {
+		log_warning("the settings in force before cannot be used: %s", e.msg);
+		settings_done(&s);
+		s = (struct settings){ 0 };
+	}
+	free(d->key);
+	d->key = TAKE_PTR(key);
+	if (put_in_force(d, &s, &e) < 0)
+		log_error("%s", e.msg);
+}
+
+/* Certificate or key of the protected settings are not there yet: tried again, told after a while. */
+static int undecidable(struct daemon *d, const struct error *why, struct error *err)
+{
+	_cleanup_free_ char *key = provisional_key(d);
+	usec_t now = loop_now_boot(d->loop);
+	bool late;
+	int r;
+
+	if (!key)
+		return error_oom(err);
+	if (!d->undecidable_since)
+		d->undecidable_since = now;
+	late = usec_sub(now, d->undecidable_since) >= UNDECIDABLE_USEC;
+	r = begin_deployment(d, key, "Waiting for the certificate of the protected settings", err);
+	if (r < 0)
+		return r;
+	say(d, late ? STATUS_ERROR : STATUS_TRANSITIONING, late ? DUTY_FAILED : DUTY_OPEN, late ? CODE_NO_CERTIFICATE : CODE_NONE,
+	    why->msg);
+	loop_timer_after(d->again, late ? AGAIN_LATE_USEC : AGAIN_SOON_USEC);
+	restore_former(d);
+	return 0;
+}
+
+static int rejected(struct daemon *d, const char *key, const struct error *why, int code, struct error *err)
+{
+	_cleanup_free_ char *provisional = provisional_key(d);
+	char message[64];
+	int r;
+
+	if (!provisional)
+		return error_oom(err);
+	(void)snprintf(message, sizeof(message), "Sequence %s received", d->goal.sequence ? d->goal.sequence : "-");
+	r = begin_deployment(d, key ? key : provisional, message, err);
+	if (r < 0)
+		return r;
+	say_rejected(d, why, code ? code : CODE_BAD_CONFIGURATION);
+	restore_former(d);
+	return 0;
+}
+
+static int accepted(struct daemon *d, struct settings *s, char *key, struct error *err)
+{
+	_cleanup_buf_ struct buf message = BUF_INIT(256);
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (accepted_message(d, s, &message) < 0)
+		return error_oom(err);
+	r = begin_deployment(d, key, buf_str(&message), err);
+	if (r < 0)
+		return r;
+	if (d->have_goal && goal_in_force_write(&d->paths, &d->goal, &e) < 0)
+		log_warning("%s; after a restart the former settings would be in force", e.msg);
+	free(d->key);
+	d->key = strdup(key);
+	if (!d->key)
+		return error_oom(err);
+	r = put_in_force(d, s, &e);
+	if (r < 0)
+		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, e.msg);
+	else
+		say_accepted(d);
+	return 0;
+}
+
+int daemon_load_goal(struct daemon *d, struct error *err)
+{
+	_cleanup_(settings_done) struct settings s = { 0 };
+	_cleanup_free_ char *key = NULL;
+	struct error e = ERROR_INIT;
+	int r;
+
+	loop_timer_stop(d->again);
+	goal_request_done(&d->goal);
+	r = goal_request_read(&d->paths, &d->goal, &e);
+	d->have_goal = r >= 0;
+	if (r < 0 && r != -ENOENT)
+		log_error("%s; going on without an extension's goal state", e.msg);
+	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
+		return error_oom(err);
+
+	r = load_documents(d, &d->goal, &s, &key, &e);
+	if (r < 0 && e.cls == ERROR_TRANSIENT)
+		r = undecidable(d, &e, err);
+	else if (r < 0)
+		r = rejected(d, key, &e, s.error_code, err);
+	else
+		r = accepted(d, &s, key, err);
+	if (r >= 0) {
+		if (key)
+			d->undecidable_since = 0;
+		daemon_write_status(d);
+	}
+	return r;
+}

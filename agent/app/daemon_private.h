@@ -1,0 +1,94 @@
+/* The parts of the daemon, for its own files only: goal state, status, local API, health. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/app/daemon.h"
+#include "agent/app/deployment.h"
+#include "agent/app/goal_request.h"
+#include "agent/base/error.h"
+#include "agent/core/settings.h"
+#include "agent/core/status.h"
+#include "agent/io/machine.h"
+#include "agent/io/paths.h"
+#include "handlers/common/handler.h"
+
+#define HANDLERS 4
+
+struct daemon {
+	struct daemon_options options;
+	struct paths paths;
+	char machine_id[MACHINE_ID_MAX], boot_id[MACHINE_ID_MAX];
+	struct loop *loop;
+	struct bus *bus;
+	struct http *http;
+	struct executor *executor;
+	struct jobs *jobs;
+	struct tokens *tokens;
+	struct handler_host host;
+	struct handler *handlers[HANDLERS];
+	int lock_fd;
+
+	/* The goal state: what was asked for, and what is in force. */
+	struct deployment_store *deployments;
+	struct goal_request goal;
+	bool have_goal;
+	struct settings settings;
+	bool have_settings;
+	char *key; /* of what is in force */
+	struct jd_report report;
+	struct component settings_component;
+	char *settings_message;
+	struct loop_timer *again; /* certificate or key missing */
+	usec_t undecidable_since;
+
+	/* The status. */
+	struct status_model *model;
+	struct loop_timer *status_timer;
+	char status_digest[65];
+	char *status_file; /* FOLDER/SEQUENCE it was written for */
+	bool status_due;
+
+	/* What others ask. */
+	struct listener *api;
+	struct health *health;
+	bool serving;
+
+	bool retiring;
+	usec_t homeless_since; /* since when no handler directory is left */
+	struct loop_timer *housekeeping;
+	struct log_file *log;
+};
+
+extern const struct handler_class *const handler_classes[HANDLERS];
+
+/* daemon_goal.c: reads goal.json and the files below /etc, decides, applies. Errors are told in the status; only what
+ * stops the daemon is returned. */
+_nodiscard_ int daemon_load_goal(struct daemon *d, struct error *err);
+
+/* daemon_status.c */
+void daemon_changed(struct daemon *d);	     /* soon */
+void daemon_write_status(struct daemon *d);  /* now, if anything changed */
+/* Appends what `evenkeel status` and the local API show. */
+_nodiscard_ int daemon_describe(struct daemon *d, struct buf *out);
+/* Whether a handler still has a duty that is open or failed. */
+bool daemon_component_open(const struct daemon *d, size_t handler);
+bool daemon_idle(const struct daemon *d);    /* no open duty, no busy handler */
+
+/* daemon_api.c */
+_nodiscard_ int daemon_open_api(struct daemon *d, struct error *err);
+void daemon_close_api(struct daemon *d);
+
+/* daemon.c */
+void daemon_retire(struct daemon *d);
+
+/* health.c: /ready and /app-health, and the application's own health. */
+struct health;
+_nodiscard_ int health_new(struct daemon *d, struct health **ret, struct error *err);
+void health_apply(struct health *h, const struct settings *s);
+_nodiscard_ int health_report(struct health *h, handler_report_fn add, void *userdata);
+bool health_application_ok(const struct health *h);
+void health_free(struct health *h);
+
+DEFINE_CLEANUP(struct health *, health_free)

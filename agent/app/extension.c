@@ -1,0 +1,427 @@
+/* The commands of the Azure Linux Agent: check, record, start or tell the service, return (extension-contract.md 9; settings.md 3.3). */
+#include "agent/app/extension.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/app/api_client.h"
+#include "agent/app/daemon.h"
+#include "agent/app/goal_request.h"
+#include "agent/app/installation.h"
+#include "agent/app/verbs.h"
+#include "agent/azure/goal_state.h"
+#include "agent/azure/status_file.h"
+#include "agent/base/buf.h"
+#include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
+#include "agent/base/limits.h"
+#include "agent/base/log.h"
+#include "agent/base/str.h"
+#include "agent/base/time.h"
+#include "agent/core/exit_codes.h"
+#include "agent/core/settings.h"
+#include "agent/core/status.h"
+#include "agent/io/bus.h"
+#include "agent/io/journal.h"
+#include "agent/io/log_sinks.h"
+#include "agent/io/loop.h"
+#include "generated/version.h"
+
+#define DAEMON_ANSWER_USEC (20 * USEC_PER_SEC)
+
+/* The version directory: the agent says it; by hand it is two levels above bin/evenkeel. */
+static char *find_directory(void)
+{
+	const char *told = getenv("AZURE_GUEST_AGENT_EXTENSION_PATH");
+	char self[4096];
+	ssize_t n;
+
+	if (!str_empty(told))
+		return strdup(told);
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	for (int level = 0; n > 0 && level < 2; level++) {
+		char *slash;
+
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		n = slash ? slash - self : 0;
+	}
+	if (n > 0) {
+		_cleanup_free_ char *file = NULL;
+
+		self[n] = '\0';
+		file = path_join(self, "HandlerEnvironment.json");
+		if (file && fs_exists(file))
+			return strdup(self);
+	}
+	return getcwd(NULL, 0);
+}
+
+int extension_init(struct extension *x, bool need_environment, struct error *err)
+{
+	const char *version = getenv("AZURE_GUEST_AGENT_EXTENSION_VERSION");
+	_cleanup_free_ char *log_path = NULL;
+	struct log_file *file = NULL;
+	struct error local = ERROR_INIT;
+	int r;
+
+	*x = (struct extension){ 0 };
+	log_stderr_add(LOG_LEVEL_ERROR, true);
+	log_journal_add(LOG_LEVEL_INFO);
+	r = paths_init(&x->paths, NULL, err);
+	if (r < 0)
+		return r;
+	x->directory = find_directory();
+	x->version = strdup(str_empty(version) ? EK_VERSION : version);
+	if (!x->directory || !x->version)
+		return error_oom(err);
+	r = handler_environment_read(x->directory, &x->environment, &local);
+	if (r < 0 && need_environment) {
+		if (err)
+			*err = local;
+		return r;
+	}
+	if (x->environment.log_folder) {
+		log_path = path_join(x->environment.log_folder, "evenkeel.log");
+		if (log_path && log_file_open(log_path, (size_t)settings_log_defaults.max_size_bytes,
+					      (unsigned)settings_log_defaults.max_files, LOG_LEVEL_INFO, &file, NULL) == 0)
+			x->log = file;
+	}
+	return 0;
+}
+
+void extension_done(struct extension *x)
+{
+	log_file_close(x->log);
+	log_journal_remove();
+	log_stderr_remove();
+	handler_environment_done(&x->environment);
+	paths_done(&x->paths);
+	free(x->version);
+	free(x->directory);
+}
+
+/* One concise line first: the agent keeps the head of what we print (extension-contract.md 8). */
+static int failed(const char *verb, const struct error *e)
+{
+	log_error("evenkeel %s: %s", verb, e->msg);
+	return e->cls == ERROR_USER ? EXIT_USAGE : EXIT_FAILED;
+}
+
+/* NULL where no manager answers: then the service's work is done in the foreground. */
+static struct bus *open_manager(struct loop **ret_loop)
+{
+	struct error e = ERROR_INIT;
+	struct bus *bus = NULL;
+
+	if (loop_new(ret_loop, &e) < 0)
+		return NULL;
+	if (bus_open(&bus, *ret_loop, &e) < 0) {
+		log_info("no systemd manager answers: %s", e.msg);
+		return NULL;
+	}
+	return bus;
+}
+
+/* ---- install, update, disable, uninstall ---- */
+
+/* Part of an upgrade: the numbers go on counting in the same installation (settings.md 3.3). */
+static bool continues_installation(const struct extension *x)
+{
+	const char *code = getenv("AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE");
+	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
+
+	if (!str_empty(code) && !str_equal(code, "NOT_RUN"))
+		return true;
+	return upgrade_mark_read(&x->paths, &mark, NULL) == 0 && str_equal(mark.to, x->version);
+}
+
+static int install(struct extension *x, struct error *err)
+{
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	bool keep = continues_installation(x);
+	int r;
+
+	r = installation_put(&x->paths, bus, "extension", !keep, err);
+	if (r < 0)
+		return r;
+	log_info("version %s is installed%s", x->version, keep ? ", taking over from the version before" : "");
+	return upgrade_mark_clear(&x->paths, err);
+}
+
+/* The new version's command in an upgrade, the old one's in a downgrade; VERSION is the target in both. */
+static int update(struct extension *x, struct error *err)
+{
+	const char *target = getenv("VERSION");
+	const char *other = getenv("AZURE_GUEST_AGENT_UPDATING_FROM_VERSION");
+	struct upgrade_mark mark;
+	int r;
+
+	if (str_empty(target))
+		target = x->version;
+	if (str_empty(other) || str_equal(other, target))
+		other = x->version;
+	_cleanup_free_ char *from = strdup(other), *to = strdup(target);
+	if (!from || !to)
+		return error_oom(err);
+	mark = (struct upgrade_mark){ .from = from, .to = to };
+	r = installation_make_directories(&x->paths, err);
+	if (r < 0)
+		return r;
+	log_info("going over from version %s to %s", from, to);
+	return upgrade_mark_write(&x->paths, &mark, err);
+}
+
+/* Tells a running daemon to look at goal.json again; one that is stopped stays stopped. */
+static int tell_if_running(const struct paths *p, struct error *err)
+{
+	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
+	int r;
+
+	if (!api_daemon_running(p))
+		return 0;
+	r = api_call(p, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
+	return r < 0 ? r : 0;
+}
+
+/* It comes before an upgrade and before a removal alike: only the status folder is taken away. */
+static int disable(struct extension *x, struct error *err)
+{
+	_cleanup_(goal_request_done) struct goal_request g = { 0 };
+	struct error e = ERROR_INIT;
+	int r;
+
+	r = goal_request_read(&x->paths, &g, &e);
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_warning("%s; nothing to take away from", e.msg);
+		return 0;
+	}
+	free(TAKE_PTR(g.status_folder));
+	r = goal_request_write(&x->paths, &g, err);
+	if (r < 0)
+		return r;
+	if (tell_if_running(&x->paths, &e) < 0)
+		log_warning("%s; it will see the change when it starts again", e.msg);
+	return 0;
+}
+
+/* A version that does not own the units, or that hands over to another, touches nothing shared. */
+static const char *reason_to_stay(const struct extension *x)
+{
+	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
+	_cleanup_(owner_done) struct owner owner = { 0 };
+
+	if (upgrade_mark_read(&x->paths, &mark, NULL) == 0)
+		return "another version takes over";
+	if (owner_read(&x->paths, &owner, NULL) == 0 &&
+	    (!str_equal(owner.version, x->version) || !str_equal(owner.kind, "extension")))
+		return "another version or package owns the service";
+	return NULL;
+}
+
+static int uninstall(struct extension *x, struct error *err)
+{
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(bus_closep) struct bus *bus = NULL;
+	const char *stay = reason_to_stay(x);
+
+	if (stay) {
+		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
+		return 0;
+	}
+	bus = open_manager(&loop);
+	return installation_remove(&x->paths, bus, false, err);
+}
+
+/* ---- enable ---- */
+
+static int read_settings(struct goal_request *g, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(2 * LIMIT_SETTINGS);
+	_cleanup_free_ char *path = str_format("%s/%s.settings", g->config_folder, g->sequence);
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	r = fs_read(path, 2 * LIMIT_SETTINGS, &text, &e);
+	if (r == -ENOENT)
+		return 0;
+	if (r == 0 && memchr(buf_str(&text), '\0', text.len))
+		r = error_set(&e, ERROR_PLATFORM, -EBADMSG, "%s: contains NUL bytes; the file is damaged", path);
+	if (r < 0)
+		return str_set(&g->problem, e.msg) < 0 ? error_oom(err) : 0;
+	g->settings = buf_take(&text);
+	return 0;
+}
+
+static int describe_goal(const struct extension *x, const char *sequence, struct goal_request *g, struct error *err)
+{
+	_cleanup_(owner_done) struct owner owner = { 0 };
+	const struct {
+		char **to;
+		const char *from;
+	} texts[] = {
+		{ &g->handler, x->environment.name ? x->environment.name : EK_HANDLER },
+		{ &g->version, x->version },
+		{ &g->sequence, sequence },
+		{ &g->config_folder, x->environment.config_folder },
+		{ &g->log_folder, x->environment.log_folder },
+		{ &g->status_folder, x->environment.status_folder },
+	};
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (str_set(texts[i].to, texts[i].from) < 0)
+			return error_oom(err);
+	r = owner_read(&x->paths, &owner, err);
+	if (r < 0)
+		return r;
+	if (str_set(&g->installation, owner.installation) < 0)
+		return error_oom(err);
+	return read_settings(g, err);
+}
+
+/* The daemon did not come up: the one status that is not its own to write. */
+static void write_failure_status(const struct goal_request *g, const char *sentence)
+{
+	_cleanup_(status_model_freep) struct status_model *m = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_FILE);
+	const struct component c = {
+		.name = "settings", .level = STATUS_ERROR, .duty = DUTY_FAILED, .code = CODE_INTERNAL, .message = sentence
+	};
+	struct error e = ERROR_INIT;
+
+	if (status_model_new(&m) < 0 || status_model_begin(m, g->sequence, "") < 0)
+		return;
+	status_round_begin(m);
+	if (status_round_add(m, &c) < 0)
+		return;
+	status_round_end(m);
+	if (status_document(m, g->handler, time_wall(), &text) < 0)
+		return;
+	if (status_file_write(g->status_folder, g->sequence, text.data, text.len, &e) < 0)
+		log_error("%s", e.msg);
+}
+
+/* With socket activation one question serves a running and a stopped daemon alike. */
+static int hand_over(const struct paths *p, struct error *err)
+{
+	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
+	int r;
+
+	r = api_call(p, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
+	if (r < 0 || r == 200)
+		return r < 0 ? r : 0;
+	return error_set(err, ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(&reply));
+}
+
+static bool nobody_listens(int r)
+{
+	return r == -ENOENT || r == -ECONNREFUSED;
+}
+
+/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. */
+static int start_and_hand_over(struct extension *x, struct error *err)
+{
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	int r;
+
+	if (!bus)
+		return daemon_main(&(struct daemon_options){ .until_idle = true });
+	r = installation_put(&x->paths, bus, "extension", false, err);
+	return r < 0 ? r : hand_over(&x->paths, err);
+}
+
+static int report_failure(const struct goal_request *g, struct error *err)
+{
+	_cleanup_buf_ struct buf line = BUF_INIT(LIMIT_LOG_LINE);
+
+	if (journal_last_line("evenkeel.service", &line) == 0)
+		(void)error_set(err, err->cls, err->code, "%.300s; its last words: %.160s", err->msg, buf_str(&line));
+	write_failure_status(g, err->msg);
+	return err->code;
+}
+
+static int enable(struct extension *x, struct error *err)
+{
+	_cleanup_(goal_request_done) struct goal_request g = { 0 };
+	char sequence[SEQUENCE_MAX];
+	int r;
+
+	r = goal_state_sequence(getenv("ConfigSequenceNumber"), x->environment.config_folder, sequence, err);
+	if (r < 0)
+		return r;
+	/* An upgrade that was given up leaves its mark, and an agent that skips install leaves no service. */
+	r = upgrade_mark_clear(&x->paths, err);
+	if (r < 0)
+		return r;
+	if (!installation_is_current(&x->paths)) {
+		_cleanup_(loop_freep) struct loop *loop = NULL;
+		_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+
+		r = installation_put(&x->paths, bus, "extension", false, err);
+		if (r < 0)
+			return r;
+	}
+	r = describe_goal(x, sequence, &g, err);
+	if (r < 0)
+		return r;
+	r = goal_request_write(&x->paths, &g, err);
+	if (r < 0)
+		return r;
+	r = hand_over(&x->paths, err);
+	if (nobody_listens(r))
+		r = start_and_hand_over(x, err);
+	return r < 0 ? report_failure(&g, err) : 0;
+}
+
+/* ---- the verbs ---- */
+
+static int run_command(const char *verb, bool need_environment, int (*command)(struct extension *, struct error *))
+{
+	_cleanup_(extension_done) struct extension x = { 0 };
+	struct error e = ERROR_INIT;
+	int r;
+
+	r = extension_init(&x, need_environment, &e);
+	if (r >= 0)
+		r = command(&x, &e);
+	return r < 0 ? failed(verb, &e) : r;
+}
+
+int verb_install(int argc, char **argv)
+{
+	(void)argc;
+	return run_command(argv[0], true, install);
+}
+
+int verb_enable(int argc, char **argv)
+{
+	(void)argc;
+	return run_command(argv[0], true, enable);
+}
+
+int verb_disable(int argc, char **argv)
+{
+	(void)argc;
+	return run_command(argv[0], false, disable);
+}
+
+int verb_update(int argc, char **argv)
+{
+	(void)argc;
+	return run_command(argv[0], false, update);
+}
+
+int verb_uninstall(int argc, char **argv)
+{
+	(void)argc;
+	return run_command(argv[0], false, uninstall);
+}

@@ -1,0 +1,275 @@
+/*
+ * Readiness: /ready for the load balancer's probe (503 unless serving, healthy and everything of readyAfter is done) and
+ * /app-health for the Application Health extension, where a drain is not ill health (else the platform replaces the VM).
+ * The application itself is asked over HTTP, by connecting, or by its unit's state.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/app/daemon_private.h"
+#include "agent/base/buf.h"
+#include "agent/base/cleanup.h"
+#include "agent/base/log.h"
+#include "agent/base/str.h"
+#include "agent/core/exit_codes.h"
+#include "agent/io/bus.h"
+#include "agent/io/http.h"
+#include "agent/io/listener.h"
+#include "agent/io/loop.h"
+
+#define MESSAGE_MAX 600
+
+struct health {
+	struct daemon *daemon;
+	struct listener *listener;
+	char *bound; /* the endpoint it listens on */
+	char bind_error[MESSAGE_MAX];
+
+	/* The application's check: one at a time. */
+	struct loop_timer *next;
+	struct http_call *http;
+	struct bus_call *bus;
+	const struct health_application *application;
+	unsigned failures;
+	bool asked; /* at least one answer */
+	char last_failure[MESSAGE_MAX];
+};
+
+/* ---- the application ---- */
+
+bool health_application_ok(const struct health *h)
+{
+	return !h->application || (h->asked && h->failures < h->application->unhealthy_threshold);
+}
+
+static void tell_handlers(struct daemon *d, bool healthy)
+{
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i]->health_changed)
+			handler_classes[i]->health_changed(d->handlers[i], healthy);
+	daemon_changed(d);
+}
+
+static void settle(struct health *h, bool ok, const char *why)
+{
+	bool before = health_application_ok(h);
+
+	h->failures = ok ? 0 : h->failures + 1;
+	h->asked = true;
+	(void)snprintf(h->last_failure, sizeof(h->last_failure), "%s", ok ? "" : why);
+	if (before != health_application_ok(h)) {
+		log_for(before ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, (.handler = "health"), "the application is %s%s",
+			before ? "unhealthy: " : "healthy", before ? why : "");
+		tell_handlers(h->daemon, !before);
+	}
+	loop_timer_after(h->next, usec_from_seconds((uint64_t)h->application->interval_seconds));
+}
+
+static void on_http(const struct http_response *resp, void *userdata)
+{
+	struct health *h = userdata;
+	char why[MESSAGE_MAX];
+	bool ok = resp->result == 0 && resp->status >= 200 && resp->status < 300;
+
+	if (resp->result < 0)
+		(void)snprintf(why, sizeof(why), "%s: %s", h->application->http, resp->detail);
+	else
+		(void)snprintf(why, sizeof(why), "%s answered %ld", h->application->http, resp->status);
+	settle(h, ok, why);
+}
+
+static void on_unit(const struct unit_state *state, void *userdata)
+{
+	struct health *h = userdata;
+	char why[MESSAGE_MAX];
+
+	if (state->result < 0)
+		(void)snprintf(why, sizeof(why), "%s", state->detail);
+	else
+		(void)snprintf(why, sizeof(why), "%s is %s", h->application->unit, state->active);
+	settle(h, state->result == 0 && str_equal(state->active, "active"), why);
+}
+
+/* A TCP check is an HTTP call that may be answered with anything: only the connection counts. */
+static void on_connected(const struct http_response *resp, void *userdata)
+{
+	struct health *h = userdata;
+
+	settle(h, resp->connected, resp->detail ? resp->detail : "no connection");
+}
+
+static int ask(struct health *h, struct error *err)
+{
+	const struct health_application *a = h->application;
+	_cleanup_free_ char *url = NULL;
+	usec_t timeout = usec_from_seconds((uint64_t)a->timeout_seconds);
+
+	if (a->unit)
+		return h->daemon->bus ? unit_get_state(h->daemon->bus, a->unit, on_unit, h, &h->bus, err) :
+					error_set(err, ERROR_SYSTEM, -ENOTCONN, "no systemd manager answers");
+	if (a->tcp)
+		url = str_format("http://%s/", a->tcp);
+	if (a->tcp && !url)
+		return error_oom(err);
+	return http_submit(h->daemon->http,
+			   &(struct http_request){ .url = a->tcp ? url : a->http, .timeout_usec = timeout, .max_body = 65536 },
+			   a->tcp ? on_connected : on_http, h, &h->http, err);
+}
+
+static void stop_asking(struct health *h)
+{
+	http_call_free(TAKE_PTR(h->http));
+	bus_call_free(TAKE_PTR(h->bus));
+}
+
+static void on_next(void *userdata)
+{
+	struct health *h = userdata;
+	struct error e = ERROR_INIT;
+
+	stop_asking(h);
+	if (h->application && ask(h, &e) < 0)
+		settle(h, false, e.msg);
+}
+
+/* ---- the listener ---- */
+
+static const char *unready(const struct health *h, char why[static MESSAGE_MAX])
+{
+	const struct daemon *d = h->daemon;
+	const struct health_settings *s = d->have_settings ? d->settings.health : NULL;
+	static const struct handler_class *const after[] = {
+		[READY_AFTER_CUSTOM_SCRIPT] = &custom_script_class,
+		[READY_AFTER_KEY_REFRESH] = &key_refresh_class,
+		[READY_AFTER_USER_DATA] = &user_data_class,
+	};
+	const int *wanted = s ? s->ready_after.items : NULL;
+
+	if (!d->serving)
+		return "drained, or on the way there";
+	if (!health_application_ok(h)) {
+		(void)snprintf(why, MESSAGE_MAX, "the application is unhealthy: %.300s",
+			       h->asked ? h->last_failure : "not asked yet");
+		return why;
+	}
+	for (size_t i = 0; s && i < s->ready_after.n; i++)
+		for (size_t k = 0; k < HANDLERS; k++)
+			if (handler_classes[k] == after[wanted[i]] && daemon_component_open(d, k)) {
+				(void)snprintf(why, MESSAGE_MAX, "%s has not succeeded yet", handler_classes[k]->name);
+				return why;
+			}
+	return NULL;
+}
+
+static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
+{
+	struct health *h = userdata;
+	char text[MESSAGE_MAX];
+	const char *why;
+
+	if (!str_equal(req->method, "GET") && !str_equal(req->method, "HEAD")) {
+		reply->status = 405;
+		return;
+	}
+	if (str_equal(req->path, "/ready")) {
+		why = unready(h, text);
+		reply->status = why ? 503 : 200;
+		reply->content_type = "text/plain; charset=utf-8";
+		(void)buf_printf(&reply->body, "%s\n", why ? why : "ready");
+	} else if (str_equal(req->path, "/app-health")) {
+		reply->status = 200;
+		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",
+				 health_application_ok(h) || !h->asked ? "Healthy" : "Unhealthy");
+	}
+}
+
+static void rebind(struct health *h, const char *endpoint)
+{
+	struct error e = ERROR_INIT;
+	int fd = -1, r;
+
+	if (str_equal(h->bound, endpoint) && (h->listener || !endpoint))
+		return;
+	listener_free(TAKE_PTR(h->listener));
+	h->bind_error[0] = '\0';
+	if (str_set(&h->bound, endpoint) < 0 || !endpoint)
+		return;
+	r = listener_bind_tcp(endpoint, &fd, &e);
+	if (r >= 0)
+		r = listener_new(h->daemon->loop, fd, on_request, h, &h->listener, &e);
+	if (r < 0)
+		(void)snprintf(h->bind_error, sizeof(h->bind_error), "%s", e.msg);
+}
+
+/* ---- in and out ---- */
+
+void health_apply(struct health *h, const struct settings *s)
+{
+	const struct health_settings *hs = s->health;
+
+	stop_asking(h);
+	loop_timer_stop(h->next);
+	h->application = hs ? hs->application : NULL;
+	h->failures = 0;
+	h->asked = false;
+	if (h->application)
+		loop_timer_after(h->next, 0);
+	rebind(h, hs && !str_empty(hs->listen) ? hs->listen : NULL);
+}
+
+int health_report(struct health *h, handler_report_fn add, void *userdata)
+{
+	const struct health_settings *s = h->daemon->have_settings ? h->daemon->settings.health : NULL;
+	char text[MESSAGE_MAX], message[MESSAGE_MAX + 200];
+	struct component c = { .name = "health", .level = STATUS_SUCCESS, .duty = DUTY_DONE, .message = message };
+	const char *why;
+
+	if (!s)
+		return 0;
+	why = unready(h, text);
+	if (h->bind_error[0]) {
+		c.level = STATUS_ERROR;
+		c.duty = DUTY_FAILED;
+		c.code = CODE_BAD_CONFIGURATION;
+		(void)snprintf(message, sizeof(message), "%s", h->bind_error);
+	} else if (!str_empty(s->metrics_listen) || !str_empty(s->metrics_file)) {
+		c.level = STATUS_ERROR;
+		c.code = CODE_BAD_CONFIGURATION;
+		(void)snprintf(message, sizeof(message),
+			       "metricsListen and metricsFile are accepted but not served by this version; remove them");
+	} else if (why) {
+		c.level = STATUS_WARNING;
+		(void)snprintf(message, sizeof(message), "not ready: %s", why);
+	} else {
+		(void)snprintf(message, sizeof(message), "ready%s%s", h->bound ? ", answering on " : "",
+			       h->bound ? h->bound : "");
+	}
+	return add(userdata, &c);
+}
+
+int health_new(struct daemon *d, struct health **ret, struct error *err)
+{
+	_cleanup_(health_freep) struct health *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h)
+		return error_oom(err);
+	h->daemon = d;
+	r = loop_timer_new(d->loop, "application-health", on_next, h, &h->next);
+	if (r < 0)
+		return error_errno(err, r, "cannot make a timer");
+	*ret = TAKE_PTR(h);
+	return 0;
+}
+
+void health_free(struct health *h)
+{
+	if (!h)
+		return;
+	stop_asking(h);
+	loop_timer_free(h->next);
+	listener_free(h->listener);
+	free(h->bound);
+	free(h);
+}

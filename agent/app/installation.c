@@ -1,0 +1,405 @@
+/* Putting the program on the machine and taking it off again. */
+#include "agent/app/installation.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "agent/app/api_client.h"
+#include "agent/base/buf.h"
+#include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
+#include "agent/base/limits.h"
+#include "agent/base/log.h"
+#include "agent/base/str.h"
+#include "agent/base/time.h"
+#include "agent/codec/json.h"
+#include "agent/io/bus.h"
+#include "agent/io/paths.h"
+#include "generated/version.h"
+
+#define LIMIT_OWNER 4096
+/* settings.md 3.3: a drain is ended by restoring, for at most this long. */
+#define RETIRE_USEC (240 * USEC_PER_SEC)
+
+extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
+	unit_evenkeel_drained_target[];
+
+static const struct {
+	const char *name;
+	const char *text;
+} units[] = {
+	{ "evenkeel.service", unit_evenkeel_service },
+	{ "evenkeel.socket", unit_evenkeel_socket },
+	{ "evenkeel-jobs.slice", unit_evenkeel_jobs_slice },
+	{ "evenkeel-drained.target", unit_evenkeel_drained_target },
+};
+
+/* ---- small documents ---- */
+
+static const struct jd_type word = { .kind = JD_TEXT, .max = 200 };
+
+/* clang-format off */
+static const struct jd_field owner_fields[] = {
+	{ "kind",         &word, offsetof(struct owner, kind),         JD_REQUIRED },
+	{ "version",      &word, offsetof(struct owner, version),      JD_REQUIRED },
+	{ "installation", &word, offsetof(struct owner, installation), JD_REQUIRED },
+	{ NULL },
+};
+static const struct jd_field mark_fields[] = {
+	{ "from", &word, offsetof(struct upgrade_mark, from), JD_REQUIRED },
+	{ "to",   &word, offsetof(struct upgrade_mark, to),   JD_REQUIRED },
+	{ NULL },
+};
+/* clang-format on */
+
+static const struct jd_type owner_type = { .kind = JD_OBJECT, .fields = owner_fields, .size = sizeof(struct owner) };
+static const struct jd_type mark_type = { .kind = JD_OBJECT, .fields = mark_fields, .size = sizeof(struct upgrade_mark) };
+
+static int read_document(const struct paths *p, const char *name, const struct jd_type *type, void *ret, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_OWNER);
+	_cleanup_free_ char *path = path_join(p->records, name);
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	r = fs_read_nofollow(path, LIMIT_OWNER, &text, err);
+	if (r < 0)
+		return r;
+	return jd_decode_document(buf_str(&text), text.len, path, LIMIT_OWNER, type, ret, err);
+}
+
+static int write_document(const struct paths *p, const char *name, const struct jd_type *type, const void *value,
+			  struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_OWNER);
+	_cleanup_free_ char *path = path_join(p->records, name);
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	r = jd_encode(type, value, false, &text);
+	if (r < 0)
+		return error_errno(err, r, "%s: cannot encode", path);
+	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
+}
+
+int owner_read(const struct paths *p, struct owner *ret, struct error *err)
+{
+	return read_document(p, "owner.json", &owner_type, ret, err);
+}
+
+void owner_done(struct owner *o)
+{
+	jd_free(&owner_type, o);
+}
+
+int upgrade_mark_read(const struct paths *p, struct upgrade_mark *ret, struct error *err)
+{
+	return read_document(p, "upgrade.json", &mark_type, ret, err);
+}
+
+int upgrade_mark_write(const struct paths *p, const struct upgrade_mark *m, struct error *err)
+{
+	return write_document(p, "upgrade.json", &mark_type, m, err);
+}
+
+int upgrade_mark_clear(const struct paths *p, struct error *err)
+{
+	_cleanup_free_ char *path = path_join(p->records, "upgrade.json");
+
+	return path ? fs_unlink(path, err) : error_oom(err);
+}
+
+void upgrade_mark_done(struct upgrade_mark *m)
+{
+	jd_free(&mark_type, m);
+}
+
+/* ---- directories, binary, units ---- */
+
+int installation_make_directories(const struct paths *p, struct error *err)
+{
+	const struct {
+		const char *path;
+		mode_t mode;
+	} directories[] = {
+		{ p->state, 0711 }, { p->records, 0700 }, { p->jobs, 0711 }, { p->certificates, 0711 },
+		{ p->run, 0711 },   { p->run_jobs, 0700 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+		int r = fs_mkdirs(directories[i].path, directories[i].mode, err);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+char *installation_binary(const struct paths *p)
+{
+	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
+}
+
+/* What the unit's ExecStart= says: where the binary is once the root is "/". */
+static const char *in_unit(const struct paths *p, const char *binary)
+{
+	return binary + strlen(p->root);
+}
+
+static int put_binary(const struct paths *p, const char *binary, struct error *err)
+{
+	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
+	struct stat ours, there;
+	int r;
+
+	/* The service may already run this very file, and so may we. */
+	if (stat("/proc/self/exe", &ours) == 0 && stat(binary, &there) == 0 && ours.st_dev == there.st_dev &&
+	    ours.st_ino == there.st_ino)
+		return 0;
+	if (!directory)
+		return error_oom(err);
+	r = fs_mkdirs(directory, 0755, err);
+	if (r < 0)
+		return r;
+	return fs_copy("/proc/self/exe", binary, 0755, err);
+}
+
+static int put_link(const struct paths *p, const char *binary, struct error *err)
+{
+	_cleanup_free_ char *directory = strdup(p->bin_link);
+	char *slash;
+	int r;
+
+	if (!directory)
+		return error_oom(err);
+	slash = strrchr(directory, '/');
+	if (slash)
+		*slash = '\0';
+	r = fs_mkdirs(directory, 0755, err);
+	if (r < 0)
+		return r;
+	return fs_symlink(in_unit(p, binary), p->bin_link, err);
+}
+
+/* The unit's text with the binary's path in it. */
+static int unit_text(const char *template, const char *binary, struct buf *out)
+{
+	static const char placeholder[] = "@EK_BINARY@";
+	const char *from = template, *at;
+
+	while ((at = strstr(from, placeholder))) {
+		(void)buf_append(out, from, (size_t)(at - from));
+		(void)buf_puts(out, binary);
+		from = at + sizeof(placeholder) - 1;
+	}
+	(void)buf_puts(out, from);
+	return buf_ok(out);
+}
+
+/* 1 when the file was written, 0 when it was right already. */
+static int put_unit(const struct paths *p, const char *name, const char *template, const char *binary, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_ENVIRONMENT_FILE), there = BUF_INIT(LIMIT_ENVIRONMENT_FILE);
+	_cleanup_free_ char *path = path_join(p->units, name);
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	r = unit_text(template, in_unit(p, binary), &text);
+	if (r < 0)
+		return error_errno(err, r, "%s: cannot make the unit", name);
+	if (fs_read(path, LIMIT_ENVIRONMENT_FILE, &there, NULL) == 0 && there.len == text.len &&
+	    memcmp(there.data, text.data, text.len) == 0)
+		return 0;
+	r = fs_write(path, text.data, text.len, 0644, FS_REPLACE, err);
+	return r < 0 ? r : 1;
+}
+
+static int put_units(const struct paths *p, const char *binary, struct error *err)
+{
+	int changed = 0, r;
+
+	r = fs_mkdirs(p->units, 0755, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		r = put_unit(p, units[i].name, units[i].text, binary, err);
+		if (r < 0)
+			return r;
+		changed |= r;
+	}
+	return changed;
+}
+
+/* ---- owner ---- */
+
+static int make_installation_id(char **ret, struct error *err)
+{
+	unsigned char raw[8];
+
+	if (getrandom(raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
+		return error_errno(err, -errno, "cannot get random bytes");
+	*ret = str_format("%02x%02x%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7]);
+	return *ret ? 0 : error_oom(err);
+}
+
+static int put_owner(const struct paths *p, const char *kind, bool new_id, struct error *err)
+{
+	_cleanup_(owner_done) struct owner o = { 0 };
+	struct error ignored;
+	int r;
+
+	r = owner_read(p, &o, &ignored);
+	if (r < 0 || new_id || !str_equal(o.kind, kind)) {
+		_cleanup_free_ char *id = NULL;
+
+		r = make_installation_id(&id, err);
+		if (r < 0)
+			return r;
+		r = str_set(&o.installation, id);
+	} else {
+		r = 0;
+	}
+	if (r < 0 || str_set(&o.kind, kind) < 0 || str_set(&o.version, EK_VERSION) < 0)
+		return error_oom(err);
+	return write_document(p, "owner.json", &owner_type, &o, err);
+}
+
+/* ---- the service ---- */
+
+static int start_service(struct bus *bus, bool restart, struct error *err)
+{
+	int r;
+
+	r = bus_daemon_reload(bus, err);
+	if (r < 0)
+		return r;
+	r = bus_enable_unit(bus, "evenkeel.socket", err);
+	if (r < 0)
+		return r;
+	r = bus_enable_unit(bus, "evenkeel.service", err);
+	if (r < 0)
+		return r;
+	r = bus_unit_job(bus, UNIT_START, "evenkeel.socket", true, err);
+	if (r < 0)
+		return r;
+	return bus_unit_job(bus, restart ? UNIT_RESTART : UNIT_START, "evenkeel.service", true, err);
+}
+
+/* A binary with its units, and nobody of another version in charge. */
+bool installation_is_current(const struct paths *p)
+{
+	_cleanup_(owner_done) struct owner o = { 0 };
+	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_free_ char *unit = path_join(p->units, units[0].name);
+
+	return binary && unit && owner_read(p, &o, NULL) == 0 && str_equal(o.version, EK_VERSION) && fs_exists(binary) &&
+	       fs_exists(unit);
+}
+
+int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
+{
+	_cleanup_free_ char *binary = installation_binary(p);
+	bool was_current = installation_is_current(p);
+	int changed, r;
+
+	if (!binary)
+		return error_oom(err);
+	r = installation_make_directories(p, err);
+	if (r < 0)
+		return r;
+	r = put_binary(p, binary, err);
+	if (r < 0)
+		return r;
+	r = put_link(p, binary, err);
+	if (r < 0)
+		return r;
+	changed = put_units(p, binary, err);
+	if (changed < 0)
+		return changed;
+	r = put_owner(p, kind, new_id, err);
+	if (r < 0)
+		return r;
+	return bus ? start_service(bus, changed || !was_current, err) : 0;
+}
+
+/* ---- removal: everything is tried, the first failure is told ---- */
+
+struct removal {
+	int first;
+	struct error *err;
+};
+
+static void note(struct removal *rm, int r, const struct error *e)
+{
+	if (r >= 0)
+		return;
+	if (rm->first == 0) {
+		rm->first = r;
+		if (rm->err)
+			*rm->err = *e;
+	} else {
+		log_warning("%s", e->msg);
+	}
+}
+
+static void retire_daemon(const struct paths *p, struct removal *rm)
+{
+	struct error e = ERROR_INIT;
+
+	if (api_daemon_running(p))
+		note(rm, api_wait(p, "POST", "/v1/retire", RETIRE_USEC, &e), &e);
+}
+
+static void stop_units(const struct paths *p, struct bus *bus, struct removal *rm)
+{
+	static const char *const stopped[] = { "evenkeel.socket", "evenkeel.service" };
+
+	for (size_t i = 0; bus && i < ARRAY_SIZE(stopped); i++) {
+		struct error e = ERROR_INIT;
+
+		note(rm, bus_disable_unit(bus, stopped[i], &e), &e);
+		note(rm, bus_unit_job(bus, UNIT_STOP, stopped[i], true, &e), &e);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		_cleanup_free_ char *path = path_join(p->units, units[i].name);
+		struct error e = ERROR_INIT;
+
+		note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
+	}
+	if (bus) {
+		struct error e = ERROR_INIT;
+
+		note(rm, bus_daemon_reload(bus, &e), &e);
+	}
+}
+
+int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err)
+{
+	const char *trees[] = { p->records, p->jobs, p->run, p->libexec, certificates_too ? p->certificates : NULL };
+	struct removal rm = { .err = err };
+
+	retire_daemon(p, &rm);
+	stop_units(p, bus, &rm);
+	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
+		struct error e = ERROR_INIT;
+
+		if (trees[i])
+			note(&rm, fs_remove_tree(trees[i], &e), &e);
+	}
+	{
+		struct error e = ERROR_INIT;
+
+		note(&rm, fs_unlink(p->bin_link, &e), &e);
+	}
+	/* Stays when certificates are in it. */
+	(void)rmdir(p->certificates);
+	(void)rmdir(p->state);
+	return rm.first;
+}

@@ -1,0 +1,50 @@
+/*
+ * The program on the machine: its binary outside the agent's version directory (the agent deletes that under a running
+ * daemon), the units, who owns them, and the mark that an upgrade leaves (settings.md 3.3).
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent/base/error.h"
+#include "agent/base/macros.h"
+
+struct bus;
+struct paths;
+
+/* state/owner.json: whose units these are. */
+struct owner {
+	char *kind;	    /* extension | vm-application */
+	char *version;	    /* of the binary that the units start */
+	char *installation; /* id; sequence numbers count within it */
+};
+/* -ENOENT: nobody. */
+_nodiscard_ int owner_read(const struct paths *p, struct owner *ret, struct error *err);
+void owner_done(struct owner *o);
+
+/* state/upgrade.json: an upgrade or downgrade is under way; `uninstall` of `from` touches nothing shared. */
+struct upgrade_mark {
+	char *from, *to;
+};
+_nodiscard_ int upgrade_mark_read(const struct paths *p, struct upgrade_mark *ret, struct error *err);
+_nodiscard_ int upgrade_mark_write(const struct paths *p, const struct upgrade_mark *m, struct error *err);
+_nodiscard_ int upgrade_mark_clear(const struct paths *p, struct error *err);
+void upgrade_mark_done(struct upgrade_mark *m);
+
+/* Makes the durable and volatile directories with their modes. */
+_nodiscard_ int installation_make_directories(const struct paths *p, struct error *err);
+
+/* Copies the running binary to libexec/VERSION/, links it, writes units and owner, and with a manager reloads it and
+ * enables and starts socket and service (restarted when it runs another binary). `installation` NULL keeps the id, or
+ * makes one. Idempotent. */
+_nodiscard_ int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id,
+				 struct error *err);
+/* True when units, binary and owner are those of this version. */
+bool installation_is_current(const struct paths *p);
+
+/* Stops the service after it has ended drains by restoring (it asks over the local API first), and removes units, links,
+ * binaries, records and jobs; certificates only if told. Goes on past failures; the first is returned. */
+_nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err);
+
+/* Absolute path of the binary that service and runners use; heap. */
+char *installation_binary(const struct paths *p);

@@ -1,0 +1,38 @@
+/* Finds the verb and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/app/verbs.h"
+#include "agent/base/str.h"
+#include "agent/core/exit_codes.h"
+
+#define VERBS_MAX 64
+
+static int unknown(const char *name)
+{
+	const char *names[VERBS_MAX + 1] = { NULL };
+	int near;
+
+	for (unsigned i = 0; verbs[i].name && i < VERBS_MAX; i++)
+		names[i] = verbs[i].name;
+	near = str_nearest(name, names);
+	if (near >= 0)
+		fprintf(stderr, "evenkeel: no verb \"%s\"; did you mean \"%s\"? See evenkeel help.\n", name, names[near]);
+	else
+		fprintf(stderr, "evenkeel: no verb \"%s\". See evenkeel help.\n", name);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "help";
+
+	if (str_equal(name, "--help") || str_equal(name, "-h"))
+		name = "help";
+	else if (str_equal(name, "--version"))
+		name = "version";
+	for (const struct verb *v = verbs; v->name; v++)
+		if (str_equal(v->name, name))
+			return v->run(argc > 1 ? argc - 1 : argc, argc > 1 ? argv + 1 : argv);
+	return unknown(name);
+}

@@ -1,0 +1,62 @@
+/* The table of verbs, and the verbs that only print. */
+#include "agent/app/verbs.h"
+
+#include <stdio.h>
+
+#include "agent/base/str.h"
+#include "agent/core/exit_codes.h"
+#include "generated/version.h"
+
+const struct verb verbs[] = {
+	{ "status", verb_status, "[--json]", "Show what the running agent does: goal state, components, serving or not" },
+	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
+	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
+	{ "version", verb_version, "", "Print the version" },
+	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
+	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },
+	{ "service", verb_service, "install | remove", "Install or remove binary, units and service (packages, VM Applications)", true },
+	{ "install", verb_install, "", "Extension command of the Azure Linux Agent", true },
+	{ "enable", verb_enable, "", "Extension command of the Azure Linux Agent", true },
+	{ "disable", verb_disable, "", "Extension command of the Azure Linux Agent", true },
+	{ "update", verb_update, "", "Extension command of the Azure Linux Agent", true },
+	{ "uninstall", verb_uninstall, "", "Extension command of the Azure Linux Agent", true },
+	{ "run", verb_run, "JOB", "Do one job; started by the service", true },
+	{ NULL },
+};
+
+int verb_version(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	printf("evenkeel %s\n", EK_VERSION);
+	return EXIT_OK;
+}
+
+static void print_verbs(bool all)
+{
+	for (const struct verb *v = verbs; v->name; v++) {
+		char call[64];
+
+		if (v->internal && !all)
+			continue;
+		(void)snprintf(call, sizeof(call), "%s %s", v->name, v->arguments);
+		printf("  %-32s %s\n", call, v->help);
+	}
+}
+
+static void print_codes(void)
+{
+	printf("\nExit codes:\n");
+	for (const struct code_meaning *c = exit_code_table; c->name; c++)
+		printf("  %3d  %s\n", c->code, c->meaning);
+}
+
+int verb_help(int argc, char **argv)
+{
+	bool all = argc > 1 && str_equal(argv[1], "--all");
+
+	printf("evenkeel %s - guest agent for Azure Linux VMs\n\nUsage: evenkeel VERB [ARGUMENTS]\n\n", EK_VERSION);
+	print_verbs(all);
+	print_codes();
+	return EXIT_OK;
+}

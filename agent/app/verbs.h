@@ -1,0 +1,28 @@
+/* The program's verbs: one table is dispatch, help and completion. */
+#pragma once
+
+#include <stdbool.h>
+
+struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code of exit_codes.h */
+	const char *arguments;		   /* for the help line */
+	const char *help;
+	bool internal; /* called by the platform or by ourselves; not in the short help */
+};
+
+extern const struct verb verbs[]; /* ends with a NULL name */
+
+int verb_install(int argc, char **argv);
+int verb_enable(int argc, char **argv);
+int verb_disable(int argc, char **argv);
+int verb_update(int argc, char **argv);
+int verb_uninstall(int argc, char **argv);
+int verb_service(int argc, char **argv);
+int verb_daemon(int argc, char **argv);
+int verb_run(int argc, char **argv);
+int verb_status(int argc, char **argv);
+int verb_validate(int argc, char **argv);
+int verb_schema(int argc, char **argv);
+int verb_version(int argc, char **argv);
+int verb_help(int argc, char **argv);

@@ -1,0 +1,55 @@
+/*
+ * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events.
+ * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says: the call is
+ * the caller's, who may free it in its callback. Nothing is retried here: the caller has a retry_state and retry.h.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+
+struct http;
+struct http_call;
+
+#define IMDS_ENDPOINT "http://169.254.169.254"
+
+struct imds_failure {
+	int status;	     /* HTTP status; 200: an answer that cannot be used; 0: no (whole) answer */
+	usec_t retry_after;  /* 0: none */
+	struct error err;    /* told with host, phase, status and the service's words */
+	char newest_version[16]; /* of a 400 that lists newest-versions, else "" */
+};
+
+struct imds_instance { /* what the service does not say is "" */
+	char *name;	/* compute.name: who we are in an event's Resources; never "" */
+	char *vm_id;
+	char *location, *environment, *scale_set, *vm_size, *resource_id;
+};
+void imds_instance_done(struct imds_instance *i);
+
+/* Exactly one of the two is given. */
+typedef void (*imds_instance_fn)(const struct imds_instance *instance, const struct imds_failure *failure, void *userdata);
+typedef void (*imds_bytes_fn)(const char *body, size_t len, const struct imds_failure *failure, void *userdata);
+
+struct imds_call;
+_nodiscard_ int imds_get_instance(struct http *http, imds_instance_fn done, void *userdata, struct imds_call **ret,
+				  struct error *err);
+/* The decoded user data (possibly 0 bytes: none set, or a provider failed: the caller confirms). Larger than 64 KiB
+ * decoded, or no base64: a failure of class platform with status 200. */
+_nodiscard_ int imds_get_user_data(struct http *http, imds_bytes_fn done, void *userdata, struct imds_call **ret,
+				   struct error *err);
+/* The raw events document of that api-version; timeout as given (the first answer may take 2 minutes). */
+_nodiscard_ int imds_get_events(struct http *http, const char *api_version, usec_t timeout, imds_bytes_fn done,
+				void *userdata, struct imds_call **ret, struct error *err);
+/* POST StartRequests for these ids (NULL-terminated). Success: body is empty. */
+_nodiscard_ int imds_acknowledge(struct http *http, const char *api_version, const char *const *ids, imds_bytes_fn done,
+				 void *userdata, struct imds_call **ret, struct error *err);
+void imds_call_free(struct imds_call *c); /* cancels */
+
+DEFINE_CLEANUP(struct imds_call *, imds_call_free)
+
+/* -ENODATA (transient): the answer is a partial one, without compute.name. */
+_nodiscard_ int imds_instance_parse(const char *text, size_t len, struct imds_instance *ret, struct error *err);

@@ -1,0 +1,56 @@
+/*
+ * Key Vault secrets over REST (key-vault.md B): one secret, newest or pinned, as PEM where the service can convert
+ * (2025-07-01 with outContentType, else 7.4). The token goes to the vault of the settings only: https, port 443, host on
+ * the list of suffixes; no redirects. 401: one fresh token, once. Other failures are the caller's to retry (retry_vault).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+
+struct http;
+struct identity;
+struct loop;
+struct tokens;
+struct vault_call;
+
+struct vault_secret {
+	const char *value; /* valid in the callback only; erased afterwards */
+	size_t len;
+	char version[64];
+	char content_type[64];
+	bool enabled;
+	usec_t not_before, expires, created; /* 0: not given */
+};
+
+struct vault_failure {
+	int status;	    /* 0: no answer or no token */
+	usec_t retry_after;
+	bool disabled;	    /* 403 SecretDisabled */
+	struct error err;   /* with cause, identity used, request id and what to do */
+};
+
+struct vault_request {
+	const char *url; /* https://VAULT.SUFFIX/secrets/NAME[/VERSION], as the settings allow it */
+	const char *const *suffixes; /* added ones, or NULL */
+	const char *identity_endpoint;
+	const struct identity *identity;
+	bool want_pem;
+};
+
+typedef void (*vault_fn)(const struct vault_secret *secret, const struct vault_failure *failure, const char *who,
+			 void *userdata);
+
+_nodiscard_ int vault_get(struct loop *loop, struct http *http, struct tokens *tokens, const struct vault_request *req,
+			  vault_fn done, void *userdata, struct vault_call **ret, struct error *err);
+void vault_call_free(struct vault_call *c);
+
+DEFINE_CLEANUP(struct vault_call *, vault_call_free)
+
+/* What a secret's url names; -EINVAL says what is wrong. Buffers of 256 bytes: vault host, name, version ("" newest), and the
+ * token resource. */
+_nodiscard_ int vault_url_parse(const char *url, const char *const *suffixes, char host[static 256], char name[static 256],
+				char version[static 256], char resource[static 256], struct error *err);

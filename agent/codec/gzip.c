@@ -1,0 +1,122 @@
+/* Bounded gzip. */
+#include "agent/codec/gzip.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ZLIB_CONST /* input is const */
+#include <zlib.h>
+
+#define CHUNK (32 * 1024)
+
+/* zlib keeps the last 32 KiB of what it inflates, which may be a secret script: its memory carries its size and is
+ * erased on release. */
+union block {
+	size_t size;
+	max_align_t align;
+};
+
+static void *block_new(void *opaque, uInt n, uInt size)
+{
+	size_t bytes = sizeof(union block) + (size_t)n * size;
+	union block *b = calloc(1, bytes);
+
+	(void)opaque;
+	if (!b)
+		return NULL;
+	b->size = bytes;
+	return b + 1;
+}
+
+static void block_free(void *opaque, void *p)
+{
+	union block *b = (union block *)p - 1;
+
+	(void)opaque;
+	explicit_bzero(b, b->size);
+	free(b);
+}
+
+static void inflate_done(z_stream *z)
+{
+	(void)inflateEnd(z);
+}
+
+bool gzip_detect(const void *data, size_t len)
+{
+	return len >= 3 && memcmp(data, "\x1f\x8b\x08", 3) == 0;
+}
+
+/* One call of inflate(). Where the buffer is full a single byte of room tells whether there is more. */
+static int step(z_stream *z, struct buf *out, int *ret_state)
+{
+	size_t room = out->max - out->len;
+	size_t n = room < CHUNK ? room : CHUNK;
+	Bytef probe;
+	int r;
+
+	if (n) {
+		r = buf_reserve(out, n);
+		if (r < 0)
+			return r;
+	}
+	z->next_out = n ? (Bytef *)out->data + out->len : &probe;
+	z->avail_out = n ? (uInt)n : 1;
+	*ret_state = inflate(z, Z_NO_FLUSH);
+	if (n) {
+		out->len += n - z->avail_out;
+		buf_terminate(out);
+		return 0;
+	}
+	return z->avail_out ? 0 : -EFBIG;
+}
+
+static int inflate_all(z_stream *z, struct buf *out)
+{
+	for (;;) {
+		int state;
+		int r = step(z, out, &state);
+
+		if (r < 0)
+			return r;
+		if (state == Z_STREAM_END) {
+			if (!z->avail_in)
+				return 0;
+			/* Another member; anything else is garbage. */
+			if (!gzip_detect(z->next_in, z->avail_in) || inflateReset(z) != Z_OK)
+				return -EBADMSG;
+		} else if (state == Z_MEM_ERROR) {
+			return -ENOMEM;
+		} else if (state != Z_OK) {
+			return -EBADMSG;
+		}
+	}
+}
+
+int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *err)
+{
+	_cleanup_(inflate_done) z_stream z = {.zalloc = block_new, .zfree = block_free};
+	size_t before = out->len;
+	int r;
+
+	if (!gzip_detect(data, len))
+		return error_set(err, ERROR_USER, -EBADMSG, "gzip: the data does not begin like gzip");
+	if (len > UINT_MAX)
+		return error_set(err, ERROR_USER, -EFBIG, "gzip: %zu bytes are more than allowed", len);
+	if (inflateInit2(&z, 15 + 16) != Z_OK) /* + 16: gzip only */
+		return error_oom(err);
+	z.next_in = data;
+	z.avail_in = (uInt)len;
+	r = inflate_all(&z, out);
+	if (r == 0)
+		return 0;
+	out->len = before;
+	buf_terminate(out);
+	if (r == -EFBIG)
+		return error_set(err, ERROR_USER, r, "gzip: inflates to more than %zu bytes", out->max - before);
+	if (r == -EBADMSG)
+		return error_set(err, ERROR_USER, r, "gzip: truncated or corrupt");
+	return error_errno(err, r, "gzip");
+}

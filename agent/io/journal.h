@@ -1,0 +1,7 @@
+/* Reading the journal: only what a person needs when the service does not come up. */
+#pragma once
+
+#include "agent/base/buf.h"
+
+/* Appends the newest message that the unit itself wrote, one line. -ENOENT: none, or no journal. */
+_nodiscard_ int journal_last_line(const char *unit, struct buf *out);

@@ -1,0 +1,74 @@
+/*
+ * What a handler is to the daemon, and what the daemon is to a handler. Handlers carry out core's plans; they never
+ * include each other. All calls come from the loop, one at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "agent/base/error.h"
+#include "agent/core/settings.h"
+#include "agent/core/status.h"
+
+struct bus;
+struct http;
+struct jobs;
+struct loop;
+struct paths;
+struct tokens;
+
+/* What the daemon offers. Outlives every handler; the texts do not change. */
+struct handler_host {
+	struct loop *loop;
+	struct http *http;
+	struct bus *bus; /* NULL: no systemd manager answers */
+	struct jobs *jobs;
+	struct tokens *tokens;
+	const struct paths *paths;
+	const char *machine_id, *boot_id;
+	const char *config_folder; /* of the extension, or NULL: /var/lib/waagent is two levels up */
+
+	/* MUST be called when what report() would say has changed; the status is written soon afterwards. */
+	void (*changed)(const struct handler_host *host);
+	/* Whether health.application answers well, or is not asked for. */
+	bool (*application_healthy)(const struct handler_host *host);
+	/* Whether every certificate and secret of the goal state has been installed once (customScript.waitFor). */
+	bool (*certificates_ready)(const struct handler_host *host);
+	/* The readiness answer: the drain handler says whether the host serves. */
+	void (*set_serving)(const struct handler_host *host, bool serving);
+	void *daemon;
+};
+
+/* The goal state in force. Valid during apply() and until the next apply() or free(). */
+struct handler_goal {
+	const struct settings *settings;
+	const char *sequence; /* as text; "" without an extension */
+	const char *key;      /* installation, sequence and hash of the settings: equal means nothing new is due */
+};
+
+typedef int (*handler_report_fn)(void *userdata, const struct component *c);
+
+struct handler;
+
+struct handler_class {
+	const char *name; /* customScript */
+	enum settings_section section;
+
+	/* Loads what is durable and resumes what was going on. Settings come with the first apply(). */
+	int (*start)(const struct handler_host *host, struct handler **ret, struct error *err);
+	/* Goes over to these settings: what did not change MUST be left alone. The section may be absent: the handler
+	 * then ends what it does in good order. An error is told as the settings component's. */
+	int (*apply)(struct handler *h, const struct handler_goal *goal, struct error *err);
+	/* Tells every component of this handler (none when its section is absent and nothing is left of it). */
+	int (*report)(struct handler *h, handler_report_fn add, void *userdata);
+	/* Whether something must still end before the program may stop for good (`enable` without a manager, uninstall). */
+	bool (*busy)(const struct handler *h);
+	/* The application's health (health.application) has changed; NULL: does not care. */
+	void (*health_changed)(struct handler *h, bool healthy);
+	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
+	void (*retire)(struct handler *h);
+	/* The loop goes on without it: running jobs run on. */
+	void (*free)(struct handler *h);
+};
+
+extern const struct handler_class custom_script_class, key_refresh_class, drain_class, user_data_class;

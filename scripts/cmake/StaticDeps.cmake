@@ -1,0 +1,27 @@
+# EK_STATIC_DEPS: takes json-c, libmicrohttpd and libcurl from the prefix that scripts/build-static made, ahead of the
+# system's. Included before they are looked for; ek_check_static_deps() afterwards refuses a system library that slipped in.
+option(EK_STATIC_DEPS "Link the static libraries of scripts/build-static" OFF)
+set(EK_STATIC_PREFIX "${PROJECT_SOURCE_DIR}/build/static/prefix" CACHE PATH "What scripts/build-static made")
+
+if(EK_STATIC_DEPS)
+  if(NOT EXISTS "${EK_STATIC_PREFIX}/complete")
+    message(FATAL_ERROR "EK_STATIC_DEPS: ${EK_STATIC_PREFIX} is not there: run scripts/build-static")
+  endif()
+  list(PREPEND CMAKE_PREFIX_PATH "${EK_STATIC_PREFIX}")
+endif()
+
+function(ek_check_static_deps)
+  if(NOT EK_STATIC_DEPS)
+    return()
+  endif()
+  foreach(target IN LISTS ARGN)
+    get_target_property(libraries ${target} INTERFACE_LINK_LIBRARIES)
+    get_target_property(location ${target} LOCATION)
+    string(FIND "${location};${libraries}" "${EK_STATIC_PREFIX}/lib" at)
+    file(REAL_PATH "${EK_STATIC_PREFIX}" real)
+    string(FIND "${location};${libraries}" "${real}/lib" at_real)
+    if(at EQUAL -1 AND at_real EQUAL -1)
+      message(FATAL_ERROR "EK_STATIC_DEPS: ${target} would come from ${location} ${libraries}")
+    endif()
+  endforeach()
+endfunction()

@@ -1,0 +1,50 @@
+"""Machines for tests: made on demand, ended with the test, described in the report when it fails."""
+
+import contextlib
+import os
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import image  # noqa: E402
+import machine  # noqa: E402
+
+MACHINES = pytest.StashKey[list]()
+
+
+@pytest.fixture(scope="session")
+def machines_can_run():
+    """Skips where no machine can be booted; $EK_MACHINE_REQUIRED, set in CI, makes that a failure."""
+    reason = machine.unavailable()
+    if reason and os.environ.get("EK_MACHINE_REQUIRED"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    image.ensure()
+
+
+@pytest.fixture
+def new_machine(machines_can_run, request):
+    """Makes machines that end with the test: new_machine(agent=True)."""
+    made = request.node.stash.setdefault(MACHINES, [])
+    with contextlib.ExitStack() as stack:
+        def make(**options):
+            one = stack.enter_context(machine.Machine(**options))
+            made.append(one)
+            return one
+        yield make
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.when == "call" and report.failed:
+        for one in item.stash.get(MACHINES, []):
+            try:
+                text = one.report()
+            except Exception as error:
+                text = f"no report: {error}"
+            report.sections.append((f"machine {one.name}", text))
