@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 
 #include "agent/app/daemon_private.h"
@@ -118,13 +117,14 @@ static int bind_to_machine(struct daemon *d, struct error *err)
 static int take_lock(struct daemon *d, struct error *err)
 {
 	_cleanup_free_ char *path = path_join(d->paths.run, "daemon.lock");
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 	if (!path)
 		return error_oom(err);
 	d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (d->lock_fd < 0)
 		return error_errno(err, -errno, "%s", path);
-	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0)
+	if (fcntl(d->lock_fd, F_OFD_SETLK, &lock) < 0)
 		return error_set(err, ERROR_SYSTEM, -EBUSY, "another evenkeel daemon is running (%s is locked)", path);
 	return 0;
 }

@@ -18,7 +18,7 @@
 #include "agent/io/listener.h"
 #include "agent/io/loop.h"
 
-#define MESSAGE_MAX 400
+#define MESSAGE_MAX 600
 
 struct health {
 	struct daemon *daemon;
@@ -108,10 +108,10 @@ static int ask(struct health *h, struct error *err)
 	if (a->unit)
 		return h->daemon->bus ? unit_get_state(h->daemon->bus, a->unit, on_unit, h, &h->bus, err) :
 					error_set(err, ERROR_SYSTEM, -ENOTCONN, "no systemd manager answers");
-	if (a->tcp && asprintf(&url, "http://%s/", a->tcp) < 0) {
-		url = NULL;
+	if (a->tcp)
+		url = str_format("http://%s/", a->tcp);
+	if (a->tcp && !url)
 		return error_oom(err);
-	}
 	return http_submit(h->daemon->http,
 			   &(struct http_request){ .url = a->tcp ? url : a->http, .timeout_usec = timeout, .max_body = 65536 },
 			   a->tcp ? on_connected : on_http, h, &h->http, err);

@@ -143,9 +143,7 @@ int installation_make_directories(const struct paths *p, struct error *err)
 
 char *installation_binary(const struct paths *p)
 {
-	char *path = NULL;
-
-	return asprintf(&path, "%s/%s/evenkeel", p->libexec, EK_VERSION) < 0 ? NULL : path;
+	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
 }
 
 /* What the unit's ExecStart= says: where the binary is once the root is "/". */
@@ -156,7 +154,7 @@ static const char *in_unit(const struct paths *p, const char *binary)
 
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
-	_cleanup_free_ char *directory = NULL;
+	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
 	struct stat ours, there;
 	int r;
 
@@ -164,10 +162,8 @@ static int put_binary(const struct paths *p, const char *binary, struct error *e
 	if (stat("/proc/self/exe", &ours) == 0 && stat(binary, &there) == 0 && ours.st_dev == there.st_dev &&
 	    ours.st_ino == there.st_ino)
 		return 0;
-	if (asprintf(&directory, "%s/%s", p->libexec, EK_VERSION) < 0) {
-		directory = NULL;
+	if (!directory)
 		return error_oom(err);
-	}
 	r = fs_mkdirs(directory, 0755, err);
 	if (r < 0)
 		return r;
@@ -246,15 +242,11 @@ static int put_units(const struct paths *p, const char *binary, struct error *er
 static int make_installation_id(char **ret, struct error *err)
 {
 	unsigned char raw[8];
-	char *id = NULL;
 
 	if (getrandom(raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
 		return error_errno(err, -errno, "cannot get random bytes");
-	if (asprintf(&id, "%02x%02x%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6],
-		     raw[7]) < 0)
-		return error_oom(err);
-	*ret = id;
-	return 0;
+	*ret = str_format("%02x%02x%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7]);
+	return *ret ? 0 : error_oom(err);
 }
 
 static int put_owner(const struct paths *p, const char *kind, bool new_id, struct error *err)

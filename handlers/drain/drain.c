@@ -30,7 +30,7 @@
 #define FIRST_ANSWER_USEC (130 * USEC_PER_SEC)
 #define ANSWER_USEC	  (10 * USEC_PER_SEC)
 #define NAME_AGAIN_USEC	  (5 * USEC_PER_SEC)
-#define MESSAGE_MAX	  700
+#define MESSAGE_MAX	  600
 
 struct handler {
 	const struct handler_host *host;
@@ -41,13 +41,13 @@ struct handler {
 
 	/* The settings in force; NULL: no section. Borrowed from the goal. */
 	const struct drain_settings *settings;
-	const struct health_settings *health;
+	bool health_checked;
 	char *api_version; /* of the settings, or what the service asked for instead */
 
 	struct imds_call *instance, *poll, *ack;
 	struct loop_timer *poll_timer, *core_timer;
 	struct retry_state poll_retry, name_retry;
-	char **ack_ids; /* of the acknowledgement under way */
+	int64_t ack_token;
 	bool answered;	/* the service has answered once */
 	char trouble[MESSAGE_MAX]; /* of the last poll, or "" */
 	bool fallback_told;
@@ -208,34 +208,31 @@ static void on_ack(const char *body, size_t len, const struct imds_failure *fail
 	enum ack_outcome outcome = !failure	       ? ACK_OUTCOME_OK :
 				   failure->status == 400 ? ACK_OUTCOME_BAD_REQUEST :
 							    ACK_OUTCOME_RETRY;
-	_cleanup_strv_ char **ids = TAKE_PTR(h->ack_ids);
 	int r;
 
 	(void)body;
 	(void)len;
-	imds_call_free(TAKE_PTR(h->ack));
 	if (failure)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .event_id = ids[0]), "acknowledging: %s", failure->err.msg);
-	r = drain_core_ack_result(h->core, (const char *const *)ids, outcome, now_of(h));
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "acknowledging: %s", failure->err.msg);
+	imds_call_free(TAKE_PTR(h->ack));
+	r = drain_core_ack_result(h->core, h->ack_token, outcome, now_of(h));
 	if (outcome == ACK_OUTCOME_BAD_REQUEST)
 		poll_again(h, 0); /* the document is read anew before it is tried once more */
 	after_input(h, r, "the acknowledgement's answer");
 }
 
-static void acknowledge(struct handler *h, char **ids)
+static void acknowledge(struct handler *h, const struct drain_action *a)
 {
 	struct error e = ERROR_INIT;
 
 	imds_call_free(TAKE_PTR(h->ack));
-	strv_free(TAKE_PTR(h->ack_ids));
-	h->ack_ids = strv_copy((const char *const *)ids);
-	if (!h->ack_ids)
-		(void)error_oom(&e);
-	else if (imds_acknowledge(h->host->http, h->api_version, (const char *const *)ids, on_ack, h, &h->ack, &e) == 0)
+	h->ack_token = a->token;
+	if (imds_acknowledge(h->host->http, h->api_version, (const char *const *)a->ids, on_ack, h, &h->ack, &e) == 0)
 		return;
-	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = ids[0]), "acknowledging: %s", e.msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = a->ids[0]), "acknowledging: %s", e.msg);
 	/* Answered as a failure in transit: the core tries again at its pace. */
-	(void)drain_core_ack_result(h->core, (const char *const *)ids, ACK_OUTCOME_RETRY, now_of(h));
+	after_input(h, drain_core_ack_result(h->core, a->token, ACK_OUTCOME_RETRY, now_of(h)),
+		    "an acknowledgement that did not go out");
 }
 
 /* ---- the core's actions ---- */
@@ -259,7 +256,8 @@ static void begin_step(struct handler *h, const struct drain_action *a)
 	log_for(LOG_LEVEL_INFO, (.handler = "drain"), "%s %s (at most %llu ms)%s", a->undo ? "undoing" : "step", a->step->name,
 		(unsigned long long)(a->timeout_usec / USEC_PER_MSEC), a->attach ? ", taken up again" : "");
 	if (steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
-		(void)drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h));
+		after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h)),
+			    "a step that could not be begun");
 }
 
 /* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number. */
@@ -277,7 +275,8 @@ static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 static void stop_step(struct handler *h, int64_t token)
 {
 	if (steps_stop(h->steps, token) == -ENOENT)
-		(void)drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h));
+		after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h)),
+			    "a step's end");
 }
 
 static void carry_out(struct handler *h, const struct drain_action *a)
@@ -299,7 +298,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		stop_step(h, a->token);
 		break;
 	case DRAIN_ACKNOWLEDGE:
-		acknowledge(h, a->ids);
+		acknowledge(h, a);
 		break;
 	case DRAIN_ASK_PEERS:
 		/* Refused at apply(): a document that asks for it never gets here. */
@@ -452,7 +451,7 @@ static int open_core(struct handler *h, struct error *err)
 		return r;
 	if (!state)
 		steps_forget_all(h->steps);
-	r = drain_core_new(h->settings, h->health, &h->core);
+	r = drain_core_new(h->settings, h->health_checked, &h->core);
 	if (r >= 0) {
 		r = drain_core_boot(h->core, state, h->host->boot_id, now_of(h));
 		if (r >= 0)
@@ -501,7 +500,6 @@ static void drain_free(struct handler *h)
 	bus_call_free(h->unit_call);
 	strv_free(h->units);
 	strv_free(h->active);
-	strv_free(h->ack_ids);
 	steps_free(h->steps);
 	drain_core_free(h->core);
 	record_close(h->record);
@@ -565,11 +563,11 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	int r = 0;
 
 	h->settings = goal->settings->drain;
-	h->health = goal->settings->health;
+	h->health_checked = goal->settings->health && goal->settings->health->application;
 	if (h->settings && str_set(&h->api_version, h->settings->api_version) < 0)
 		return error_oom(err);
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, h->settings, h->health, now_of(h)), "the new settings");
+		after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, now_of(h)), "the new settings");
 	else
 		r = open_core(h, err);
 	if (!h->settings) {
@@ -601,7 +599,7 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	struct component c = { .name = "drain", .level = STATUS_TRANSITIONING };
 	struct drain_status s;
 	struct error e = ERROR_INIT;
-	char message[MESSAGE_MAX + 200];
+	char message[2 * MESSAGE_MAX + 16];
 
 	if (h->core)
 		drain_status_get(h->core, now_of(h), &s);
@@ -647,7 +645,7 @@ static void drain_retire(struct handler *h)
 	loop_timer_stop(h->poll_timer);
 	imds_call_free(TAKE_PTR(h->poll));
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, NULL, NULL, now_of(h)), "the retirement");
+		after_input(h, drain_core_reload(h->core, NULL, false, now_of(h)), "the retirement");
 }
 
 const struct handler_class drain_class = {

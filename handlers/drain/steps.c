@@ -267,12 +267,8 @@ static void begin_job(struct doing *d, const struct drain_action *a, const struc
 	struct error e = ERROR_INIT;
 	int r;
 
-	if (asprintf(&d->job, JOB_PREFIX "%lld", (long long)d->token) < 0) {
-		d->job = NULL;
-		r = error_oom(&e);
-	} else {
-		r = make_spec(d, a, state, &e);
-	}
+	d->job = str_format(JOB_PREFIX "%lld", (long long)d->token);
+	r = d->job ? make_spec(d, a, state, &e) : error_oom(&e);
 	if (r >= 0)
 		r = a->attach ? jobs_attach(d->steps->host->jobs, d->job, on_job, d, &d->handle, &e) : start_job(d, &e);
 	if (r < 0)
