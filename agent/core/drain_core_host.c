@@ -313,7 +313,7 @@ static void plan(struct turn *t)
 {
 	struct error err = ERROR_INIT;
 	struct drain_plan *p = NULL;
-	int r = drain_plan_new(t->drain, t->health, &p, &err);
+	int r = drain_plan_new(t->drain, &p, &err);
 
 	/* Settings that came through validation make a plan; should one not, being drained without steps is
 	 * better than a hold that leads nowhere. */
@@ -361,6 +361,7 @@ static void degrade(struct turn *t)
 	for (int64_t i = 0; i < t->s->degraded_rounds && delay < DEGRADED_LAST; i++)
 		delay *= 2;
 	t->s->degraded_rounds++;
+	set_probe(t, true); /* it may have been up still, when the drain was cut short */
 	t->v.degraded_retry = t->now.boot + usec_min(delay, DEGRADED_LAST);
 	t->v.health_deadline = 0;
 	for (size_t i = t->s->ledger.n; i-- > 0;)
@@ -702,6 +703,18 @@ static void begin_group(struct turn *t)
 	end_of_group(t);
 }
 
+/* A member of a group is tried again while the others still run. */
+static bool retry_due(const struct turn *t)
+{
+	for (size_t i = 0; i < t->s->ledger.n; i++) {
+		const struct ledger_entry *e = drain_state_step(t->s, i);
+
+		if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0 && e->retry_boot <= t->now.boot)
+			return true;
+	}
+	return false;
+}
+
 static void pump_draining(struct turn *t)
 {
 	bool started;
@@ -738,7 +751,7 @@ static void pump_draining(struct turn *t)
 	}
 	if ((size_t)t->s->cursor >= t->s->ledger.n)
 		host_input(t, HOST_IN_DONE, NULL);
-	else if (!anything_runs(t))
+	else if (!anything_runs(t) || retry_due(t))
 		begin_group(t);
 }
 
@@ -800,7 +813,8 @@ static void pump_once(struct turn *t)
 		host_input(t, drains ? HOST_IN_RELEASE : HOST_IN_HOLD, NULL);
 		return;
 	}
-	if (t->new_hold) {
+	/* It may have come and gone within this turn, as one that the boot has ended. */
+	if (t->new_hold && drains) {
 		t->new_hold = false;
 		host_input(t, HOST_IN_HOLD, NULL);
 	}
@@ -842,7 +856,7 @@ usec_t host_next_time(const struct turn *t)
 
 			if (e->now == STEP_DOING && is_probe(t, i))
 				next = usec_min(next, e->deadline_boot);
-			if (e->retry_boot > 0 && !e->over) {
+			if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0) {
 				next = usec_min(next, e->retry_boot);
 				busy = true;
 			}

@@ -58,7 +58,7 @@ static const struct jd_type integer_type = { .kind = JD_INTEGER };
 static const struct jd_type positive_type = { .kind = JD_INTEGER, .min = 0, .max = INT64_MAX };
 static const struct jd_type nice_type = { .kind = JD_INTEGER, .min = -20, .max = 19 };
 static const struct jd_type keep_type = { .kind = JD_INTEGER, .min = 1, .max = 100 };
-static const struct jd_type output_type = { .kind = JD_INTEGER, .min = 1, .max = 1073741824 };
+static const struct jd_type output_type = { .kind = JD_INTEGER, .min = 4096, .max = 1073741824 };
 static const struct jd_type tail_bytes_type = { .kind = JD_INTEGER, .min = 0, .max = TAIL_MAX };
 static const struct jd_type grace_type = { .kind = JD_INTEGER, .min = 0, .max = 3600 };
 static const struct jd_type format_type = { .kind = JD_INTEGER, .min = 1, .max = JOB_FORMAT };
@@ -122,6 +122,7 @@ static const struct jd_field job_fields[] = {
 	{ "files",              &files_type,       offsetof(struct job, files) },
 	{ "keepVersions",       &keep_type,        offsetof(struct job, keep_versions),        0, 2 },
 	{ "version",            &plain_type,       offsetof(struct job, version) },
+	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },
 	{ NULL },
 };
 const struct jd_type job_type = { .kind = JD_OBJECT, .fields = job_fields, .size = sizeof(struct job) };
@@ -181,8 +182,6 @@ static int check_kind(const struct job *j, struct error *err)
 		missing = "a directory";
 	else if ((j->kind == JOB_INSTALL || j->kind == JOB_REMOVE) && !j->files.n)
 		missing = "files";
-	else if (j->kind == JOB_INSTALL && !j->version)
-		missing = "a version";
 	if (!missing)
 		return 0;
 	return error_set(err, ERROR_SYSTEM, -EINVAL, "job %s: a job of kind \"%s\" needs %s", j->id, kind_names[j->kind],

@@ -40,7 +40,7 @@ struct job_acl {
 struct job_file {
 	char *name; /* plain */
 	char *mode, *owner, *group;
-	char *content; /* name of the content in the secrets file */
+	char *content; /* name of the content in the secrets file; NULL: see job.version */
 	bool base64;   /* the content is bytes, in base64 */
 	struct jd_list acls; /* of struct job_acl */
 };
@@ -69,7 +69,11 @@ struct job {
 	bool wipe_script;	   /* JOB_SCRIPT: remove work/script.sh after the run (it came from a secret) */
 	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE: of struct job_file; JOB_REMOVE: names only */
 	int64_t keep_versions;	   /* JOB_INSTALL: how many are left, the new one included */
-	char *version;		   /* JOB_INSTALL: name of the set, plain */
+	/* JOB_INSTALL: name of the set, plain: its files stand in DIRECTORY/versions/VERSION, and DIRECTORY/NAME shows those of
+	 * the current one. Files without content: switch (back) to a version that is there. NULL: no set, each file is a
+	 * plain one of its own. */
+	char *version;
+	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
 };
 
 /* Names in the secrets file of what is no environment value. */
