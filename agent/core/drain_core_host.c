@@ -614,10 +614,12 @@ static void host_input_code(struct turn *t, enum host_input in, struct ledger_en
 	if (before != cell.next) {
 		t->s->since_wall = t->now.wall;
 		turn_touch(t);
-		if (before == HOST_DRAINED || cell.next == HOST_DRAINED)
-			turn_act(t, DRAIN_TARGET)->on = cell.next == HOST_DRAINED;
+		if (before == HOST_DRAINED)
+			turn_act(t, DRAIN_TARGET)->on = false;
 	}
 	host_act(t, (enum host_action)cell.action, e, exit_code);
+	if (before != HOST_DRAINED && cell.next == HOST_DRAINED)
+		turn_act(t, DRAIN_TARGET)->on = true;
 }
 
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e)
