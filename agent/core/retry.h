@@ -12,16 +12,16 @@
 enum retry_verdict { RETRY_NO, RETRY_AFTER };
 
 struct retry_rule {
-	int from, to;		/* HTTP status range; 0..0: no answer (network error, timeout) */
+	int from, to;		/* HTTP status range; 0..0: no answer (network error, timeout). 2xx: an answer we cannot use */
 	enum retry_verdict verdict;
 	usec_t first, most;	/* first wait, doubled each time up to `most` */
-	usec_t total;		/* give up after so long in this state; 0: never by time */
+	usec_t total;		/* give up after so long under this rule, after a last try at its end; 0: never by time */
 };
 
 struct retry_policy {
 	const char *name;
 	const struct retry_rule *rules; /* ends with from < 0; the first match counts; none: RETRY_NO */
-	unsigned jitter_percent;
+	unsigned jitter_percent; /* around a wait of ours; a Retry-After is only ever lengthened by it */
 	usec_t retry_after_most; /* Retry-After is honoured up to here */
 };
 
@@ -32,6 +32,9 @@ extern const struct retry_policy retry_imds, retry_identity, retry_vault, retry_
 struct retry_state {
 	unsigned attempts; /* failed ones in a row */
 	usec_t since;	   /* boot time of the first failure */
+	/* Which rule matched last, and since when it did without another in between: what `total` is counted from. */
+	const struct retry_rule *rule;
+	usec_t rule_since;
 };
 
 /* Notes a failure with `status` (0: no answer) and a Retry-After of `retry_after` (0: none). RETRY_AFTER sets *ret_wait. */
