@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
+#include "agent/base/str.h"
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
@@ -16,13 +16,15 @@ bool api_daemon_running(const struct paths *p)
 {
 	_cleanup_free_ char *path = path_join(p->run, "daemon.lock");
 	_cleanup_close_ int fd = -1;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 	if (!path)
 		return false;
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return false;
-	return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+	/* Asked, not taken: taking it, if only for a moment, could keep a daemon that starts now from its own lock. */
+	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
 #define PAUSE_USEC (200 * USEC_PER_MSEC)
@@ -109,10 +111,9 @@ static int converse(struct asking *a, const char *path, struct error *err)
 	int r;
 
 	a->deadline = usec_add(time_boot(), a->timeout);
-	if (asprintf(&a->url, "http://localhost%s", path) < 0) {
-		a->url = NULL;
+	a->url = str_format("http://localhost%s", path);
+	if (!a->url)
 		return error_oom(err);
-	}
 	r = loop_new(&a->loop, err);
 	if (r < 0)
 		return r;

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 
 #include "agent/app/daemon_private.h"
@@ -53,6 +52,13 @@ static void on_set_serving(const struct handler_host *host, bool serving)
 
 	d->serving = serving;
 	daemon_changed(d);
+}
+
+static bool on_application_healthy(const struct handler_host *host)
+{
+	const struct daemon *d = host->daemon;
+
+	return d->health && health_application_ok(d->health);
 }
 
 static bool on_certificates_ready(const struct handler_host *host)
@@ -111,13 +117,14 @@ static int bind_to_machine(struct daemon *d, struct error *err)
 static int take_lock(struct daemon *d, struct error *err)
 {
 	_cleanup_free_ char *path = path_join(d->paths.run, "daemon.lock");
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 	if (!path)
 		return error_oom(err);
 	d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (d->lock_fd < 0)
 		return error_errno(err, -errno, "%s", path);
-	if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0)
+	if (fcntl(d->lock_fd, F_OFD_SETLK, &lock) < 0)
 		return error_set(err, ERROR_SYSTEM, -EBUSY, "another evenkeel daemon is running (%s is locked)", path);
 	return 0;
 }
@@ -259,6 +266,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .machine_id = d->machine_id,
 					 .boot_id = d->boot_id,
 					 .changed = on_changed,
+					 .application_healthy = on_application_healthy,
 					 .certificates_ready = on_certificates_ready,
 					 .set_serving = on_set_serving,
 					 .daemon = d };

@@ -142,10 +142,9 @@ static int read_received(const struct goal_request *g, struct documents *docs, s
 		docs->received.absent = true;
 		return 0;
 	}
-	if (asprintf(&file, "%s/%s.settings", g->config_folder ? g->config_folder : "", g->sequence) < 0) {
-		file = NULL;
+	file = str_format("%s/%s.settings", g->config_folder ? g->config_folder : "", g->sequence);
+	if (!file)
 		return error_oom(err);
-	}
 	r = goal_settings_parse(g->settings, strlen(g->settings), file, &docs->received, err);
 	if (r < 0 || !docs->received.protected_blob)
 		return r;
@@ -186,11 +185,8 @@ static int make_key(const struct goal_request *g, const struct documents *docs, 
 	r = settings_hash(text, text ? strlen(text) : 0, docs->decrypted.data, docs->decrypted.len, hash, err);
 	if (r < 0)
 		return r;
-	if (asprintf(ret, "%s/%s/%s", g->installation ? g->installation : "-", g->sequence ? g->sequence : "", hash) < 0) {
-		*ret = NULL;
-		return error_oom(err);
-	}
-	return 0;
+	*ret = str_format("%s/%s/%s", g->installation ? g->installation : "-", g->sequence ? g->sequence : "", hash);
+	return *ret ? 0 : error_oom(err);
 }
 
 /* ---- telling ---- */
@@ -272,12 +268,8 @@ static enum status_level level_of(const char *name)
 /* The key of a goal state whose settings cannot be read (yet): no hash, but a number of its own. */
 static char *provisional_key(const struct daemon *d)
 {
-	char *key = NULL;
-
-	return asprintf(&key, "%s/%s/?", d->goal.installation ? d->goal.installation : "-",
-			d->goal.sequence ? d->goal.sequence : "") < 0 ?
-		       NULL :
-		       key;
+	return str_format("%s/%s/?", d->goal.installation ? d->goal.installation : "-",
+			  d->goal.sequence ? d->goal.sequence : "");
 }
 
 static int record_deployment(struct daemon *d, struct error *err)

@@ -78,12 +78,10 @@ static void record_top(struct daemon *d)
 
 static bool folder_is_new(struct daemon *d)
 {
-	_cleanup_free_ char *file = NULL;
+	_cleanup_free_ char *file = str_format("%s/%s.status", d->goal.status_folder, d->goal.sequence);
 
-	if (asprintf(&file, "%s/%s.status", d->goal.status_folder, d->goal.sequence) < 0) {
-		file = NULL;
+	if (!file)
 		return false;
-	}
 	if (str_equal(file, d->status_file) && fs_exists(file))
 		return false;
 	free(d->status_file);

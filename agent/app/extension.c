@@ -243,14 +243,12 @@ static int uninstall(struct extension *x, struct error *err)
 static int read_settings(struct goal_request *g, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(2 * LIMIT_SETTINGS);
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = str_format("%s/%s.settings", g->config_folder, g->sequence);
 	struct error e = ERROR_INIT;
 	int r;
 
-	if (asprintf(&path, "%s/%s.settings", g->config_folder, g->sequence) < 0) {
-		path = NULL;
+	if (!path)
 		return error_oom(err);
-	}
 	r = fs_read(path, 2 * LIMIT_SETTINGS, &text, &e);
 	if (r == -ENOENT)
 		return 0;
@@ -311,24 +309,36 @@ static void write_failure_status(const struct goal_request *g, const char *sente
 		log_error("%s", e.msg);
 }
 
-/* Socket activation starts a stopped daemon, so one question serves both; a socket that is not there is started first. */
-static int hand_over(struct extension *x, struct bus *bus, struct error *err)
+/* With socket activation one question serves a running and a stopped daemon alike. */
+static int hand_over(const struct paths *p, struct error *err)
 {
 	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
 	int r;
 
-	r = api_call(&x->paths, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
-	if ((r == -ENOENT || r == -ECONNREFUSED) && bus) {
-		r = installation_put(&x->paths, bus, "extension", false, err);
-		if (r < 0)
-			return r;
-		r = api_call(&x->paths, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
+	r = api_call(p, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
+	if (r < 0 || r == 200)
+		return r < 0 ? r : 0;
+	return error_set(err, ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(&reply));
+}
+
+static bool nobody_listens(int r)
+{
+	return r == -ENOENT || r == -ECONNREFUSED;
+}
+
+/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. */
+static int start_and_hand_over(struct extension *x, struct error *err)
+{
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	int r;
+
+	if (!bus) {
+		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
+		return daemon_main(&(struct daemon_options){ .until_idle = true });
 	}
-	if (r < 0)
-		return r;
-	if (r != 200)
-		return error_set(err, ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(&reply));
-	return 0;
+	r = installation_put(&x->paths, bus, "extension", false, err);
+	return r < 0 ? r : hand_over(&x->paths, err);
 }
 
 static int report_failure(const struct goal_request *g, struct error *err)
@@ -344,8 +354,6 @@ static int report_failure(const struct goal_request *g, struct error *err)
 static int enable(struct extension *x, struct error *err)
 {
 	_cleanup_(goal_request_done) struct goal_request g = { 0 };
-	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = NULL;
 	char sequence[SEQUENCE_MAX];
 	int r;
 
@@ -357,7 +365,9 @@ static int enable(struct extension *x, struct error *err)
 	if (r < 0)
 		return r;
 	if (!installation_is_current(&x->paths)) {
-		bus = open_manager(&loop);
+		_cleanup_(loop_freep) struct loop *loop = NULL;
+		_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+
 		r = installation_put(&x->paths, bus, "extension", false, err);
 		if (r < 0)
 			return r;
@@ -368,14 +378,9 @@ static int enable(struct extension *x, struct error *err)
 	r = goal_request_write(&x->paths, &g, err);
 	if (r < 0)
 		return r;
-	r = hand_over(x, bus, err);
-	if (r == -ENOENT || r == -ECONNREFUSED) {
-		if (!bus && !loop)
-			bus = open_manager(&loop);
-		if (!bus)
-			return daemon_main(&(struct daemon_options){ .until_idle = true });
-		r = hand_over(x, bus, err);
-	}
+	r = hand_over(&x->paths, err);
+	if (nobody_listens(r))
+		r = start_and_hand_over(x, err);
 	return r < 0 ? report_failure(&g, err) : 0;
 }
 

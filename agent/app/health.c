@@ -18,7 +18,7 @@
 #include "agent/io/listener.h"
 #include "agent/io/loop.h"
 
-#define MESSAGE_MAX 400
+#define MESSAGE_MAX 600
 
 struct health {
 	struct daemon *daemon;
@@ -43,6 +43,14 @@ bool health_application_ok(const struct health *h)
 	return !h->application || (h->asked && h->failures < h->application->unhealthy_threshold);
 }
 
+static void tell_handlers(struct daemon *d, bool healthy)
+{
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i]->health_changed)
+			handler_classes[i]->health_changed(d->handlers[i], healthy);
+	daemon_changed(d);
+}
+
 static void settle(struct health *h, bool ok, const char *why)
 {
 	bool before = health_application_ok(h);
@@ -53,7 +61,7 @@ static void settle(struct health *h, bool ok, const char *why)
 	if (before != health_application_ok(h)) {
 		log_for(before ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, (.handler = "health"), "the application is %s%s",
 			before ? "unhealthy: " : "healthy", before ? why : "");
-		daemon_changed(h->daemon);
+		tell_handlers(h->daemon, !before);
 	}
 	loop_timer_after(h->next, usec_from_seconds((uint64_t)h->application->interval_seconds));
 }
@@ -100,10 +108,10 @@ static int ask(struct health *h, struct error *err)
 	if (a->unit)
 		return h->daemon->bus ? unit_get_state(h->daemon->bus, a->unit, on_unit, h, &h->bus, err) :
 					error_set(err, ERROR_SYSTEM, -ENOTCONN, "no systemd manager answers");
-	if (a->tcp && asprintf(&url, "http://%s/", a->tcp) < 0) {
-		url = NULL;
+	if (a->tcp)
+		url = str_format("http://%s/", a->tcp);
+	if (a->tcp && !url)
 		return error_oom(err);
-	}
 	return http_submit(h->daemon->http,
 			   &(struct http_request){ .url = a->tcp ? url : a->http, .timeout_usec = timeout, .max_body = 65536 },
 			   a->tcp ? on_connected : on_http, h, &h->http, err);
@@ -231,7 +239,8 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		(void)snprintf(message, sizeof(message),
 			       "metricsListen and metricsFile are accepted but not served by this version; remove them");
 	} else if (why) {
-		c.level = STATUS_WARNING;
+		/* A drain is not ill health; what it is about, its own component says. */
+		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;
 		(void)snprintf(message, sizeof(message), "not ready: %s", why);
 	} else {
 		(void)snprintf(message, sizeof(message), "ready%s%s", h->bound ? ", answering on " : "",

@@ -22,8 +22,6 @@
 #include "generated/version.h"
 
 #define LIMIT_OWNER 4096
-/* settings.md 3.3: a drain is ended by restoring, for at most this long. */
-#define RETIRE_USEC (240 * USEC_PER_SEC)
 
 extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
 	unit_evenkeel_drained_target[];
@@ -143,9 +141,7 @@ int installation_make_directories(const struct paths *p, struct error *err)
 
 char *installation_binary(const struct paths *p)
 {
-	char *path = NULL;
-
-	return asprintf(&path, "%s/%s/evenkeel", p->libexec, EK_VERSION) < 0 ? NULL : path;
+	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
 }
 
 /* What the unit's ExecStart= says: where the binary is once the root is "/". */
@@ -156,7 +152,7 @@ static const char *in_unit(const struct paths *p, const char *binary)
 
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
-	_cleanup_free_ char *directory = NULL;
+	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
 	struct stat ours, there;
 	int r;
 
@@ -164,10 +160,8 @@ static int put_binary(const struct paths *p, const char *binary, struct error *e
 	if (stat("/proc/self/exe", &ours) == 0 && stat(binary, &there) == 0 && ours.st_dev == there.st_dev &&
 	    ours.st_ino == there.st_ino)
 		return 0;
-	if (asprintf(&directory, "%s/%s", p->libexec, EK_VERSION) < 0) {
-		directory = NULL;
+	if (!directory)
 		return error_oom(err);
-	}
 	r = fs_mkdirs(directory, 0755, err);
 	if (r < 0)
 		return r;
@@ -246,15 +240,11 @@ static int put_units(const struct paths *p, const char *binary, struct error *er
 static int make_installation_id(char **ret, struct error *err)
 {
 	unsigned char raw[8];
-	char *id = NULL;
 
 	if (getrandom(raw, sizeof(raw), 0) != (ssize_t)sizeof(raw))
 		return error_errno(err, -errno, "cannot get random bytes");
-	if (asprintf(&id, "%02x%02x%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6],
-		     raw[7]) < 0)
-		return error_oom(err);
-	*ret = id;
-	return 0;
+	*ret = str_format("%02x%02x%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2], raw[3], raw[4], raw[5], raw[6], raw[7]);
+	return *ret ? 0 : error_oom(err);
 }
 
 static int put_owner(const struct paths *p, const char *kind, bool new_id, struct error *err)
@@ -311,14 +301,34 @@ bool installation_is_current(const struct paths *p)
 	       fs_exists(unit);
 }
 
+/* Binaries of versions before the last one: nothing starts them any more. */
+static void prune_binaries(const struct paths *p, const char *former)
+{
+	_cleanup_strv_ char **names = NULL;
+	struct error e = ERROR_INIT;
+
+	if (fs_list(p->libexec, 1000, &names, &e) < 0) {
+		log_warning("%s", e.msg);
+		return;
+	}
+	for (char **n = names; *n; n++) {
+		_cleanup_free_ char *path = path_join(p->libexec, *n);
+
+		if (path && !str_equal(*n, EK_VERSION) && !str_equal(*n, former) && fs_remove_tree(path, &e) < 0)
+			log_warning("%s", e.msg);
+	}
+}
+
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
 	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
 	int changed, r;
 
 	if (!binary)
 		return error_oom(err);
+	(void)!owner_read(p, &former, NULL);
 	r = installation_make_directories(p, err);
 	if (r < 0)
 		return r;
@@ -334,7 +344,11 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
-	return bus ? start_service(bus, changed || !was_current, err) : 0;
+	if (bus)
+		r = start_service(bus, changed || !was_current, err);
+	if (r >= 0)
+		prune_binaries(p, former.version);
+	return r;
 }
 
 /* ---- removal: everything is tried, the first failure is told ---- */

@@ -19,6 +19,7 @@
 #define LIMIT_ARC_KEY		  4096UL
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
+#define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
@@ -26,6 +27,8 @@
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
+#define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
+#define LIMIT_JOB_CONTENT	  (1536UL * 1024) /* one of them */
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
 #define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
 

@@ -21,7 +21,6 @@
 #endif
 
 #define TEXT_MAX      (64 * 1024) /* of a JD_TEXT without a limit of its own */
-#define PATH_SIZE     512
 #define NEAREST_WORDS 64
 
 /* Where the decoder stands; lives on the stack, is spelled out only for a message. */
@@ -69,26 +68,31 @@ static bool plain_key(const char *key)
 	       key[strspn(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-$")] == '\0';
 }
 
-static size_t spell(const struct place *at, char out[static PATH_SIZE])
+size_t jd_path_step(char path[static JD_PATH_SIZE], size_t len, const char *key, size_t index)
 {
 	char shown[JD_SHOWN_SIZE];
-	size_t n;
+	size_t room = JD_PATH_SIZE - len;
 	int k;
 
-	if (!at) {
-		*out = '\0';
-		return 0;
-	}
-	n = spell(at->up, out);
-	if (!at->key)
-		k = snprintf(out + n, PATH_SIZE - n, "[%zu]", at->index);
-	else if (plain_key(at->key))
-		k = snprintf(out + n, PATH_SIZE - n, "%s%s", n ? "." : "", at->key);
+	if (!key)
+		k = snprintf(path + len, room, "[%zu]", index);
+	else if (plain_key(key))
+		k = snprintf(path + len, room, "%s%s", len ? "." : "", key);
 	else
-		k = snprintf(out + n, PATH_SIZE - n, "[%s]", jd_shown(at->key, strlen(at->key), shown));
-	if (k < 0 || (size_t)k >= PATH_SIZE - n)
-		return utf8_cut(out, PATH_SIZE - 1, PATH_SIZE - 2);
-	return n + (size_t)k;
+		k = snprintf(path + len, room, "[%s]", jd_shown(key, strlen(key), shown));
+	if (k >= 0 && (size_t)k < room)
+		return len + (size_t)k;
+	len = utf8_cut(path, JD_PATH_SIZE - 1, JD_PATH_SIZE - 2);
+	path[len] = '\0';
+	return len;
+}
+
+static size_t spell(const struct place *at, char path[static JD_PATH_SIZE])
+{
+	if (at)
+		return jd_path_step(path, spell(at->up, path), at->key, at->index);
+	*path = '\0';
+	return 0;
 }
 
 /* Nobody would be told of another error; finding the words for thousands of them would only take time. */
@@ -100,7 +104,7 @@ static bool told_enough(const struct decoder *d)
 static void complain(struct decoder *d, const struct place *at, const char *fmt, ...) _printf_(3, 4);
 static void complain(struct decoder *d, const struct place *at, const char *fmt, ...)
 {
-	char path[PATH_SIZE], text[JD_REPORT_SENTENCE], first[sizeof(d->err->msg)];
+	char path[JD_PATH_SIZE], text[JD_REPORT_SENTENCE], first[sizeof(d->err->msg)];
 	va_list ap;
 	int k;
 
@@ -109,7 +113,7 @@ static void complain(struct decoder *d, const struct place *at, const char *fmt,
 			d->o->report->n_errors_found++;
 		return;
 	}
-	path[spell(at, path)] = '\0';
+	(void)spell(at, path);
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -131,12 +135,12 @@ static bool room_for_warning(const struct decoder *d)
 static void warn(struct decoder *d, const struct place *at, const char *fmt, ...) _printf_(3, 4);
 static void warn(struct decoder *d, const struct place *at, const char *fmt, ...)
 {
-	char path[PATH_SIZE], text[JD_REPORT_SENTENCE];
+	char path[JD_PATH_SIZE], text[JD_REPORT_SENTENCE];
 	va_list ap;
 
 	if (!room_for_warning(d))
 		return;
-	path[spell(at, path)] = '\0';
+	(void)spell(at, path);
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
@@ -209,8 +213,9 @@ static void complain_kind(struct decoder *d, const struct place *at, const struc
 	char shown[JD_SHOWN_SIZE];
 
 	if (is_escaped_object(t, v))
-		complain(d, at, "expected an object, got a text that holds JSON; give the object itself, not its "
-				"escaped text (in PowerShell a hashtable, without ConvertTo-Json)");
+		complain(d, at,
+			 "expected an object, got a text that holds JSON; give the object itself, not its "
+			 "escaped text (in PowerShell a hashtable, without ConvertTo-Json)");
 	else
 		complain(d, at, "expected %s, got %s", t->what ? t->what : what, got(v, hidden(t), shown));
 }
@@ -440,6 +445,7 @@ static bool text_fits(struct decoder *d, const struct place *at, const struct jd
 	size_t max = t->max > 0 ? (size_t)t->max : TEXT_MAX;
 	struct error why = ERROR_INIT;
 	char *cut;
+	int r;
 
 	if (len == 0 && t->min > 0) {
 		complain(d, at, "must not be empty");
@@ -453,8 +459,13 @@ static bool text_fits(struct decoder *d, const struct place *at, const struct jd
 		complain(d, at, "at most %zu bytes, got %zu", max, len);
 		return false;
 	}
-	if (!t->check || t->check(s, &why) == 0)
+	r = t->check ? t->check(s, &why) : 0;
+	if (r == 0)
 		return true;
+	if (r == -ENOMEM) {
+		(void)out_of_memory(d);
+		return false;
+	}
 	cut = hidden(t) ? strstr(why.msg, ", got") : NULL;
 	if (cut)
 		*cut = '\0';
@@ -671,13 +682,19 @@ static int decode_list(struct decoder *d, const struct place *at, const struct j
 static bool key_fits(struct decoder *d, const struct place *at, const struct jd_type *t, const char *key)
 {
 	struct error why = ERROR_INIT;
+	int r;
 
 	if (strlen(key) > JD_NAME_MAX) {
 		complain(d, at, "a name of at most %d bytes, got %zu", JD_NAME_MAX, strlen(key));
 		return false;
 	}
-	if (!t->check || t->check(key, &why) == 0)
+	r = t->check ? t->check(key, &why) : 0;
+	if (r == 0)
 		return true;
+	if (r == -ENOMEM) {
+		(void)out_of_memory(d);
+		return false;
+	}
 	complain(d, at, "%s", *why.msg ? why.msg : "not accepted as a name");
 	return false;
 }
@@ -914,7 +931,8 @@ static int decode(const char *text, size_t len, const struct jd_type *type, cons
 			jd_report_error(o.report, o.subject, "", "%s", why.msg);
 		return error_set(err, cls, r, "%s: %s", o.subject, why.msg);
 	}
-	if (!root && type->kind == JD_OBJECT)
+	/* Settings that are null are absent. A document that is null is none: it must not pass for an empty one. */
+	if (!root && type->kind == JD_OBJECT && cls == ERROR_USER)
 		(void)decode_fields(&d, NULL, type, type->fields, NULL, NULL, target);
 	else
 		(void)decode_value(&d, NULL, type, root, target);

@@ -37,6 +37,11 @@ size_t jd_type_size(const struct jd_type *type);
 /* The member of that name among `fields`, or NULL. `fields` may be NULL. */
 const struct jd_field *jd_field_find(const struct jd_field *fields, const char *name);
 
+/* Appends one step to a path of `len` bytes: `.key`, `["odd key"]`, or `[index]` when key is NULL. Gives back the
+ * new length. A path that is too long is cut at a character border. */
+#define JD_PATH_SIZE 512
+size_t jd_path_step(char path[static JD_PATH_SIZE], size_t len, const char *key, size_t index);
+
 /* `"text"` in a message: escaped, cut after JD_SHOWN bytes at a character border. */
 #define JD_SHOWN_SIZE (JD_SHOWN * 6 + 8)
 const char *jd_shown(const char *text, size_t len, char out[static JD_SHOWN_SIZE]);

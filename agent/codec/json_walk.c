@@ -1,33 +1,24 @@
 /* Visiting every value of a decoded struct, with its path: what rules across members are made from. */
-#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/str.h"
 #include "agent/codec/json_internal.h"
 
-#define PATH_SIZE 512
-
 struct walker {
 	jd_visit_fn visit;
 	void *userdata;
-	char path[PATH_SIZE];
+	char path[JD_PATH_SIZE];
 	size_t len;
 };
 
 static void walk(struct walker *w, const struct jd_type *t, const struct jd_field *f, void *value);
 
-/* Steps into a member (name) or an element; gives back the length to return to. A path that is too long is cut. */
+/* Steps into a member or an element; gives back the length to return to. */
 static size_t enter(struct walker *w, const char *name, size_t index)
 {
 	size_t before = w->len;
-	int k;
 
-	if (name)
-		k = snprintf(w->path + before, PATH_SIZE - before, "%s%s", before ? "." : "", name);
-	else
-		k = snprintf(w->path + before, PATH_SIZE - before, "[%zu]", index);
-	if (k > 0)
-		w->len = before + (size_t)k < PATH_SIZE ? before + (size_t)k : PATH_SIZE - 1;
+	w->len = jd_path_step(w->path, before, name, index);
 	return before;
 }
 
@@ -77,6 +68,10 @@ static bool is_there(const struct jd_type *t, const void *value)
 	case JD_LIST:
 	case JD_MAP:
 		return ((const struct jd_list *)value)->items != NULL;
+	case JD_CHOICE:
+		return *(const int *)value >= 0;
+	case JD_VARIANT:
+		return *(const int *)(const void *)((const char *)value + t->tag_offset) >= 0;
 	default:
 		return true;
 	}
@@ -101,10 +96,8 @@ static void walk(struct walker *w, const struct jd_type *t, const struct jd_fiel
 		break;
 	case JD_VARIANT:
 		index = *(int *)(void *)((char *)value + t->tag_offset);
-		if (index >= 0) {
-			walk_fields(w, t->fields, value);
-			walk_fields(w, t->variants[index], value);
-		}
+		walk_fields(w, t->fields, value);
+		walk_fields(w, t->variants[index], value);
 		break;
 	case JD_LIST:
 	case JD_MAP:
@@ -117,9 +110,9 @@ static void walk(struct walker *w, const struct jd_type *t, const struct jd_fiel
 
 void jd_walk(const struct jd_type *type, void *value, const char *path, jd_visit_fn visit, void *userdata)
 {
-	struct walker w = { .visit = visit, .userdata = userdata };
+	struct walker w = {.visit = visit, .userdata = userdata};
 
-	w.len = utf8_cut(path, strlen(path), PATH_SIZE - 1);
+	w.len = utf8_cut(path, strlen(path), JD_PATH_SIZE - 1);
 	memcpy(w.path, path, w.len);
 	walk(&w, type, NULL, value);
 }

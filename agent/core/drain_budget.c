@@ -29,7 +29,7 @@ static void give_up_waits(struct budget_item *items, size_t n)
 	}
 }
 
-void drain_budget_share(usec_t total_usec, bool started, struct budget_item *items, size_t n)
+bool drain_budget_share(usec_t total_usec, bool started, struct budget_item *items, size_t n)
 {
 	usec_t timeouts = 0, reserves = 0, wishes = 0;
 
@@ -41,14 +41,14 @@ void drain_budget_share(usec_t total_usec, bool started, struct budget_item *ite
 
 	if (started) {
 		give_up_waits(items, n);
-		return;
+		return true;
 	}
 	if (timeouts <= total_usec) {
 		for (size_t i = 0; i < n; i++) {
 			items[i].skip = false;
 			items[i].share_usec = most(&items[i]);
 		}
-		return;
+		return false;
 	}
 	if (reserves <= total_usec) {
 		usec_t rest = total_usec - reserves;
@@ -58,7 +58,7 @@ void drain_budget_share(usec_t total_usec, bool started, struct budget_item *ite
 						       portion(rest, most(&items[i]) - items[i].reserve_usec, wishes));
 			items[i].skip = items[i].wait && items[i].share_usec == 0;
 		}
-		return;
+		return false;
 	}
 
 	reserves = 0;
@@ -70,4 +70,5 @@ void drain_budget_share(usec_t total_usec, bool started, struct budget_item *ite
 		if (!items[i].wait && reserves > total_usec)
 			items[i].share_usec =
 				usec_max(portion(total_usec, items[i].reserve_usec, reserves), BUDGET_LEAST);
+	return true;
 }

@@ -25,8 +25,9 @@ struct budget_item {
  * total_usec: NotBefore - now - margin, USEC_INFINITY when nothing presses.
  * started: an event has begun: waits are skipped, every other item has its reserve, total_usec does not count.
  * Sum of shares <= total, except where reserves do not fit and BUDGET_LEAST holds them up.
+ * True: waits are given up, also those inside an item that is no wait itself.
  */
-void drain_budget_share(usec_t total_usec, bool started, struct budget_item *items, size_t n);
+bool drain_budget_share(usec_t total_usec, bool started, struct budget_item *items, size_t n);
 
 /* Does everything that must happen still fit? (What a retry or a wait may not eat.) */
 usec_t drain_budget_reserves(const struct budget_item *items, size_t n);

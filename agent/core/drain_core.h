@@ -20,16 +20,16 @@ struct drain_now {
 
 enum drain_action_kind {
 	DRAIN_PERSIST,	     /* drain_record_encode() durable before the next action begins; if that fails, /run; go on */
-	DRAIN_TAKE_SNAPSHOT, /* answer drain_core_snapshot_result() */
+	DRAIN_TAKE_SNAPSHOT, /* answer drain_core_snapshot_result() with `token` */
 	/* Begin `step` (undo: its undo) under `token`: exactly one drain_core_step_result() for it, whatever happens.
 	 * attach: it may be running or have ended under this token before we restarted: take that, else begin it.
 	 * A wait or a command still going after timeout_usec is ended: "timeout". */
 	DRAIN_BEGIN_STEP,
 	DRAIN_SHORTEN_STEP, /* timeout_usec from now; unknown tokens are none of its business */
-	DRAIN_STOP_STEP,    /* kill it; answer "cancelled" (also for an unknown token), or as it ended before that */
+	DRAIN_STOP_STEP,    /* kill it; answer "cancelled", "never begun", or as it ended before that */
 	DRAIN_PUT_BACK,	    /* make `step` (refuseProbe) effective again; no answer */
-	DRAIN_ACKNOWLEDGE,  /* one POST for `ids`; answer drain_core_ack_result() with the same ids */
-	DRAIN_ASK_PEERS,    /* GET peerUrl of each name in `ids`; answer drain_core_peers_result() */
+	DRAIN_ACKNOWLEDGE,  /* one POST for `ids`; answer drain_core_ack_result() with `token` */
+	DRAIN_ASK_PEERS,    /* GET peerUrl of each name in `ids`; answer drain_core_peers_result() with `token` */
 	DRAIN_PROBE,	    /* /ready: `on` = may say 200 (if healthy), off = 503 */
 	DRAIN_TARGET,	    /* start (`on`) or stop evenkeel-drained.target; may be so already */
 	DRAIN_SET_TIMER,    /* call drain_core_timer() at `at_boot`; replaces the former one; USEC_INFINITY: none */
@@ -53,10 +53,10 @@ struct drain_action {
 void drain_action_done(struct drain_action *a);
 
 /* Settings are borrowed until drain_core_reload(); drain NULL: no drain section (nothing is drained for).
- * self: the name of this VM as the metadata service says it, copied; NULL while it is not known: no event
- * names us then. */
-_nodiscard_ int drain_core_new(const struct drain_settings *drain, const struct health_settings *health,
-			       const char *self, struct drain_core **ret);
+ * health_checked: there is a check of the application, which is taken for unhealthy until drain_core_health(). */
+_nodiscard_ int drain_core_new(const struct drain_settings *drain, bool health_checked, struct drain_core **ret);
+/* The name of this VM as the metadata service says it. Documents are no input before it is known. */
+_nodiscard_ int drain_core_set_self(struct drain_core *core, const char *self);
 void drain_core_free(struct drain_core *core);
 DEFINE_CLEANUP(struct drain_core *, drain_core_free)
 
@@ -73,33 +73,40 @@ _nodiscard_ int drain_core_timer(struct drain_core *core, struct drain_now now);
 /* units: which of all stopUnits in drain_core_state()->plan are active; those of which nothing is known are left
  * out. A stopUnits step then stops and starts only what drain_state_had_active() says.
  * hooks (NULL: one each): files in the directory of each step of the plan. */
-_nodiscard_ int drain_core_snapshot_result(struct drain_core *core, const char *const *units, const unsigned *hooks,
-					   struct drain_now now);
+_nodiscard_ int drain_core_snapshot_result(struct drain_core *core, int64_t token, const char *const *units,
+					   const unsigned *hooks, struct drain_now now);
 
-enum step_outcome { STEP_OUTCOME_OK, STEP_OUTCOME_FAILED, STEP_OUTCOME_TIMEOUT, STEP_OUTCOME_CANCELLED };
+enum step_outcome {
+	STEP_OUTCOME_OK,
+	STEP_OUTCOME_FAILED,
+	STEP_OUTCOME_TIMEOUT,
+	STEP_OUTCOME_CANCELLED,
+	STEP_OUTCOME_NEVER_BEGUN, /* nothing is known of this token, so nothing is to be undone */
+};
 /* Late, repeated and unknown tokens are ignored. detail: one sentence for people, NULL when ok. */
 _nodiscard_ int drain_core_step_result(struct drain_core *core, int64_t token, enum step_outcome outcome, int exit_code,
 				       const char *detail, struct drain_now now);
 
 enum ack_outcome { ACK_OUTCOME_OK, ACK_OUTCOME_RETRY, ACK_OUTCOME_BAD_REQUEST };
-_nodiscard_ int drain_core_ack_result(struct drain_core *core, const char *const *ids, enum ack_outcome outcome,
-				      struct drain_now now);
-_nodiscard_ int drain_core_peers_result(struct drain_core *core, const char *event_id, bool drained, struct drain_now now);
+_nodiscard_ int drain_core_ack_result(struct drain_core *core, int64_t token, enum ack_outcome outcome, struct drain_now now);
+_nodiscard_ int drain_core_peers_result(struct drain_core *core, int64_t token, bool drained, struct drain_now now);
 
-/* Any hold but an event's; one of each kind, a second one replaces the first. A rehearsal gives way to a real
- * hold. deadline, lasts: from now, 0 for none. */
+/* Any hold but an event's; one of each kind, a second one replaces the first. deadline, lasts: from now, 0 for
+ * none. A rehearsal gives way to every other hold; -EBUSY while there is one. -ENOTSUP: no drain section. */
 _nodiscard_ int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *reason, usec_t deadline_usec,
 				usec_t lasts_usec, struct drain_now now);
 /* -ENOENT: there is none. */
 _nodiscard_ int drain_core_release(struct drain_core *core, enum hold_kind kind, struct drain_now now);
-/* `evenkeel restore`: every hold but events; -EBUSY with the event that still holds (err). force: waives events
- * too; restoring or degraded: drops the ledger and raises the probe. */
-_nodiscard_ int drain_core_restore(struct drain_core *core, bool force, struct drain_now now, struct error *err);
+/* `evenkeel restore`: ends operator, backup and rehearsal holds. force: waives events, too, and where the host is
+ * restoring or degraded already, drops the ledger and raises the probe. */
+enum { DRAIN_STILL_HELD = 1 }; /* done, but something else holds */
+_nodiscard_ int drain_core_restore(struct drain_core *core, bool force, struct drain_now now);
 /* `evenkeel ack`: -ENOENT unknown, -EALREADY started, acknowledged or on its way. */
-_nodiscard_ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct drain_now now, struct error *err);
+_nodiscard_ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct drain_now now);
 
-_nodiscard_ int drain_core_reload(struct drain_core *core, const struct drain_settings *drain,
-				  const struct health_settings *health, struct drain_now now);
+/* drain NULL: the section is gone; events are waived, other holds end. What is drained is restored by its plan. */
+_nodiscard_ int drain_core_reload(struct drain_core *core, const struct drain_settings *drain, bool health_checked,
+				   struct drain_now now);
 _nodiscard_ int drain_core_health(struct drain_core *core, bool healthy, struct drain_now now);
 
 const struct drain_state *drain_core_state(const struct drain_core *core); /* good until the next input */

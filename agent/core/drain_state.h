@@ -17,7 +17,7 @@ enum acknowledgement {
 	ACK_PEERS,    /* once the other VMs of the event say they are drained */
 	ACK_WANTED,   /* to be sent, or sent and not answered yet */
 	ACK_ACCEPTED, /* answered 200 and recorded: never sent again */
-	ACK_REFUSED,  /* answered 400 twice */
+	ACK_REFUSED,  /* answered 400 twice, or not at all until NotBefore: given up */
 };
 enum ack_reason { ACK_WHEN_DRAINED, ACK_IMMEDIATELY, ACK_BY_OPERATOR };
 
@@ -39,7 +39,7 @@ struct drain_event { /* an event that names this VM */
 	int64_t incarnation;	     /* of the last document it stood in */
 
 	/* volatile */
-	bool ack_flying, ack_needs_document;
+	bool ack_flying, peers_flying, ack_needs_document;
 	unsigned missed; /* documents in a row without it, same incarnation */
 };
 

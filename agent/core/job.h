@@ -33,41 +33,57 @@ struct job_variable {
 	char *value; /* NULL: in the secrets file under the same name */
 };
 
+struct job_acl {
+	char *user, *group; /* of either or both: read on the file, search on the version directory */
+};
+
 struct job_file {
 	char *name; /* plain */
 	char *mode, *owner, *group;
-	char *content; /* name of the content in the secrets file */
+	char *content; /* name of the content in the secrets file; NULL: see job.version */
+	bool base64;   /* the content is bytes, in base64 */
+	struct jd_list acls; /* of struct job_acl */
 };
 
 struct job {
 	int64_t format;
-	char *id;
-	char *handler;	 /* customScript … */
-	char *title;	 /* for logs: script or step name */
-	int kind;	 /* enum job_kind */
-	struct jd_list argv; /* of char *; JOB_SCRIPT: arguments */
-	bool shell_is_secret; /* JOB_COMMAND without argv: the text is the content "command" of the secrets file */
+	char *id;	/* [a-z0-9][a-z0-9.-]{0,100} */
+	char *handler;	/* customScript … */
+	char *title;	/* for logs: script or step name */
+	int kind;	/* enum job_kind */
+	struct jd_list argv; /* of char *; JOB_SCRIPT: arguments. argv is public: never a secret */
+	bool shell_is_secret; /* JOB_COMMAND without argv: the text is JOB_CONTENT_COMMAND of the secrets file */
 	struct jd_list environment; /* of struct job_variable */
-	char *input;	 /* on the job's stdin, or NULL: /dev/null */
-	char *user;	 /* "name" or "name:group"; NULL: root */
-	char *directory; /* working directory (JOB_HOOKS: the hooks; JOB_INSTALL: the target); NULL: work/ */
-	int64_t timeout_seconds; /* of the whole job; 0: none */
+	char *input;	/* on the job's stdin, or NULL: /dev/null */
+	char *user;	/* "name" or "name:group"; NULL: root */
+	char *directory; /* working directory (JOB_HOOKS: the hooks; JOB_INSTALL, JOB_REMOVE: the target); NULL: work/ */
+	int64_t timeout_seconds; /* of the whole job (JOB_HOOKS: of each hook); 0: none */
 	int64_t deadline_boot_usec; /* 0: none; CLOCK_BOOTTIME of boot_id */
 	char *boot_id;
-	bool leave_survivors;
+	int64_t grace_seconds; /* between SIGTERM and SIGKILL when time is up or the job is stopped */
+	bool leave_survivors;  /* what still runs after the end runs on, and is counted; else it is killed */
 	bool convert_line_endings;
 	int64_t nice;
-	int64_t output_max_bytes, tail_bytes;
+	int64_t output_max_bytes, tail_bytes; /* of each stream; beyond the maximum the middle is dropped */
 	bool wipe;		   /* remove work/ after the run */
-	struct jd_list files;	   /* JOB_INSTALL: of struct job_file */
-	int64_t keep_versions;	   /* JOB_INSTALL */
-	char *version;		   /* JOB_INSTALL: name of the set */
+	bool wipe_script;	   /* JOB_SCRIPT: remove work/script.sh after the run (it came from a secret) */
+	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE: of struct job_file; JOB_REMOVE: names only */
+	int64_t keep_versions;	   /* JOB_INSTALL: how many are left, the new one included */
+	/* JOB_INSTALL: name of the set, plain: its files stand in DIRECTORY/versions/VERSION, and DIRECTORY/NAME shows those of
+	 * the current one. Files without content: switch (back) to a version that is there. NULL: no set, each file is a
+	 * plain one of its own. */
+	char *version;
+	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
 };
+
+/* Names in the secrets file of what is no environment value. */
+#define JOB_CONTENT_COMMAND "/command" /* shell text */
+#define JOB_CONTENT_SCRIPT  "/script"  /* base64 of the script, which may be gzip */
 
 /* Values and contents that are secret: a flat map in one document of its own. */
 struct job_secret {
 	char *name;
-	char *value; /* text; bytes as base64 where the job says so */
+	char *value; /* text; base64 where the job says so */
 };
 struct job_secrets {
 	struct jd_list values; /* of struct job_secret */
@@ -91,7 +107,12 @@ struct job_result {
 };
 
 extern const struct jd_type job_type, job_secrets_type, job_result_type;
+void job_init(struct job *j); /* all members at their defaults, nothing owned; release with jd_free(&job_type, j) */
+bool job_id_valid(const char *id);
 _nodiscard_ int job_decode(const char *text, size_t len, struct job *ret, struct error *err);
+_nodiscard_ int job_secrets_decode(const char *text, size_t len, struct job_secrets *ret, struct error *err);
+/* The value of that name, or NULL. */
+const char *job_secret(const struct job_secrets *s, const char *name);
 _nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
 /* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
 const char *job_result_phrase(const struct job_result *r, char out[static 128]);

@@ -2,12 +2,11 @@
 #include "agent/io/journal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <systemd/sd-journal.h>
 
-#include "agent/base/cleanup.h"
 
-DEFINE_CLEANUP(sd_journal *, sd_journal_close)
 
 int journal_last_line(const char *unit, struct buf *out)
 {

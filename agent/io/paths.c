@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
@@ -97,4 +98,14 @@ char *path_under_root(const struct paths *p, const char *absolute)
 	if (n && strncmp(absolute, p->root, n) == 0 && (!absolute[n] || absolute[n] == '/'))
 		return strdup(absolute);
 	return str_format("%s%s", p->root, absolute);
+}
+
+char *path_of_job(const struct paths *p, const char *id)
+{
+	_cleanup_free_ char *volatile_one = path_join(p->run_jobs, id);
+	_cleanup_free_ char *file = volatile_one ? path_join(volatile_one, "job.json") : NULL;
+
+	if (file && access(file, F_OK) == 0)
+		return TAKE_PTR(volatile_one);
+	return file ? path_join(p->jobs, id) : NULL;
 }

@@ -33,3 +33,5 @@ void paths_done(struct paths *p);
 char *path_join(const char *dir, const char *name);
 /* The root in front of an absolute path of the settings or of the platform, unless it is there already. */
 char *path_under_root(const struct paths *p, const char *absolute);
+/* The directory of a job: below the state, or below /run if its job.json stands there, because the disk could not take it. */
+char *path_of_job(const struct paths *p, const char *id);

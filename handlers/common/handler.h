@@ -30,6 +30,8 @@ struct handler_host {
 
 	/* MUST be called when what report() would say has changed; the status is written soon afterwards. */
 	void (*changed)(const struct handler_host *host);
+	/* Whether health.application answers well, or is not asked for. */
+	bool (*application_healthy)(const struct handler_host *host);
 	/* Whether every certificate and secret of the goal state has been installed once (customScript.waitFor). */
 	bool (*certificates_ready)(const struct handler_host *host);
 	/* The readiness answer: the drain handler says whether the host serves. */
@@ -61,6 +63,8 @@ struct handler_class {
 	int (*report)(struct handler *h, handler_report_fn add, void *userdata);
 	/* Whether something must still end before the program may stop for good (`enable` without a manager, uninstall). */
 	bool (*busy)(const struct handler *h);
+	/* The application's health (health.application) has changed; NULL: does not care. */
+	void (*health_changed)(struct handler *h, bool healthy);
 	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
 	void (*retire)(struct handler *h);
 	/* The loop goes on without it: running jobs run on. */

@@ -37,19 +37,23 @@ struct jobs_request {
 
 typedef void (*jobs_done_fn)(const struct job_result *result, void *userdata);
 
-/* Makes the files (durable before the start) and starts. When a job of this id has been started already, attaches. */
+/* Makes the files (durable before the start) and starts. When a job of this id has been started already, attaches. On a
+ * full or read-only disk the files are made below /run instead: the job runs, as root only, and is lost with a reboot.
+ * -EBUSY: too many at once. */
 _nodiscard_ int jobs_start(struct jobs *j, const struct jobs_request *req, jobs_done_fn done, void *userdata,
 			   struct jobs_handle **ret, struct error *err);
 _nodiscard_ int jobs_attach(struct jobs *j, const char *id, jobs_done_fn done, void *userdata,
 			    struct jobs_handle **ret, struct error *err);
-/* Stops it: the result will say JOB_STOPPED. */
+/* Stops it: SIGTERM now, SIGKILL to all of it after `grace` (or the job's own grace, if that is shorter). The callback
+ * still runs, and says JOB_STOPPED unless the job ended by itself meanwhile. */
 void jobs_stop(struct jobs_handle *h, usec_t grace);
 void jobs_handle_free(struct jobs_handle *h);
 
 /* Appends the last `max` bytes of the job's captured output, valid UTF-8. */
 _nodiscard_ int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, struct buf *out);
 
-/* The result has been recorded: the unit is released; `remove` also deletes the job's directory. */
+/* The result has been recorded: the unit is released; `remove` also deletes the job's directory. Only when nothing of the
+ * id runs. */
 void jobs_forget(struct jobs *j, const char *id, bool remove);
 
 DEFINE_CLEANUP(struct jobs *, jobs_free)

@@ -1291,6 +1291,54 @@ static void test_many(void **state)
 	buf_done(&text);
 }
 
+static void note_visit(const struct jd_type *type, const struct jd_field *field, void *value, const char *path,
+		       void *userdata)
+{
+	const struct jd_secretable *s = value;
+
+	if (type->kind == JD_TEXT)
+		buf_printf(userdata, "%s=%s\n", path, *(char **)value);
+	else if (type->kind == JD_SECRETABLE)
+		buf_printf(userdata, "%s%s%s\n", path, s->ref ? "->" : "=", s->ref ? s->ref : s->text);
+	else if (type->kind == JD_POINTER || type->kind == JD_VARIANT || type->kind == JD_LIST)
+		buf_printf(userdata, "%s (%s)\n", path, field ? field->name : "element");
+}
+
+/* Every value that is there, outside first, by the paths that messages use. */
+static void test_walk(void **state)
+{
+	static const char text[] =
+		"{\"secrets\":{\"a b\":\"1\"},\"customScript\":{\"scripts\":[{\"name\":\"n\",\"files\":[\"http:\"],"
+		"\"environment\":{\"A\":{\"secretRef\":\"k\"}},\"onExitCodes\":[]}]},"
+		"\"drain\":{\"policy\":[],\"steps\":[{\"type\":\"run\",\"command\":[\"c\"]}]}}";
+	static const char want[] = "s.customScript (customScript)\n"
+				   "s.customScript.scripts (scripts)\n"
+				   "s.customScript.scripts[0].name=n\n"
+				   "s.customScript.scripts[0].environment.A->k\n"
+				   "s.customScript.scripts[0].files (files)\n"
+				   "s.customScript.scripts[0].files[0].uri=http:\n"
+				   "s.customScript.scripts[0].files[0].mode=0500\n"
+				   "s.customScript.scripts[0].onExitCodes (onExitCodes)\n"
+				   "s.drain (drain)\n"
+				   "s.drain.steps (steps)\n"
+				   "s.drain.steps[0] (element)\n"
+				   "s.drain.steps[0].command (command)\n"
+				   "s.drain.steps[0].command[0]=c\n"
+				   "s.drain.policy (policy)\n"
+				   "s.secrets[\"a b\"]=1\n";
+	struct jd_options o = options(NULL);
+	struct buf seen = BUF_INIT(4096);
+	struct error err = ERROR_INIT;
+	struct doc d = {0};
+
+	(void)state;
+	assert_int_equal(jd_decode(text, strlen(text), &doc_type, &o, &d, &err), 0);
+	jd_walk(&doc_type, &d, "s", note_visit, &seen);
+	assert_string_equal(buf_str(&seen), want);
+	jd_free(&doc_type, &d);
+	buf_done(&seen);
+}
+
 /* Thousands of mistakes: eight are told, all are counted, and looking for the nearest word stops. */
 static void test_many_mistakes(void **state)
 {
@@ -1633,6 +1681,7 @@ int main(void)
 		cmocka_unit_test(test_quote),
 		cmocka_unit_test(test_report),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_walk),
 		cmocka_unit_test(test_many_mistakes),
 		cmocka_unit_test(test_long_paths),
 		cmocka_unit_test(test_texts_are_erased),

@@ -1,0 +1,104 @@
+/*
+ * The parts of the runner, for its own files only. One process does one job (agent/core/job.h): it is root, holds
+ * secrets for a moment, and everything the job starts is its descendant (it is their subreaper), so that it can end
+ * all of it wherever it runs.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/error.h"
+#include "agent/base/time.h"
+#include "agent/core/job.h"
+
+struct loop;
+struct loop_io;
+
+/* ---- runner_output.c: one captured stream, from a pipe into a capped file ---- */
+
+#define CAPTURE_RING 65536 /* the last bytes, kept in memory */
+
+struct capture {
+	int read_fd, write_fd, file_fd; /* -1: closed */
+	struct loop_io *io;
+	uint64_t produced;
+	uint64_t file_size, max;
+	bool file_failed; /* the file takes no more (a full disk): it stays as it is */
+	int file_error;
+	size_t ring_used, ring_at;
+	char ring[CAPTURE_RING];
+};
+
+_nodiscard_ int capture_open(struct capture *c, struct loop *l, const char *path, uint64_t max, struct error *err);
+/* Takes what is in the pipe now; -EAGAIN: the pipe is empty but others hold it open; 0: everything has come. */
+int capture_drain(struct capture *c);
+/* Heap text of the last `max` bytes, valid UTF-8. NULL on out of memory. */
+char *capture_tail(const struct capture *c, size_t max);
+void capture_close(struct capture *c);
+/* Goes on for what was left running until both are at their end; blocks, for a process of its own. */
+void capture_pump(struct capture *out, struct capture *err);
+
+/* ---- runner_process.c: users, environment, starting, finding and ending what was started ---- */
+
+struct runner_user {
+	uid_t uid;
+	gid_t gid;
+	char *name, *home, *shell;
+	bool switched; /* it is not who we are */
+};
+
+/* "name", "name:group" or NULL (ourselves). */
+_nodiscard_ int runner_user_find(const char *text, struct runner_user *ret, struct error *err);
+void runner_user_done(struct runner_user *u);
+
+/* The whole environment: a sane base, then the job's own. Release with runner_environment_free(): it may hold secrets. */
+_nodiscard_ int runner_environment(const struct job *job, const struct job_secrets *secrets, const struct runner_user *u,
+				   char ***ret, struct error *err);
+void runner_environment_free(char **env);
+
+struct runner_spawn {
+	char *const *argv; /* without "/" looked up in PATH of the environment */
+	char **env;
+	const char *directory;
+	const struct runner_user *user;
+	const char *input; /* NULL: /dev/null */
+	int nice;
+	int out_fd, err_fd;
+};
+/* -errno when the program could not be executed; nothing runs then. */
+_nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct error *err);
+
+/* Sends `signo` (0: only count) to every descendant; their number. */
+size_t runner_signal_descendants(int signo);
+
+/* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
+
+enum text_encoding { TEXT_UNKNOWN, TEXT_BYTES, TEXT_LF, TEXT_UTF16LE, TEXT_UTF16BE };
+
+/* UTF-16 becomes UTF-8, a byte-order mark goes, CRLF becomes LF; bytes that are no text stay. In pieces of any size. */
+struct text_convert {
+	enum text_encoding encoding;
+	unsigned char held[4]; /* a begun character, or the beginning of the file */
+	size_t n_held;
+	bool cr;
+	uint32_t high; /* first half of a surrogate pair */
+};
+_nodiscard_ int text_convert_feed(struct text_convert *t, const void *data, size_t len, struct buf *out);
+_nodiscard_ int text_convert_end(struct text_convert *t, struct buf *out);
+
+/* Interpreter and its argument from a first line "#!…"; false when there is none. Both on the heap, *ret_argument may be
+ * NULL. */
+bool text_shebang(const char *text, size_t len, char **ret_interpreter, char **ret_argument);
+
+/* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
+
+_nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
+_nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_hooks.c ---- */
+
+/* What the directory holds to be run, sorted; `ret_refused` is a sentence about those that are not run, or NULL. */
+_nodiscard_ int runner_hooks_list(const char *directory, char ***ret, char **ret_refused, struct error *err);

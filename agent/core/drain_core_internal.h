@@ -1,0 +1,110 @@
+/*
+ * Inside the drain core. An input works on a copy of state and volatile values (`struct turn`); only when
+ * everything has gone well does the copy become the core's, and its actions are queued. An error sticks in
+ * the turn, so that code in between need not look at it. Not for use outside drain_core*.c.
+ */
+#pragma once
+
+#include "agent/base/limits.h"
+#include "agent/base/str.h"
+#include "agent/core/drain_core.h"
+
+#define UNDO_TRIES	  3
+#define DEGRADED_FIRST	  (10 * USEC_PER_SEC)
+#define DEGRADED_LAST	  (5 * USEC_PER_MINUTE)
+#define BOOT_PATIENCE	  (60 * USEC_PER_SEC)
+#define PEERS_INTERVAL	  (2 * USEC_PER_SEC)
+#define ACK_RETRY_FIRST	  (500 * USEC_PER_MSEC)
+#define ACK_RETRY_LAST	  (2 * USEC_PER_SEC)
+#define POLL_BACKOFF_KNOWN (4 * USEC_PER_SEC)
+#define POLL_BACKOFF	   (16 * USEC_PER_SEC)
+#define REMOVED_AFTER	  3 /* documents in a row with the same incarnation */
+#define BUDGET_TOLERANCE  (100 * USEC_PER_MSEC)
+#define TIMER_TOLERANCE	  (50 * USEC_PER_MSEC)
+
+/* What a restart of ours may forget. */
+struct drain_volatile {
+	bool document_seen;
+	int64_t incarnation; /* of the last document */
+	unsigned poll_failures;
+	usec_t event_seen_boot; /* last document with an event of ours; 0: never */
+
+	bool rebooted;	      /* boot id changed, the first document is still to come */
+	bool boot_pending;    /* and the host is not serving: nothing is decided yet */
+	usec_t boot_deadline;
+
+	bool healthy;
+	usec_t health_deadline; /* restoring: healthy by then, or degraded; 0: not waiting */
+	usec_t degraded_retry;
+
+	int64_t snapshot_token; /* asked for; 0: not */
+	usec_t told_end;	/* boot time at which the budget of what runs ends */
+
+	int64_t last_token;   /* of posts and questions */
+	int64_t post_flying;  /* 0: none */
+	unsigned ack_failures;
+	usec_t ack_retry;   /* 0: at once */
+	usec_t peers_retry;
+	int64_t peers_flying; /* 0: none */
+
+	usec_t timer; /* last set; 0: none or gone off */
+};
+
+struct drain_core {
+	const struct drain_settings *drain;
+	char *self;
+	char *boot_id; /* of the boot that runs; the state's is the last one that was decided about */
+	struct drain_state *state;
+	struct drain_volatile v;
+	struct drain_action *actions;
+	size_t n_actions, first_action;
+};
+
+struct turn {
+	struct drain_core *core;
+	const struct drain_settings *drain;
+	struct drain_now now;
+	struct drain_state *s;
+	struct drain_volatile v;
+	struct drain_action *actions;
+	size_t n_actions, cap_actions;
+	int r;
+	bool dirty;    /* the record must be written */
+	bool changed;  /* settle once more */
+	bool boot;     /* the first turn */
+	bool new_hold; /* the host has not been told of it */
+};
+
+/* drain_core.c */
+struct drain_action *turn_act(struct turn *t, enum drain_action_kind kind); /* a spare one when out of memory */
+void turn_fail(struct turn *t, int r);
+static inline void turn_touch(struct turn *t)
+{
+	t->dirty = t->changed = true;
+}
+/* Takes `text` (NULL: out of memory). e may be NULL. */
+void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, const struct drain_event *e,
+	       bool milestone, char *text);
+
+/* drain_core_events.c */
+void event_input(struct turn *t, struct drain_event *e, enum event_input in);
+void events_input_all(struct turn *t, enum event_input in); /* to every event; forgets those that are gone */
+void events_document(struct turn *t, const struct events_document *doc);
+void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */
+void events_as_if_empty(struct turn *t); /* after a boot no document came */
+void events_due(struct turn *t);
+void events_send(struct turn *t); /* acknowledgements and questions to peers that are ready */
+void events_ack_result(struct turn *t, enum ack_outcome outcome);
+void events_peers_result(struct turn *t, bool drained);
+struct drain_event *events_find(struct drain_state *s, const char *id);
+usec_t events_next_time(const struct turn *t); /* boot time at which one of the above has something to do */
+
+/* drain_core_host.c */
+void host_input(struct turn *t, enum host_input in, struct ledger_entry *e);
+void host_resume(struct turn *t);
+void host_pump(struct turn *t); /* begins what can be begun, ends what is over, until nothing more can be done */
+void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
+usec_t host_time_left(const struct turn *t, bool *ret_started);
+usec_t host_next_time(const struct turn *t);
+/* What the host does what it does for: "Reboot X", "operator: maintenance", several with " and ". */
+char *host_reasons(const struct drain_state *s);

@@ -1,0 +1,463 @@
+/* Jobs of the handlers: files, the executor, and a result in any case. */
+#include "handlers/common/jobs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
+#include "agent/base/limits.h"
+#include "agent/base/log.h"
+#include "agent/base/secret.h"
+#include "agent/base/str.h"
+#include "agent/codec/timefmt.h"
+#include "agent/core/exit_codes.h"
+#include "agent/io/executor.h"
+#include "agent/io/loop.h"
+#include "agent/io/machine.h"
+#include "agent/io/paths.h"
+
+/* The runner ends its work and writes the result after the grace, before the executor kills it. */
+#define RUNNER_MORE_USEC (5 * USEC_PER_SEC)
+
+struct jobs {
+	struct loop *loop;
+	struct executor *executor;
+	const struct paths *paths;
+	char *boot_id;
+	struct jobs_handle *list;
+	size_t n;
+};
+
+struct jobs_handle {
+	struct jobs *jobs;
+	struct jobs_handle *next;
+	char *id;
+	jobs_done_fn done;
+	void *userdata;
+	struct executor_job *job;
+	struct loop_timer *later; /* tells a result that is there already */
+	struct loop_timer *impatient;
+	bool stopping, ended;
+	bool calling, freed; /* it is freed when its callback returns */
+};
+
+int jobs_new(struct jobs **ret, struct loop *loop, struct executor *executor, const struct paths *paths,
+	     const char *boot_id, struct error *err)
+{
+	struct jobs *j = calloc(1, sizeof(*j));
+
+	if (j)
+		*j = (struct jobs){ .loop = loop, .executor = executor, .paths = paths, .boot_id = strdup(boot_id) };
+	if (!j || !j->boot_id) {
+		free(j);
+		return error_oom(err);
+	}
+	*ret = j;
+	return 0;
+}
+
+void jobs_free(struct jobs *j)
+{
+	if (!j)
+		return;
+	free(j->boot_id);
+	free(j);
+}
+
+/* ---- files ---- */
+
+static char *file_of(const struct jobs *j, const char *id, const char *name)
+{
+	_cleanup_free_ char *directory = path_of_job(j->paths, id);
+
+	return directory ? path_join(directory, name) : NULL;
+}
+
+static char *secrets_file(const struct jobs *j, const char *id)
+{
+	return str_format("%s/%s.secrets", j->paths->run_jobs, id);
+}
+
+static bool there_is(const struct jobs *j, const char *id, const char *name)
+{
+	_cleanup_free_ char *path = file_of(j, id, name);
+
+	return path && fs_exists(path);
+}
+
+/* Others may pass through to work/, nothing else. */
+static int make_directory(const char *path, struct error *err)
+{
+	int r = fs_mkdirs(path, 0711, err);
+
+	if (r >= 0 && chmod(path, 0711) < 0)
+		r = error_errno(err, -errno, "%s", path);
+	return r;
+}
+
+static int write_job(const char *directory, const struct buf *text, struct error *err)
+{
+	_cleanup_free_ char *path = path_join(directory, "job.json");
+	int r = path ? make_directory(directory, err) : error_oom(err);
+
+	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE, err);
+}
+
+static bool disk_refuses(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT || r == -EROFS || r == -EIO;
+}
+
+static int make_job(const struct jobs *j, const struct job *job, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
+	_cleanup_free_ char *durable = path_join(j->paths->jobs, job->id), *fallback = path_join(j->paths->run_jobs, job->id);
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!durable || !fallback)
+		return error_oom(err);
+	r = jd_encode(&job_type, job, false, &text);
+	if (r < 0)
+		return error_errno(err, r, "job %s cannot be written down", job->id);
+	r = write_job(durable, &text, &e);
+	if (disk_refuses(r)) {
+		log_for(LOG_LEVEL_DEBUG, (.job = job->id), "%s; the job stands in %s instead", e.msg, fallback);
+		if (fs_remove_tree(durable, &e) < 0)
+			log_for(LOG_LEVEL_DEBUG, (.job = job->id), "%s", e.msg);
+		return write_job(fallback, &text, err);
+	}
+	if (r < 0 && err)
+		*err = e;
+	return r;
+}
+
+static int make_secrets(const struct jobs *j, const char *id, const struct job_secrets *secrets, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_SECRET_INIT(LIMIT_JOB_SECRETS);
+	_cleanup_free_ char *path = secrets_file(j, id);
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	if (!secrets || !secrets->values.n)
+		return fs_unlink(path, err);
+	r = fs_mkdirs(j->paths->run_jobs, 0700, err);
+	if (r < 0)
+		return r;
+	r = jd_encode(&job_secrets_type, secrets, false, &text);
+	if (r < 0)
+		return error_errno(err, r, "the secrets of job %s cannot be handed over", id);
+	return fs_write(path, text.data, text.len, 0600, FS_REPLACE | FS_NO_SYNC, err);
+}
+
+/* ---- results ---- */
+
+static int read_result(const struct jobs *j, const char *id, struct job_result *ret, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
+	_cleanup_free_ char *path = file_of(j, id, "result.json");
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	r = fs_read_nofollow(path, LIMIT_JOB_FILE, &text, err);
+	return r < 0 ? r : job_result_decode(buf_str(&text), text.len, ret, err);
+}
+
+/* When it began, and how long it ran at least: its output tells when it last lived. */
+static void tell_times(const struct jobs *j, const char *id, struct job_result *r)
+{
+	_cleanup_free_ char *started = file_of(j, id, "started"), *out = file_of(j, id, "stdout"), *err = file_of(j, id, "stderr");
+	_cleanup_buf_ struct buf boot = BUF_INIT(MACHINE_ID_MAX);
+	char text[TIMEFMT_MAX];
+	struct stat s, o;
+	time_t last;
+
+	if (!started || !out || !err || stat(started, &s) < 0)
+		return;
+	last = s.st_mtime;
+	if (stat(out, &o) == 0 && o.st_mtime > last)
+		last = o.st_mtime;
+	if (stat(err, &o) == 0 && o.st_mtime > last)
+		last = o.st_mtime;
+	r->started_at = strdup(timefmt_utc((usec_t)s.st_mtime * USEC_PER_SEC, text));
+	r->duration_msec = (int64_t)(last - s.st_mtime) * 1000;
+	if (fs_read_nofollow(started, MACHINE_ID_MAX, &boot, NULL) >= 0)
+		r->boot_id = strdup(buf_str(&boot));
+}
+
+/* No result file: what has become of it is made out from what is there. */
+static void infer_result(const struct jobs_handle *h, const struct executor_outcome *o, struct job_result *r)
+{
+	const struct jobs *j = h->jobs;
+	const char *why = o && !str_empty(o->detail) ? o->detail : o && !str_empty(o->result) ? o->result : NULL;
+
+	r->format = JOB_FORMAT;
+	r->id = strdup(h->id);
+	r->code = CODE_INTERRUPTED;
+	if (!there_is(j, h->id, "started")) {
+		r->end = h->stopping ? JOB_STOPPED : JOB_NOT_STARTED;
+		r->code = h->stopping ? CODE_INTERRUPTED : CODE_INTERNAL;
+		r->message = str_format("the job %s%s%s", h->stopping ? "was stopped before it began" : "could not be started", why ? ": " : "",
+					why ? why : "");
+		return;
+	}
+	tell_times(j, h->id, r);
+	r->end = h->stopping ? JOB_STOPPED : JOB_INTERRUPTED;
+	if (h->stopping)
+		r->message = strdup("it was stopped, and had to be killed");
+	else if (r->boot_id && *r->boot_id && !str_equal(r->boot_id, j->boot_id))
+		r->message = str_format("interrupted by a reboot after %" PRId64 " s or more", r->duration_msec / 1000);
+	else
+		r->message = str_format("interrupted: the process that ran it is gone without a result%s%s%s", why ? " (" : "",
+					why ? why : "", why ? ")" : "");
+}
+
+/* The runner was killed before it could clean up: what came from secrets does not stay on the disk. */
+static void clean_up_after(const struct jobs *j, const char *id)
+{
+	_cleanup_free_ char *command = file_of(j, id, "command.sh"), *script = file_of(j, id, "work/script.sh");
+	_cleanup_free_ char *secrets = secrets_file(j, id);
+
+	if (command)
+		(void)unlink(command);
+	if (script)
+		(void)unlink(script);
+	if (secrets)
+		(void)unlink(secrets);
+}
+
+static void handle_destroy(struct jobs_handle *h)
+{
+	for (struct jobs_handle **p = &h->jobs->list; *p; p = &(*p)->next)
+		if (*p == h) {
+			*p = h->next;
+			h->jobs->n--;
+			break;
+		}
+	executor_job_free(h->job);
+	loop_timer_free(h->later);
+	loop_timer_free(h->impatient);
+	free(h->id);
+	free(h);
+}
+
+static void finish(struct jobs_handle *h, const struct executor_outcome *o)
+{
+	struct job_result result = { 0 };
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (h->ended)
+		return;
+	h->ended = true;
+	loop_timer_stop(h->impatient);
+	r = read_result(h->jobs, h->id, &result, &e);
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_for(LOG_LEVEL_DEBUG, (.job = h->id), "%s", e.msg);
+		infer_result(h, o, &result);
+		if (result.end != JOB_NOT_STARTED)
+			clean_up_after(h->jobs, h->id);
+	}
+	h->calling = true;
+	h->done(&result, h->userdata);
+	h->calling = false;
+	jd_free(&job_result_type, &result);
+	if (h->freed)
+		handle_destroy(h);
+}
+
+static void on_executor(const struct executor_outcome *o, void *userdata)
+{
+	finish(userdata, o);
+}
+
+static void on_later(void *userdata)
+{
+	finish(userdata, NULL);
+}
+
+static void on_impatient(void *userdata)
+{
+	struct jobs_handle *h = userdata;
+
+	if (h->job)
+		executor_stop(h->job, RUNNER_MORE_USEC);
+}
+
+/* ---- starting, attaching, stopping ---- */
+
+static int handle_new(struct jobs *j, const char *id, jobs_done_fn done, void *userdata, struct jobs_handle **ret,
+		      struct error *err)
+{
+	struct jobs_handle *h;
+
+	if (!job_id_valid(id))
+		return error_set(err, ERROR_SYSTEM, -EINVAL, "\"%.120s\" is not the id of a job", id ? id : "");
+	if (j->n >= LIMIT_JOBS)
+		return error_set(err, ERROR_TRANSIENT, -EBUSY, "%lu jobs are running already; job %s waits", (unsigned long)LIMIT_JOBS,
+				 id);
+	h = calloc(1, sizeof(*h));
+	if (!h)
+		return error_oom(err);
+	*h = (struct jobs_handle){ .jobs = j, .next = j->list, .id = strdup(id), .done = done, .userdata = userdata };
+	j->list = h;
+	j->n++;
+	if (!h->id || loop_timer_new(j->loop, "job-result", on_later, h, &h->later) < 0 ||
+	    loop_timer_new(j->loop, "job-impatient", on_impatient, h, &h->impatient) < 0) {
+		handle_destroy(h);
+		return error_oom(err);
+	}
+	*ret = h;
+	return 0;
+}
+
+static int attach(struct jobs_handle *h, struct error *err)
+{
+	if (!there_is(h->jobs, h->id, "result.json"))
+		return executor_attach(h->jobs->executor, h->id, on_executor, h, &h->job, err);
+	loop_timer_after(h->later, 0);
+	return 0;
+}
+
+static int start(struct jobs_handle *h, const struct jobs_request *req, struct error *err)
+{
+	struct jobs *j = h->jobs;
+	struct job job = *req->job;
+	_cleanup_free_ char *description = str_format("EvenKeel job %s: %s %s", job.id, job.handler ? job.handler : "",
+						      job.title ? job.title : "");
+	const struct executor_request er = { .id = job.id,
+					     .description = description,
+					     .leave_survivors = job.leave_survivors,
+					     .memory_max_bytes = req->memory_max_bytes,
+					     .cpu_percent = req->cpu_percent,
+					     .confined = req->confined,
+					     .capabilities = req->capabilities,
+					     .writable = req->writable };
+	int r;
+
+	if (!description)
+		return error_oom(err);
+	/* A former try that never began may have left its unit. */
+	if (there_is(j, job.id, "job.json"))
+		executor_release(j->executor, job.id);
+	job.format = JOB_FORMAT;
+	job.boot_id = j->boot_id;
+	r = make_secrets(j, job.id, req->secrets, err);
+	if (r >= 0)
+		r = make_job(j, &job, err);
+	if (r >= 0)
+		r = executor_start(j->executor, &er, on_executor, h, &h->job, err);
+	if (r < 0) {
+		_cleanup_free_ char *secrets = secrets_file(j, job.id);
+
+		if (secrets)
+			(void)unlink(secrets);
+	}
+	return r;
+}
+
+int jobs_start(struct jobs *j, const struct jobs_request *req, jobs_done_fn done, void *userdata, struct jobs_handle **ret,
+	       struct error *err)
+{
+	struct jobs_handle *h;
+	int r = handle_new(j, req->job->id, done, userdata, &h, err);
+
+	if (r < 0)
+		return r;
+	r = there_is(j, h->id, "started") ? attach(h, err) : start(h, req, err);
+	if (r < 0) {
+		handle_destroy(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+int jobs_attach(struct jobs *j, const char *id, jobs_done_fn done, void *userdata, struct jobs_handle **ret,
+		struct error *err)
+{
+	struct jobs_handle *h;
+	int r = handle_new(j, id, done, userdata, &h, err);
+
+	if (r < 0)
+		return r;
+	r = attach(h, err);
+	if (r < 0) {
+		handle_destroy(h);
+		return r;
+	}
+	*ret = h;
+	return 0;
+}
+
+/* A second SIGTERM tells the runner that the grace is over; only if it does not answer is it killed itself, for then
+ * nobody counts what is left and no result is written. */
+void jobs_stop(struct jobs_handle *h, usec_t grace)
+{
+	if (!h || h->ended || !h->job)
+		return;
+	h->stopping = true;
+	executor_stop(h->job, usec_add(grace, RUNNER_MORE_USEC));
+	loop_timer_after(h->impatient, grace);
+}
+
+void jobs_handle_free(struct jobs_handle *h)
+{
+	if (!h)
+		return;
+	if (h->calling)
+		h->freed = true;
+	else
+		handle_destroy(h);
+}
+
+/* ---- afterwards ---- */
+
+int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, struct buf *out)
+{
+	_cleanup_free_ char *path = file_of(j, id, standard_error ? "stderr" : "stdout"), *bytes = malloc(max + 5), *clean = NULL;
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	size_t want, from;
+	ssize_t n;
+
+	if (!path || !bytes)
+		return -ENOMEM;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	/* A few bytes more, so that the cut finds the border of a character. */
+	want = (uint64_t)st.st_size < max + 4 ? (size_t)st.st_size : max + 4;
+	n = pread(fd, bytes, want, st.st_size - (off_t)want);
+	if (n < 0)
+		return -errno;
+	bytes[n] = '\0';
+	from = utf8_tail(bytes, (size_t)n, max);
+	clean = utf8_clean(bytes + from, (size_t)n - from);
+	return clean ? buf_puts(out, clean) : -ENOMEM;
+}
+
+void jobs_forget(struct jobs *j, const char *id, bool remove)
+{
+	_cleanup_free_ char *directory = job_id_valid(id) ? path_of_job(j->paths, id) : NULL;
+	_cleanup_free_ char *secrets = directory ? secrets_file(j, id) : NULL;
+	struct error e = ERROR_INIT;
+
+	if (!secrets)
+		return;
+	executor_release(j->executor, id);
+	(void)unlink(secrets);
+	if (remove && fs_remove_tree(directory, &e) < 0)
+		log_for(LOG_LEVEL_DEBUG, (.job = id), "%s", e.msg);
+}
