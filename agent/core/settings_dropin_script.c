@@ -219,21 +219,26 @@ static int check_uris(struct settings_loader *l, enum part part, const char *jso
 	return r;
 }
 
+/* Other members are allowed there, whatever they are. */
 static int check_identity(struct settings_loader *l, const char *json)
 {
-	static const char *const ids[] = {"objectId", "clientId"};
-	struct jd_list list = {0};
-	int r = settings_decode(json, strlen(json), "managedIdentity", &st_raw_members, &list, NULL, NULL);
+	static const struct jd_type raw = {.kind = JD_RAW};
+	static const struct jd_field fields[] = {{.name = "objectId", .type = &raw, .offset = 0},
+						 {.name = "clientId", .type = &raw, .offset = sizeof(char *)},
+						 {}};
+	static const struct jd_type shape = {
+		.kind = JD_OBJECT, .fields = fields, .size = 2 * sizeof(char *), .lenient = true};
+	char *ids[2] = {NULL, NULL};
+	int r = settings_decode(json, strlen(json), "managedIdentity", &shape, ids, NULL, NULL);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(ids); i++) {
-		const char *id = raw_member(&list, ids[i]);
 		char field[40];
 
-		(void)snprintf(field, sizeof(field), "managedIdentity.%s", ids[i]);
-		if (id)
-			r = check_pattern(l, PART_PROTECTED, field, GUID_PATTERN, fits_guid, id);
+		(void)snprintf(field, sizeof(field), "managedIdentity.%s", fields[i].name);
+		if (ids[i])
+			r = check_pattern(l, PART_PROTECTED, field, GUID_PATTERN, fits_guid, ids[i]);
 	}
-	jd_free(&st_raw_members, &list);
+	jd_free(&shape, ids);
 	return r;
 }
 

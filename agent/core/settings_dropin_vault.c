@@ -25,27 +25,23 @@ bool settings_has_vault_dropin(const struct settings_document *d)
 	return d->vault || d->vault_authentication || d->vault_logging;
 }
 
-/* "certificates given as mere texts" cannot be seen in decoded values: both become an object with a url. */
+/* Whether a certificate was given as a mere text cannot be seen in decoded values, where both forms have a url. */
 static int has_text_entries(const struct jd_list *public_members, bool *ret)
 {
+	static const struct jd_field fields[] = {{.name = "observedCertificates", .type = &st_raw_items}, {}};
+	static const struct jd_type shape = {
+		.kind = JD_OBJECT, .fields = fields, .size = sizeof(struct jd_list), .lenient = true};
 	const struct settings_raw_member *m = public_members->items;
-	struct jd_list inside = {0}, entries = {0};
+	struct jd_list entries = {0};
 	int r = 0;
 
 	*ret = false;
 	for (size_t i = 0; r == 0 && i < public_members->n; i++)
 		if (str_equal(m[i].key, SECTION_NAME))
-			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &st_raw_members, &inside, NULL,
-					    NULL);
-	m = inside.items;
-	for (size_t i = 0; r == 0 && i < inside.n; i++)
-		if (str_equal(m[i].key, "observedCertificates"))
-			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &st_raw_items, &entries, NULL,
-					    NULL);
+			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &shape, &entries, NULL, NULL);
 	for (size_t i = 0; r == 0 && i < entries.n; i++)
 		*ret = *ret || ((char **)entries.items)[i][0] == '"';
-	jd_free(&st_raw_items, &entries);
-	jd_free(&st_raw_members, &inside);
+	jd_free(&shape, &entries);
 	return r;
 }
 

@@ -1,53 +1,31 @@
-"""A fake platform and agents for each test; what a failed one logged goes into the report."""
-
-import contextlib
-import os
-import pathlib
-import shutil
-import sys
-import tempfile
+"""Fixtures of all tests of the built program."""
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-import agent  # noqa: E402
-
-AGENTS = pytest.StashKey[list]()
+from vm import BINARY, VM, Platform
 
 
-@pytest.fixture(scope="session", autouse=True)
-def program():
-    if not os.access(agent.BINARY, os.X_OK):
-        pytest.fail(f"{agent.BINARY} is not built")
+def pytest_configure(config):
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is not built; set EK_TEST_BINARY_DIR to the build directory", returncode=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def platform():
-    with agent.Platform() as platform:
+    with Platform() as platform:
         yield platform
         assert platform.problems() == []
 
 
 @pytest.fixture
-def new_agent(platform, request):
-    """Makes agents that end with the test: new_agent(vaults=["shop"]). They must end in good order when it passes."""
-    made = request.node.stash.setdefault(AGENTS, [])
-    with contextlib.ExitStack() as stack:
-        def make(**options):
-            # Short: a socket's address has 108 bytes.
-            root = tempfile.mkdtemp(prefix="ek-agent.", dir="/tmp")
-            stack.callback(shutil.rmtree, root)
-            one = agent.Agent(root, **{"platform": platform, **options})
-            stack.callback(one.stop)
-            made.append(one)
-            return one
-        yield make
+def vm(tmp_path, platform):
+    """A VM on which the extension's package has been unpacked, and nothing else."""
+    with VM(tmp_path, platform) as vm:
+        yield vm
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
-    if report.when == "call" and report.failed:
-        for one in item.stash.get(AGENTS, []):
-            report.sections.append((f"log of the agent below {one.root}", one.log_text()))
+@pytest.fixture
+def service(vm):
+    """… and installed, with the service running."""
+    vm.command("install")
+    vm.start_daemon()
+    return vm

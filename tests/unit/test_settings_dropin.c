@@ -461,6 +461,24 @@ static void test_vault_links(void **state)
 		 NULL);
 }
 
+/* Unknown members are tolerated whatever their names. */
+static void test_long_names(void **state)
+{
+	char name[400], *text;
+
+	(void)state;
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	text = str_format(VAULT("\"%s\":1,\"observedCertificates\":[\"" CERT_URL "\"]"), name);
+	assert_int_equal(layout_of(text), STORE_KV3);
+	free(text);
+	text = str_format("{\"managedIdentity\":{\"%s\":1,\"clientId\":\"me\"}}", name);
+	refused_with("{\"commandToExecute\":\"a\"}", text, -21,
+		     SCHEMA "protected settings JSON: managedIdentity.clientId: Does not match pattern "
+			    "'^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'");
+	free(text);
+}
+
 static void test_vault_tolerance(void **state)
 {
 	_cleanup_loading_ struct loading l;
@@ -496,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_vault_authentication),
 		cmocka_unit_test(test_vault_mistakes),
 		cmocka_unit_test(test_vault_links),
+		cmocka_unit_test(test_long_names),
 		cmocka_unit_test(test_vault_tolerance),
 	};
 
