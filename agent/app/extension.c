@@ -333,8 +333,10 @@ static int start_and_hand_over(struct extension *x, struct error *err)
 	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
 	int r;
 
-	if (!bus)
+	if (!bus) {
+		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
 		return daemon_main(&(struct daemon_options){ .until_idle = true });
+	}
 	r = installation_put(&x->paths, bus, "extension", false, err);
 	return r < 0 ? r : hand_over(&x->paths, err);
 }

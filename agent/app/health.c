@@ -239,7 +239,8 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		(void)snprintf(message, sizeof(message),
 			       "metricsListen and metricsFile are accepted but not served by this version; remove them");
 	} else if (why) {
-		c.level = STATUS_WARNING;
+		/* A drain is not ill health; what it is about, its own component says. */
+		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;
 		(void)snprintf(message, sizeof(message), "not ready: %s", why);
 	} else {
 		(void)snprintf(message, sizeof(message), "ready%s%s", h->bound ? ", answering on " : "",

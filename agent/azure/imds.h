@@ -1,7 +1,7 @@
 /*
  * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events.
- * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says. Nothing
- * is retried here: the caller has a retry_state and retry.h.
+ * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says: the call is
+ * the caller's, who may free it in its callback. Nothing is retried here: the caller has a retry_state and retry.h.
  */
 #pragma once
 
@@ -17,14 +17,14 @@ struct http_call;
 #define IMDS_ENDPOINT "http://169.254.169.254"
 
 struct imds_failure {
-	int status;	     /* HTTP status; 0: no answer */
+	int status;	     /* HTTP status; 200: an answer that cannot be used; 0: no (whole) answer */
 	usec_t retry_after;  /* 0: none */
 	struct error err;    /* told with host, phase, status and the service's words */
 	char newest_version[16]; /* of a 400 that lists newest-versions, else "" */
 };
 
-struct imds_instance {
-	char *name;	/* compute.name: who we are in an event's Resources */
+struct imds_instance { /* what the service does not say is "" */
+	char *name;	/* compute.name: who we are in an event's Resources; never "" */
 	char *vm_id;
 	char *location, *environment, *scale_set, *vm_size, *resource_id;
 };
@@ -51,4 +51,5 @@ void imds_call_free(struct imds_call *c); /* cancels */
 
 DEFINE_CLEANUP(struct imds_call *, imds_call_free)
 
+/* -ENODATA (transient): the answer is a partial one, without compute.name. */
 _nodiscard_ int imds_instance_parse(const char *text, size_t len, struct imds_instance *ret, struct error *err);

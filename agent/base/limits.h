@@ -15,6 +15,8 @@
 #define LIMIT_EVENT_DESCRIPTION	  4096
 #define LIMIT_IMDS_INSTANCE	  (256UL * 1024)
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
+#define LIMIT_TOKENS		  64 /* identities times resources, cached or asked for at once */
+#define LIMIT_ARC_KEY		  4096UL
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
 #define LIMIT_USER_DATA_RECORD	  2048UL

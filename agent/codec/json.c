@@ -445,6 +445,7 @@ static bool text_fits(struct decoder *d, const struct place *at, const struct jd
 	size_t max = t->max > 0 ? (size_t)t->max : TEXT_MAX;
 	struct error why = ERROR_INIT;
 	char *cut;
+	int r;
 
 	if (len == 0 && t->min > 0) {
 		complain(d, at, "must not be empty");
@@ -458,8 +459,13 @@ static bool text_fits(struct decoder *d, const struct place *at, const struct jd
 		complain(d, at, "at most %zu bytes, got %zu", max, len);
 		return false;
 	}
-	if (!t->check || t->check(s, &why) == 0)
+	r = t->check ? t->check(s, &why) : 0;
+	if (r == 0)
 		return true;
+	if (r == -ENOMEM) {
+		(void)out_of_memory(d);
+		return false;
+	}
 	cut = hidden(t) ? strstr(why.msg, ", got") : NULL;
 	if (cut)
 		*cut = '\0';
@@ -676,13 +682,19 @@ static int decode_list(struct decoder *d, const struct place *at, const struct j
 static bool key_fits(struct decoder *d, const struct place *at, const struct jd_type *t, const char *key)
 {
 	struct error why = ERROR_INIT;
+	int r;
 
 	if (strlen(key) > JD_NAME_MAX) {
 		complain(d, at, "a name of at most %d bytes, got %zu", JD_NAME_MAX, strlen(key));
 		return false;
 	}
-	if (!t->check || t->check(key, &why) == 0)
+	r = t->check ? t->check(key, &why) : 0;
+	if (r == 0)
 		return true;
+	if (r == -ENOMEM) {
+		(void)out_of_memory(d);
+		return false;
+	}
 	complain(d, at, "%s", *why.msg ? why.msg : "not accepted as a name");
 	return false;
 }
@@ -919,7 +931,8 @@ static int decode(const char *text, size_t len, const struct jd_type *type, cons
 			jd_report_error(o.report, o.subject, "", "%s", why.msg);
 		return error_set(err, cls, r, "%s: %s", o.subject, why.msg);
 	}
-	if (!root && type->kind == JD_OBJECT)
+	/* Settings that are null are absent. A document that is null is none: it must not pass for an empty one. */
+	if (!root && type->kind == JD_OBJECT && cls == ERROR_USER)
 		(void)decode_fields(&d, NULL, type, type->fields, NULL, NULL, target);
 	else
 		(void)decode_value(&d, NULL, type, root, target);

@@ -24,7 +24,7 @@ struct drain_action *turn_act(struct turn *t, enum drain_action_kind kind)
 	struct drain_action *a;
 
 	if (t->n_actions == t->cap_actions) {
-		size_t cap = t->cap_actions ? t->cap_actions * 2 : 16;
+		size_t cap = t->cap_actions * 2;
 
 		a = reallocarray(t->actions, cap, sizeof(*a));
 		if (!a) {
@@ -55,19 +55,21 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 		turn_fail(t, -ENOMEM);
 }
 
+enum { FIRST_PERSIST, BOOT_PROBE, BOOT_TARGET }; /* places in a turn's actions */
+
 static int turn_begin(struct drain_core *core, struct drain_now now, struct turn *t)
 {
-	*t = (struct turn){ .core = core, .drain = core->drain, .health = core->health, .now = now, .v = core->v };
+	*t = (struct turn){ .core = core, .drain = core->drain, .now = now, .v = core->v };
 	if (core->n_actions - core->first_action >= LIMIT_DRAIN_ACTIONS)
 		return -ENOBUFS;
-	if (drain_state_copy(core->state, &t->s) < 0)
-		return -ENOMEM;
-	/* The first place is kept for PERSIST: what is begun must be durable before. */
-	(void)turn_act(t, DRAIN_PERSIST);
-	if (!t->actions) {
-		drain_state_free(t->s);
+	t->cap_actions = 16;
+	t->actions = calloc(t->cap_actions, sizeof(*t->actions));
+	if (!t->actions || drain_state_copy(core->state, &t->s) < 0) {
+		free(t->actions);
 		return -ENOMEM;
 	}
+	/* FIRST_PERSIST: what is begun must be durable before. */
+	(void)turn_act(t, DRAIN_PERSIST);
 	return 0;
 }
 
@@ -137,7 +139,6 @@ static int turn_commit(struct turn *t)
 	core->state = TAKE_PTR(t->s);
 	core->v = t->v;
 	core->drain = t->drain;
-	core->health = t->health;
 	return 0;
 }
 
@@ -167,6 +168,10 @@ static int turn_end(struct turn *t)
 	expire_holds(t);
 	if (!t->v.boot_pending)
 		host_pump(t);
+	if (t->boot && t->r == 0) {
+		t->actions[BOOT_PROBE].on = !t->s->probe_down && !t->v.boot_pending;
+		t->actions[BOOT_TARGET].on = t->s->host == HOST_DRAINED && !t->v.boot_pending;
+	}
 	events_send(t);
 	set_timer(t);
 	r = turn_commit(t);
@@ -184,20 +189,14 @@ void drain_action_done(struct drain_action *a)
 	*a = (struct drain_action){};
 }
 
-static bool has_health_check(const struct health_settings *health)
-{
-	return health && health->application;
-}
-
-int drain_core_new(const struct drain_settings *drain, const struct health_settings *health, struct drain_core **ret)
+int drain_core_new(const struct drain_settings *drain, bool health_checked, struct drain_core **ret)
 {
 	_cleanup_(drain_core_freep) struct drain_core *core = calloc(1, sizeof(*core));
 
 	if (!core || drain_state_new(&core->state) < 0)
 		return -ENOMEM;
 	core->drain = drain;
-	core->health = health;
-	core->v.healthy = !has_health_check(health);
+	core->v.healthy = !health_checked;
 	core->v.told_end = core->v.timer = USEC_INFINITY;
 	*ret = TAKE_PTR(core);
 	return 0;
@@ -246,10 +245,26 @@ static void drop_holds_of_boot(struct turn *t)
 			drain_state_hold(t->s, i)->deadline_boot = 0;
 }
 
+/* No drain section: nothing is watched any more, nothing holds, and no document will come to be waited for. */
+static void leave(struct turn *t)
+{
+	events_input_all(t, EVENT_IN_WAIVE);
+	while (t->s->holds.n > 0) {
+		drain_state_remove_hold(t->s, t->s->holds.n - 1);
+		turn_touch(t);
+	}
+	if (t->v.rebooted)
+		booted(t);
+}
+
 static void boot(struct turn *t)
 {
 	bool first = !t->s->boot_id;
 
+	/* How they stand is told once for all, as the turn leaves them: turn_end(). */
+	(void)turn_act(t, DRAIN_PROBE);
+	(void)turn_act(t, DRAIN_TARGET);
+	t->boot = true;
 	if (!str_equal(t->s->boot_id, t->core->boot_id)) {
 		/* While anything is pending the record keeps the former id, so that a kill now loses nothing. */
 		t->v.rebooted = !first;
@@ -260,8 +275,8 @@ static void boot(struct turn *t)
 			turn_fail(t, -ENOMEM);
 		t->dirty = first;
 	}
-	turn_act(t, DRAIN_PROBE)->on = !t->s->probe_down && !t->v.boot_pending;
-	turn_act(t, DRAIN_TARGET)->on = t->s->host == HOST_DRAINED && !t->v.boot_pending;
+	if (!t->drain)
+		leave(t);
 	if (!t->v.boot_pending)
 		host_resume(t);
 }
@@ -377,26 +392,31 @@ int drain_core_step_result(struct drain_core *core, int64_t token, enum step_out
 	return turn_end(&t);
 }
 
-int drain_core_ack_result(struct drain_core *core, const char *const *ids, enum ack_outcome outcome,
-			  struct drain_now now)
+int drain_core_ack_result(struct drain_core *core, int64_t token, enum ack_outcome outcome, struct drain_now now)
 {
 	struct turn t;
-	int r = turn_begin(core, now, &t);
+	int r;
 
+	if (token == 0 || token != core->v.post_flying)
+		return 0;
+	r = turn_begin(core, now, &t);
 	if (r < 0)
 		return r;
-	events_ack_result(&t, ids, outcome);
+	events_ack_result(&t, outcome);
 	return turn_end(&t);
 }
 
-int drain_core_peers_result(struct drain_core *core, const char *event_id, bool drained, struct drain_now now)
+int drain_core_peers_result(struct drain_core *core, int64_t token, bool drained, struct drain_now now)
 {
 	struct turn t;
-	int r = turn_begin(core, now, &t);
+	int r;
 
+	if (token == 0 || token != core->v.peers_flying)
+		return 0;
+	r = turn_begin(core, now, &t);
 	if (r < 0)
 		return r;
-	events_peers_result(&t, event_id, drained);
+	events_peers_result(&t, drained);
 	return turn_end(&t);
 }
 
@@ -438,6 +458,8 @@ int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *re
 	struct turn t;
 	int r;
 
+	if (!core->drain)
+		return -ENOTSUP;
 	if (kind == HOLD_REHEARSAL && drain_state_n_holds(core->state) > (find_hold(core->state, kind) >= 0))
 		return -EBUSY;
 	r = turn_begin(core, now, &t);
@@ -504,8 +526,8 @@ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct
 	return turn_end(&t);
 }
 
-int drain_core_reload(struct drain_core *core, const struct drain_settings *drain,
-		      const struct health_settings *health, struct drain_now now)
+int drain_core_reload(struct drain_core *core, const struct drain_settings *drain, bool health_checked,
+		      struct drain_now now)
 {
 	struct turn t;
 	int r = turn_begin(core, now, &t);
@@ -513,17 +535,11 @@ int drain_core_reload(struct drain_core *core, const struct drain_settings *drai
 	if (r < 0)
 		return r;
 	t.drain = drain;
-	t.health = health;
-	t.v.healthy = t.v.healthy || !has_health_check(health);
-	if (drain) {
+	t.v.healthy = t.v.healthy || !health_checked;
+	if (drain)
 		events_input_all(&t, EVENT_IN_RELOAD);
-	} else {
-		events_input_all(&t, EVENT_IN_WAIVE);
-		while (t.s->holds.n > 0) {
-			drain_state_remove_hold(t.s, t.s->holds.n - 1);
-			turn_touch(&t);
-		}
-	}
+	else
+		leave(&t);
 	return turn_end(&t);
 }
 

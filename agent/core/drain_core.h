@@ -28,8 +28,8 @@ enum drain_action_kind {
 	DRAIN_SHORTEN_STEP, /* timeout_usec from now; unknown tokens are none of its business */
 	DRAIN_STOP_STEP,    /* kill it; answer "cancelled", "never begun", or as it ended before that */
 	DRAIN_PUT_BACK,	    /* make `step` (refuseProbe) effective again; no answer */
-	DRAIN_ACKNOWLEDGE,  /* one POST for `ids`; answer drain_core_ack_result() with the same ids */
-	DRAIN_ASK_PEERS,    /* GET peerUrl of each name in `ids`; answer drain_core_peers_result() */
+	DRAIN_ACKNOWLEDGE,  /* one POST for `ids`; answer drain_core_ack_result() with `token` */
+	DRAIN_ASK_PEERS,    /* GET peerUrl of each name in `ids`; answer drain_core_peers_result() with `token` */
 	DRAIN_PROBE,	    /* /ready: `on` = may say 200 (if healthy), off = 503 */
 	DRAIN_TARGET,	    /* start (`on`) or stop evenkeel-drained.target; may be so already */
 	DRAIN_SET_TIMER,    /* call drain_core_timer() at `at_boot`; replaces the former one; USEC_INFINITY: none */
@@ -52,9 +52,9 @@ struct drain_action {
 };
 void drain_action_done(struct drain_action *a);
 
-/* Settings are borrowed until drain_core_reload(); drain NULL: no drain section (nothing is drained for). */
-_nodiscard_ int drain_core_new(const struct drain_settings *drain, const struct health_settings *health,
-			       struct drain_core **ret);
+/* Settings are borrowed until drain_core_reload(); drain NULL: no drain section (nothing is drained for).
+ * health_checked: there is a check of the application, which is taken for unhealthy until drain_core_health(). */
+_nodiscard_ int drain_core_new(const struct drain_settings *drain, bool health_checked, struct drain_core **ret);
 /* The name of this VM as the metadata service says it. Documents are no input before it is known. */
 _nodiscard_ int drain_core_set_self(struct drain_core *core, const char *self);
 void drain_core_free(struct drain_core *core);
@@ -88,12 +88,11 @@ _nodiscard_ int drain_core_step_result(struct drain_core *core, int64_t token, e
 				       const char *detail, struct drain_now now);
 
 enum ack_outcome { ACK_OUTCOME_OK, ACK_OUTCOME_RETRY, ACK_OUTCOME_BAD_REQUEST };
-_nodiscard_ int drain_core_ack_result(struct drain_core *core, const char *const *ids, enum ack_outcome outcome,
-				      struct drain_now now);
-_nodiscard_ int drain_core_peers_result(struct drain_core *core, const char *event_id, bool drained, struct drain_now now);
+_nodiscard_ int drain_core_ack_result(struct drain_core *core, int64_t token, enum ack_outcome outcome, struct drain_now now);
+_nodiscard_ int drain_core_peers_result(struct drain_core *core, int64_t token, bool drained, struct drain_now now);
 
 /* Any hold but an event's; one of each kind, a second one replaces the first. deadline, lasts: from now, 0 for
- * none. A rehearsal gives way to every other hold; -EBUSY while there is one. */
+ * none. A rehearsal gives way to every other hold; -EBUSY while there is one. -ENOTSUP: no drain section. */
 _nodiscard_ int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *reason, usec_t deadline_usec,
 				usec_t lasts_usec, struct drain_now now);
 /* -ENOENT: there is none. */
@@ -106,8 +105,8 @@ _nodiscard_ int drain_core_restore(struct drain_core *core, bool force, struct d
 _nodiscard_ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct drain_now now);
 
 /* drain NULL: the section is gone; events are waived, other holds end. What is drained is restored by its plan. */
-_nodiscard_ int drain_core_reload(struct drain_core *core, const struct drain_settings *drain,
-				  const struct health_settings *health, struct drain_now now);
+_nodiscard_ int drain_core_reload(struct drain_core *core, const struct drain_settings *drain, bool health_checked,
+				   struct drain_now now);
 _nodiscard_ int drain_core_health(struct drain_core *core, bool healthy, struct drain_now now);
 
 const struct drain_state *drain_core_state(const struct drain_core *core); /* good until the next input */

@@ -36,8 +36,8 @@ static void want_ack(struct turn *t, struct drain_event *e, enum ack_reason reas
 
 	if (e->status != EVENT_SCHEDULED || ack == ACK_NONE)
 		return;
-	e->ack = ack;
-	e->ack_reason = reason;
+	e->ack = (int)ack;
+	e->ack_reason = (int)reason;
 	e->refusals = 0;
 	turn_touch(t);
 }
@@ -68,6 +68,8 @@ static void decide(struct turn *t, struct drain_event *e)
 		turn_touch(t);
 	e->action = d.action;
 	e->acknowledge = d.acknowledge;
+	if (d.acknowledge != ACKNOWLEDGE_IMMEDIATELY && e->ack_reason == ACK_IMMEDIATELY)
+		drop_ack(t, e);
 
 	if (d.action != POLICY_DRAIN)
 		event_input(t, e, EVENT_IN_NOTE);
@@ -437,7 +439,7 @@ static void send_acks(struct turn *t)
 				turn_fail(t, -ENOMEM);
 				return;
 			}
-			t->v.post_flying = true;
+			t->v.post_flying = a->token = ++t->v.last_token;
 		}
 		if (str_set(&a->ids[n], e->id) < 0)
 			turn_fail(t, -ENOMEM);
@@ -460,7 +462,8 @@ static void ask_peers(struct turn *t)
 		a->ids = strv_copy((const char *const *)e->peers);
 		if (!a->ids || str_set(&a->event_id, e->id) < 0)
 			turn_fail(t, -ENOMEM);
-		t->v.peers_flying = true;
+		t->v.peers_flying = a->token = ++t->v.last_token;
+		e->peers_flying = true;
 		return;
 	}
 }
@@ -484,16 +487,15 @@ static void refused(struct turn *t, struct drain_event *e)
 			     e->id));
 }
 
-void events_ack_result(struct turn *t, const char *const *ids, enum ack_outcome outcome)
+void events_ack_result(struct turn *t, enum ack_outcome outcome)
 {
 	usec_t delay = ACK_RETRY_FIRST;
 
-	t->v.post_flying = false;
-	for (size_t i = 0; ids[i]; i++) {
-		struct drain_event *e = events_find(t->s, ids[i]);
+	t->v.post_flying = 0;
+	for (size_t i = 0; i < t->s->events.n; i++) {
+		struct drain_event *e = drain_state_event(t->s, i);
 
-		/* Late, repeated, or of an event that came again after it was gone. */
-		if (!e || !e->ack_flying)
+		if (!e->ack_flying)
 			continue;
 		e->ack_flying = false;
 		if (e->ack != ACK_WANTED && outcome != ACK_OUTCOME_OK)
@@ -514,18 +516,21 @@ void events_ack_result(struct turn *t, const char *const *ids, enum ack_outcome 
 	t->v.ack_retry = t->now.boot + usec_min(delay, ACK_RETRY_LAST);
 }
 
-void events_peers_result(struct turn *t, const char *id, bool drained)
+void events_peers_result(struct turn *t, bool drained)
 {
-	struct drain_event *e = events_find(t->s, id);
-
-	if (!t->v.peers_flying)
-		return;
-	t->v.peers_flying = false;
+	t->v.peers_flying = 0;
 	t->v.peers_retry = drained ? 0 : t->now.boot + PEERS_INTERVAL;
-	if (!e || e->ack != ACK_PEERS || !drained)
-		return;
-	e->ack = ACK_WANTED;
-	turn_touch(t);
+	for (size_t i = 0; i < t->s->events.n; i++) {
+		struct drain_event *e = drain_state_event(t->s, i);
+
+		if (!e->peers_flying)
+			continue;
+		e->peers_flying = false;
+		if (e->ack != ACK_PEERS || !drained)
+			continue;
+		e->ack = ACK_WANTED;
+		turn_touch(t);
+	}
 }
 
 usec_t events_next_time(const struct turn *t)

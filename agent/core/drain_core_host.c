@@ -268,7 +268,7 @@ static void enter_drained(struct turn *t, enum drain_result result)
 {
 	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
 
-	t->s->result = result;
+	t->s->result = (int)result;
 	set_probe(t, true);
 	turn_touch(t);
 	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
@@ -313,7 +313,7 @@ static void plan(struct turn *t)
 {
 	struct error err = ERROR_INIT;
 	struct drain_plan *p = NULL;
-	int r = drain_plan_new(t->drain, t->health, &p, &err);
+	int r = drain_plan_new(t->drain, &p, &err);
 
 	/* Settings that came through validation make a plan; should one not, being drained without steps is
 	 * better than a hold that leads nowhere. */
@@ -361,6 +361,7 @@ static void degrade(struct turn *t)
 	for (int64_t i = 0; i < t->s->degraded_rounds && delay < DEGRADED_LAST; i++)
 		delay *= 2;
 	t->s->degraded_rounds++;
+	set_probe(t, true); /* it may have been up still, when the drain was cut short */
 	t->v.degraded_retry = t->now.boot + usec_min(delay, DEGRADED_LAST);
 	t->v.health_deadline = 0;
 	for (size_t i = t->s->ledger.n; i-- > 0;)
@@ -510,6 +511,13 @@ static void undo(struct turn *t)
 	turn_tell(t, LOG_LEVEL_INFO, TOPIC_RESTORE, NULL, true, str_format("restoring"));
 }
 
+static void redrain(struct turn *t)
+{
+	stop_all(t);
+	begin_pass(t, 0, false);
+	tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
+}
+
 static void host_act(struct turn *t, enum host_action action, struct ledger_entry *e, int exit_code)
 {
 	switch (action) {
@@ -550,11 +558,10 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 	case HOST_ACT_REDRAIN_ADD:
 		t->s->snapshot_wanted = true;
 		t->v.snapshot_token = 0;
-		/* fall through */
+		redrain(t);
+		break;
 	case HOST_ACT_REDRAIN:
-		stop_all(t);
-		begin_pass(t, 0, false);
-		tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
+		redrain(t);
 		break;
 	case HOST_ACT_REDRAIN_BOOTED:
 		forget_running(t);
@@ -613,10 +620,12 @@ static void host_input_code(struct turn *t, enum host_input in, struct ledger_en
 	if (before != cell.next) {
 		t->s->since_wall = t->now.wall;
 		turn_touch(t);
-		if (before == HOST_DRAINED || cell.next == HOST_DRAINED)
-			turn_act(t, DRAIN_TARGET)->on = cell.next == HOST_DRAINED;
+		if (before == HOST_DRAINED)
+			turn_act(t, DRAIN_TARGET)->on = false;
 	}
 	host_act(t, (enum host_action)cell.action, e, exit_code);
+	if (before != HOST_DRAINED && cell.next == HOST_DRAINED)
+		turn_act(t, DRAIN_TARGET)->on = true;
 }
 
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e)
@@ -702,6 +711,18 @@ static void begin_group(struct turn *t)
 	end_of_group(t);
 }
 
+/* A member of a group is tried again while the others still run. */
+static bool retry_due(const struct turn *t)
+{
+	for (size_t i = 0; i < t->s->ledger.n; i++) {
+		const struct ledger_entry *e = drain_state_step(t->s, i);
+
+		if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0 && e->retry_boot <= t->now.boot)
+			return true;
+	}
+	return false;
+}
+
 static void pump_draining(struct turn *t)
 {
 	bool started;
@@ -738,7 +759,7 @@ static void pump_draining(struct turn *t)
 	}
 	if ((size_t)t->s->cursor >= t->s->ledger.n)
 		host_input(t, HOST_IN_DONE, NULL);
-	else if (!anything_runs(t))
+	else if (!anything_runs(t) || retry_due(t))
 		begin_group(t);
 }
 
@@ -800,7 +821,8 @@ static void pump_once(struct turn *t)
 		host_input(t, drains ? HOST_IN_RELEASE : HOST_IN_HOLD, NULL);
 		return;
 	}
-	if (t->new_hold) {
+	/* It may have come and gone within this turn, as one that the boot has ended. */
+	if (t->new_hold && drains) {
 		t->new_hold = false;
 		host_input(t, HOST_IN_HOLD, NULL);
 	}
@@ -842,7 +864,7 @@ usec_t host_next_time(const struct turn *t)
 
 			if (e->now == STEP_DOING && is_probe(t, i))
 				next = usec_min(next, e->deadline_boot);
-			if (e->retry_boot > 0 && !e->over) {
+			if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0) {
 				next = usec_min(next, e->retry_boot);
 				busy = true;
 			}

@@ -40,18 +40,18 @@ struct drain_volatile {
 	int64_t snapshot_token; /* asked for; 0: not */
 	usec_t told_end;	/* boot time at which the budget of what runs ends */
 
-	bool post_flying;
+	int64_t last_token;   /* of posts and questions */
+	int64_t post_flying;  /* 0: none */
 	unsigned ack_failures;
 	usec_t ack_retry;   /* 0: at once */
 	usec_t peers_retry;
-	bool peers_flying;
+	int64_t peers_flying; /* 0: none */
 
 	usec_t timer; /* last set; 0: none or gone off */
 };
 
 struct drain_core {
 	const struct drain_settings *drain;
-	const struct health_settings *health;
 	char *self;
 	char *boot_id; /* of the boot that runs; the state's is the last one that was decided about */
 	struct drain_state *state;
@@ -63,7 +63,6 @@ struct drain_core {
 struct turn {
 	struct drain_core *core;
 	const struct drain_settings *drain;
-	const struct health_settings *health;
 	struct drain_now now;
 	struct drain_state *s;
 	struct drain_volatile v;
@@ -72,6 +71,7 @@ struct turn {
 	int r;
 	bool dirty;    /* the record must be written */
 	bool changed;  /* settle once more */
+	bool boot;     /* the first turn */
 	bool new_hold; /* the host has not been told of it */
 };
 
@@ -94,8 +94,8 @@ void events_rebooted(struct turn *t);	/* the first document of a new boot has be
 void events_as_if_empty(struct turn *t); /* after a boot no document came */
 void events_due(struct turn *t);
 void events_send(struct turn *t); /* acknowledgements and questions to peers that are ready */
-void events_ack_result(struct turn *t, const char *const *ids, enum ack_outcome outcome);
-void events_peers_result(struct turn *t, const char *id, bool drained);
+void events_ack_result(struct turn *t, enum ack_outcome outcome);
+void events_peers_result(struct turn *t, bool drained);
 struct drain_event *events_find(struct drain_state *s, const char *id);
 usec_t events_next_time(const struct turn *t); /* boot time at which one of the above has something to do */
 

@@ -1,4 +1,4 @@
-/* From steps of the settings to a plan: defaults, waits computed, groups laid flat, copies of everything. */
+/* From steps of the settings to a plan: groups laid flat, times of whole steps, copies of everything. */
 #include "agent/core/drain_plan.h"
 
 #include <errno.h>
@@ -13,30 +13,6 @@
 const char *const step_type_names[] = { "probeDown", "refuseProbe", "run", "hooks", "http",
 					"waitForConnections", "waitUntil", "stopUnits", "parallel", NULL };
 static const char *const on_failure_names[] = { "continue", "finish", "abort", NULL };
-
-static const struct {
-	int64_t timeout_seconds, reserve_seconds;
-} step_defaults[] = {
-	[STEP_PROBE_DOWN] = { 0, 0 },
-	[STEP_REFUSE_PROBE] = { 5, 1 },
-	[STEP_RUN] = { 30, 5 },
-	[STEP_HOOKS] = { 30, 5 },
-	[STEP_HTTP] = { 10, 2 },
-	[STEP_WAIT_FOR_CONNECTIONS] = { 60, 0 },
-	[STEP_WAIT_UNTIL] = { 60, 0 },
-	[STEP_STOP_UNITS] = { 30, 2 },
-	[STEP_PARALLEL] = { 0, 0 },
-};
-
-int64_t step_default_timeout(enum step_type type)
-{
-	return step_defaults[type].timeout_seconds;
-}
-
-int64_t step_default_reserve(enum step_type type)
-{
-	return step_defaults[type].reserve_seconds;
-}
 
 bool step_is_wait(const struct step_settings *s)
 {
@@ -72,6 +48,7 @@ static const struct jd_type count_type = { .kind = JD_INTEGER, .min = 0, .max = 
 static const struct jd_type boolean_type = { .kind = JD_BOOLEAN };
 static const struct jd_type secretable_type = { .kind = JD_SECRETABLE };
 static const struct jd_type step_choice = { .kind = JD_CHOICE, .names = step_type_names };
+static const struct jd_type ports_choice = { .kind = JD_CHOICE, .names = (const char *const[]){ "fromLoadBalancer", NULL } };
 static const struct jd_type failure_choice = { .kind = JD_CHOICE, .names = on_failure_names };
 static const struct jd_type texts_type = { .kind = JD_LIST, .element = &text_type };
 static const struct jd_type integers_type = { .kind = JD_LIST, .element = &integer_type };
@@ -117,6 +94,7 @@ static const struct jd_field plan_step_fields[] = {
 	{ "onFailure",             &failure_choice, SETTING(on_failure) },
 	{ "waitInSeconds",         &count_type,     SETTING(wait_seconds), JD_OMIT_EMPTY },
 	{ "ports",                 &integers_type,  SETTING(ports), JD_OMIT_EMPTY },
+	{ "portsWord",             &ports_choice,   SETTING(ports_word), .default_integer = -1 },
 	{ "portsFromLoadBalancer", &boolean_type,   SETTING(ports_from_load_balancer), JD_OMIT_EMPTY },
 	{ "command",               &texts_type,     SETTING(command), JD_OMIT_EMPTY },
 	{ "undo",                  &texts_type,     SETTING(undo_command), JD_OMIT_EMPTY },
@@ -146,57 +124,37 @@ static int64_t usec_of(int64_t seconds)
 	return seconds * (int64_t)USEC_PER_SEC;
 }
 
-static int64_t probe_wait(const struct step_settings *s, const struct health_settings *health)
-{
-	if (s->wait_seconds >= 0)
-		return s->wait_seconds;
-	return health ? health->probe.interval_seconds * (health->probe.unhealthy_threshold + 1) : 0;
-}
-
-/* How often timeout and reserve count: 1.3 says "each" of units. (Of hooks, too: the shell counts them.) */
+/* How often timeout and reserve count: 1.3 says "each" of units. (Of hooks, too: the shell counts them later.) */
 static int64_t times(const struct step_settings *s)
 {
 	return s->type == STEP_STOP_UNITS && s->units.n > 0 ? (int64_t)s->units.n : 1;
 }
 
-static int draft_add(struct draft *d, const struct step_settings *s, const struct step_settings *parallel,
-		     const struct health_settings *health, int64_t group)
+static int draft_add(struct draft *d, const struct step_settings *s, const struct step_settings *parallel, int64_t group)
 {
 	struct plan_step *p;
-	struct step_settings *own;
+	int64_t most = s->type == STEP_PROBE_DOWN ? s->wait_seconds : s->timeout_seconds * times(s);
 
 	if (d->n == LIMIT_LEDGER)
 		return -E2BIG;
 	p = &d->steps[d->n++];
 	*p = (struct plan_step){ .settings = *s, .group = group };
-	own = &p->settings;
-
-	if (own->timeout_seconds <= 0)
-		own->timeout_seconds = step_default_timeout((enum step_type)own->type);
-	if (own->reserve_seconds < 0)
-		own->reserve_seconds = step_default_reserve((enum step_type)own->type);
-	if (own->type == STEP_PROBE_DOWN)
-		own->timeout_seconds = own->wait_seconds = probe_wait(s, health);
-	else if (own->wait_seconds < 0)
-		own->wait_seconds = 0;
-	p->timeout_usec = usec_of(own->timeout_seconds * times(s));
-	p->reserve_usec = usec_of(own->reserve_seconds * times(s));
-
 	if (parallel) {
-		if (parallel->timeout_seconds > 0 && usec_of(parallel->timeout_seconds) < p->timeout_usec)
-			p->timeout_usec = usec_of(parallel->timeout_seconds);
-		if (own->retry.times == 0)
-			own->retry = parallel->retry;
-		if (parallel->on_failure > own->on_failure)
-			own->on_failure = parallel->on_failure;
+		if (parallel->timeout_seconds > 0 && parallel->timeout_seconds < most)
+			most = parallel->timeout_seconds;
+		if (s->retry.times == 0)
+			p->settings.retry = parallel->retry;
+		if (parallel->on_failure > s->on_failure)
+			p->settings.on_failure = parallel->on_failure;
 	}
+	p->timeout_usec = usec_of(most);
+	p->reserve_usec = usec_of(s->reserve_seconds * times(s));
 	if (p->reserve_usec > p->timeout_usec)
 		p->reserve_usec = p->timeout_usec;
 	return 0;
 }
 
-static int draft_settings(struct draft *d, const struct step_settings *steps, size_t n,
-			  const struct health_settings *health)
+static int draft_settings(struct draft *d, const struct step_settings *steps, size_t n)
 {
 	int r = 0;
 
@@ -204,25 +162,13 @@ static int draft_settings(struct draft *d, const struct step_settings *steps, si
 		const struct step_settings *members = steps[i].steps.items;
 
 		if (steps[i].type != STEP_PARALLEL) {
-			r = draft_add(d, &steps[i], NULL, health, (int64_t)i);
+			r = draft_add(d, &steps[i], NULL, (int64_t)i);
 			continue;
 		}
 		for (size_t k = 0; k < steps[i].steps.n && r == 0; k++)
-			r = draft_add(d, &members[k], &steps[i], health, (int64_t)i);
+			r = draft_add(d, &members[k], &steps[i], (int64_t)i);
 	}
 	return r;
-}
-
-static int draft_defaults(struct draft *d, const struct health_settings *health)
-{
-	char probe[] = "probeDown", hooks[] = "hooks";
-	struct step_settings steps[] = {
-		{ .type = STEP_PROBE_DOWN, .name = probe, .reserve_seconds = -1, .wait_seconds = -1 },
-		{ .type = STEP_HOOKS, .name = hooks, .reserve_seconds = -1, .wait_seconds = -1 },
-	};
-	size_t first = health && !str_empty(health->listen) ? 0 : 1;
-
-	return draft_settings(d, steps + first, ARRAY_SIZE(steps) - first, health);
 }
 
 static int own(const struct draft *d, struct jd_list *ret, struct error *err)
@@ -241,12 +187,11 @@ static int own(const struct draft *d, struct jd_list *ret, struct error *err)
 	return jd_decode(b.data, b.len, &drain_plan_steps_type, &o, ret, err);
 }
 
-int drain_plan_new(const struct drain_settings *settings, const struct health_settings *health,
-		   struct drain_plan **ret, struct error *err)
+int drain_plan_new(const struct drain_settings *settings, struct drain_plan **ret, struct error *err)
 {
 	_cleanup_(drain_plan_unrefp) struct drain_plan *plan = NULL;
 	_cleanup_free_ struct draft *d = NULL;
-	int r;
+	int r = 0;
 
 	plan = calloc(1, sizeof(*plan));
 	d = calloc(1, sizeof(*d));
@@ -254,10 +199,8 @@ int drain_plan_new(const struct drain_settings *settings, const struct health_se
 		return error_oom(err);
 	plan->refs = 1;
 
-	if (settings && settings->steps.n > 0)
-		r = draft_settings(d, settings->steps.items, settings->steps.n, health);
-	else
-		r = draft_defaults(d, health);
+	if (settings)
+		r = draft_settings(d, settings->steps.items, settings->steps.n);
 	if (r < 0)
 		return error_set(err, ERROR_USER, r, "drain.steps: more than %d steps, those of parallel groups included",
 				 LIMIT_LEDGER);

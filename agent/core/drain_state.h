@@ -39,7 +39,7 @@ struct drain_event { /* an event that names this VM */
 	int64_t incarnation;	     /* of the last document it stood in */
 
 	/* volatile */
-	bool ack_flying, ack_needs_document;
+	bool ack_flying, peers_flying, ack_needs_document;
 	unsigned missed; /* documents in a row without it, same incarnation */
 };
 

@@ -1,16 +1,8 @@
-/* The rules of drain.policy, and the ones that stand when the customer gave none. */
+/* The rules of drain.policy; the ones that stand when the customer gave none come with the settings. */
 #include "agent/core/policy.h"
 
 #include "agent/base/str.h"
 #include "agent/core/events.h"
-
-/* Without drain.policy: short freezes are let through, everything else is drained for. */
-static struct policy_decision default_decision(const struct policy_question *q)
-{
-	if (event_type_of(q->type) == EVENT_FREEZE && q->duration_seconds >= 0 && q->duration_seconds <= 9)
-		return (struct policy_decision){ POLICY_NOTIFY, ACKNOWLEDGE_IMMEDIATELY };
-	return (struct policy_decision){ POLICY_DRAIN, ACKNOWLEDGE_WHEN_DRAINED };
-}
 
 static bool names_type(const struct policy_rule *rule, const char *type)
 {
@@ -38,8 +30,6 @@ struct policy_decision policy_decide(const struct drain_settings *settings, cons
 
 	if (event_type_of(q->type) == EVENT_OTHER)
 		return none;
-	if (!settings->policy.items)
-		return default_decision(q);
 
 	for (size_t i = 0; i < settings->policy.n; i++) {
 		struct policy_decision d = { rules[i].action, rules[i].acknowledge };

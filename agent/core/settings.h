@@ -49,24 +49,28 @@ struct settings {
 	struct network_settings *network;
 	struct log_settings *log;
 	struct jd_list secrets[_DOOR_MAX]; /* of struct settings_secret */
-	int door_of[_SECTION_MAX];	   /* enum settings_door of each section that is present */
-	bool drop_in_script;		   /* came as Custom Script v2 settings: its messages and codes */
-	bool drop_in_vault;		   /* came as Key Vault extension settings */
-	int error_code;			   /* of a failed document: the peer's number (20..30), else -21 */
+	int door_of[_SECTION_MAX];         /* enum settings_door of each section that is present */
+	bool drop_in_script;               /* came as Custom Script v2 settings: its messages and codes */
+	bool drop_in_vault;                /* came as Key Vault extension settings */
+	int error_code;                    /* of a failed document: the peer's number (20..30), else -21 */
 };
 
 /* One document as it came through one door. Texts may be NULL or empty (nothing there). */
 struct settings_source {
 	enum settings_door door;
-	const char *name;	  /* for messages: "settings", "user data, part 3", a file name */
-	const char *public_text;  /* JSON object */
+	const char *name;        /* for messages: "settings", "user data, part 3", a file name */
+	const char *public_text; /* JSON object */
 	size_t public_len;
 	/* Door 1: decrypted protectedSettings. Files: secrets.json, given with one of the sources only. */
 	const char *protected_text;
 	size_t protected_len;
 };
 
-/* Decodes and judges all doors together: a section comes whole from the first door that has it; what user
+/* Sentences have the form of settings.md 1.4; those about Custom Script's own settings are its whole status text
+ * ("Enable failed: failed to get configuration: …"). On success every default is resolved, an empty optional text is
+ * absent (NULL), a list that is absent has no items.
+ *
+ * Decodes and judges all doors together: a section comes whole from the first door that has it; what user
  * data may hold is checked against userData.settingsSections of the stronger doors. Drop-in forms become
  * ordinary sections. On failure (-EINVAL, -EBADMSG, -E2BIG, -ENOMEM) *ret is untouched except error_code;
  * every sentence is in the report, the first also in err. Warnings may come with success. */

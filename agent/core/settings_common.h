@@ -21,11 +21,11 @@ struct userdata_settings {
 	int action;
 	int source;
 	int64_t polling_interval_seconds;
-	struct jd_list parts;		  /* of int, enum userdata_part */
+	struct jd_list parts;             /* of int, enum userdata_part */
 	struct jd_list settings_sections; /* of char *, section names */
 	int baseline;
 	int run_policy; /* enum userdata_run_policy */
-	int when_busy;	/* enum when_busy */
+	int when_busy;  /* enum when_busy */
 	int64_t timeout_seconds;
 	struct retry_settings retry;
 };

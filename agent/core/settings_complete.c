@@ -9,15 +9,16 @@
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/codec/uri.h"
+#include "agent/core/drain_plan.h"
 #include "agent/core/settings_tables.h"
 
 /* "workingDirectory": "" says the same as leaving it out. Elements of lists and maps keep their empty texts. */
 static void forget_empty(const struct jd_type *type, const struct jd_field *field, void *value, const char *path,
 			 void *userdata)
 {
-	char **text = type->kind == JD_TEXT	  ? value :
-		      type->kind == JD_SECRETABLE ? &((struct jd_secretable *)value)->text :
-						    NULL;
+	char **text = type->kind == JD_TEXT         ? value
+		      : type->kind == JD_SECRETABLE ? &((struct jd_secretable *)value)->text
+						    : NULL;
 
 	(void)path;
 	(void)userdata;
@@ -28,11 +29,19 @@ static void forget_empty(const struct jd_type *type, const struct jd_field *fiel
 
 /* customScript */
 
+static bool is_usable_name(const char *name)
+{
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			return false;
+	return *name && strlen(name) <= 255 && !str_equal(name, ".") && !str_equal(name, "..");
+}
+
 /* The last segment of the path, decoded first, as the Custom Script extension does: "a%2Fb.sh" is b.sh. */
 static int name_from_uri(const char *uri, char **ret)
 {
 	_cleanup_buf_ struct buf path = BUF_INIT(LIMIT_SECRET);
-	struct uri u = { 0 };
+	struct uri u = {0};
 	const char *slash;
 	int r;
 
@@ -46,7 +55,7 @@ static int name_from_uri(const char *uri, char **ret)
 	if (r < 0)
 		return r == -ENOMEM ? r : 0;
 	slash = strrchr(buf_str(&path), '/');
-	return slash && slash[1] ? str_set(ret, slash + 1) : 0;
+	return slash && is_usable_name(slash + 1) ? str_set(ret, slash + 1) : 0;
 }
 
 static int complete_script(const struct settings *s, struct script_settings *script)
@@ -68,7 +77,7 @@ static int complete_script(const struct settings *s, struct script_settings *scr
 int settings_split_vault_url(const char *url, char **ret_vault, char **ret_suffix, char **ret_secret)
 {
 	_cleanup_free_ char *vault = NULL, *suffix = NULL, *secret = NULL;
-	struct uri u = { 0 };
+	struct uri u = {0};
 	const char *name, *dot;
 	int r = uri_parse(url, &u, NULL);
 
@@ -117,19 +126,13 @@ static int complete_keys(struct key_refresh_settings *k)
 
 /* drain */
 
+/* settings.md 1.3; stopUnits: of each unit, hooks: of each file. */
 static const struct {
-	const char *word;
-	int64_t timeout_seconds, reserve_seconds; /* settings.md 1.3 */
-} step_types[] = {
-	[STEP_PROBE_DOWN] = { "probeDown", 0, 0 },
-	[STEP_REFUSE_PROBE] = { "refuseProbe", 5, 1 },
-	[STEP_RUN] = { "run", 30, 5 },
-	[STEP_HOOKS] = { "hooks", 30, 5 },
-	[STEP_HTTP] = { "http", 10, 2 },
-	[STEP_WAIT_FOR_CONNECTIONS] = { "waitForConnections", 60, 0 },
-	[STEP_WAIT_UNTIL] = { "waitUntil", 60, 0 },
-	[STEP_STOP_UNITS] = { "stopUnits", 30, 2 },
-	[STEP_PARALLEL] = { "parallel", 0, 0 },
+	int64_t timeout_seconds, reserve_seconds;
+} step_times[] = {
+	[STEP_PROBE_DOWN] = {0, 0},  [STEP_REFUSE_PROBE] = {5, 1}, [STEP_RUN] = {30, 5},
+	[STEP_HOOKS] = {30, 5},      [STEP_HTTP] = {10, 2},        [STEP_WAIT_FOR_CONNECTIONS] = {60, 0},
+	[STEP_WAIT_UNTIL] = {60, 0}, [STEP_STOP_UNITS] = {30, 2},  [STEP_PARALLEL] = {0, 0},
 };
 
 static int64_t at_least(int64_t a, int64_t b)
@@ -162,14 +165,14 @@ static int complete_http(struct http_step *http)
 
 static void complete_times(const struct settings *s, struct step_settings *step)
 {
-	int64_t timeout = step_types[step->type].timeout_seconds, reserve = step_types[step->type].reserve_seconds;
+	int64_t timeout = step_times[step->type].timeout_seconds;
+	int64_t reserve = step_times[step->type].reserve_seconds;
 
 	if (step->type == STEP_PARALLEL)
 		longest(step, &timeout, &reserve);
 	if (step->type == STEP_PROBE_DOWN && step->wait_seconds < 0) {
-		step->wait_seconds = s->health ? s->health->probe.interval_seconds *
-							 (s->health->probe.unhealthy_threshold + 1) :
-						 0;
+		step->wait_seconds =
+			s->health ? s->health->probe.interval_seconds * (s->health->probe.unhealthy_threshold + 1) : 0;
 		if (step->timeout_seconds > 0 && step->wait_seconds > step->timeout_seconds)
 			step->wait_seconds = step->timeout_seconds;
 	}
@@ -177,9 +180,8 @@ static void complete_times(const struct settings *s, struct step_settings *step)
 		step->timeout_seconds = timeout;
 	/* A default reserve gives way to a shorter timeout; one that was asked for is judged. */
 	if (step->reserve_seconds < 0)
-		step->reserve_seconds = step->timeout_seconds > 0 && reserve > step->timeout_seconds ?
-						step->timeout_seconds :
-						reserve;
+		step->reserve_seconds =
+			step->timeout_seconds > 0 && reserve > step->timeout_seconds ? step->timeout_seconds : reserve;
 }
 
 static int complete_steps(const struct settings *s, struct jd_list *steps, const char *prefix)
@@ -192,7 +194,7 @@ static int complete_steps(const struct settings *s, struct jd_list *steps, const
 
 		(void)snprintf(position, sizeof(position), "%s%zu", prefix, i + 1);
 		if (!step->name) {
-			step->name = str_format("%s-%s", step_types[step->type].word, position);
+			step->name = str_format("%s-%s", step_type_names[step->type], position);
 			r = step->name ? 0 : -ENOMEM;
 		}
 		if (r == 0 && step->type == STEP_HTTP)
@@ -213,9 +215,9 @@ static int complete_steps(const struct settings *s, struct jd_list *steps, const
 
 static int default_steps(const struct settings *s, struct drain_settings *drain)
 {
-	static const struct jd_type list = { .kind = JD_LIST, .element = &st_step };
-	const char *text = s->health && s->health->listen ? "[{\"type\":\"probeDown\"},{\"type\":\"hooks\"}]" :
-							    "[{\"type\":\"hooks\"}]";
+	static const struct jd_type list = {.kind = JD_LIST, .element = &st_step};
+	const char *text = s->health && s->health->listen ? "[{\"type\":\"probeDown\"},{\"type\":\"hooks\"}]"
+							  : "[{\"type\":\"hooks\"}]";
 
 	return settings_decode(text, strlen(text), "default steps", &list, &drain->steps, NULL, NULL);
 }
@@ -227,8 +229,8 @@ static int complete_drain(const struct settings *s, struct drain_settings *drain
 
 	for (size_t i = 0; i < drain->policy.n; i++)
 		if (rule[i].acknowledge == ACKNOWLEDGE_DEFAULT)
-			rule[i].acknowledge = rule[i].action == POLICY_DRAIN ? ACKNOWLEDGE_WHEN_DRAINED :
-									       ACKNOWLEDGE_NEVER;
+			rule[i].acknowledge =
+				rule[i].action == POLICY_DRAIN ? ACKNOWLEDGE_WHEN_DRAINED : ACKNOWLEDGE_NEVER;
 	/* An empty list is a wish, an absent one is not. */
 	if (!drain->steps.items)
 		r = default_steps(s, drain);

@@ -14,8 +14,8 @@ enum policy_acknowledge {
 };
 
 struct policy_rule {
-	struct jd_list types;	/* of char *; empty: all */
-	char *source;		/* "Platform" | "User" | NULL */
+	struct jd_list types;         /* of char *; empty: all */
+	char *source;                 /* "Platform" | "User" | NULL */
 	int64_t max_duration_seconds; /* -1: absent */
 	int64_t min_notice_seconds;   /* -1: absent */
 	int64_t max_notice_seconds;   /* -1: absent */
@@ -24,8 +24,15 @@ struct policy_rule {
 };
 
 enum step_type {
-	STEP_PROBE_DOWN, STEP_REFUSE_PROBE, STEP_RUN, STEP_HOOKS, STEP_HTTP,
-	STEP_WAIT_FOR_CONNECTIONS, STEP_WAIT_UNTIL, STEP_STOP_UNITS, STEP_PARALLEL,
+	STEP_PROBE_DOWN,
+	STEP_REFUSE_PROBE,
+	STEP_RUN,
+	STEP_HOOKS,
+	STEP_HTTP,
+	STEP_WAIT_FOR_CONNECTIONS,
+	STEP_WAIT_UNTIL,
+	STEP_STOP_UNITS,
+	STEP_PARALLEL,
 };
 
 enum on_failure { ON_FAILURE_CONTINUE, ON_FAILURE_FINISH, ON_FAILURE_ABORT };
@@ -39,7 +46,7 @@ struct http_step {
 };
 
 struct step_settings {
-	int type; /* enum step_type */
+	int type;   /* enum step_type */
 	char *name; /* never NULL after loading: default type and position, "run-2", in parallel "run-2.1" */
 	/* After loading never 0, but for probeDown without one: the type's default, for parallel the longest of its
 	 * steps. stopUnits: for each unit; hooks: for each file. */
@@ -48,20 +55,20 @@ struct step_settings {
 	struct retry_settings retry;
 	int on_failure;
 
-	int64_t wait_seconds;	 /* probeDown; after loading never -1: computed from health.loadBalancerProbe */
-	struct jd_list ports;	 /* refuseProbe, waitForConnections: of int64_t */
-	int ports_word;		 /* waitForConnections: 0 is "fromLoadBalancer", -1 a list */
+	int64_t wait_seconds;          /* probeDown; after loading never -1: computed from health.loadBalancerProbe */
+	struct jd_list ports;          /* refuseProbe, waitForConnections: of int64_t */
+	int ports_word;                /* waitForConnections: 0 is "fromLoadBalancer", -1 a list */
 	bool ports_from_load_balancer; /* the same, after loading */
-	struct jd_list command;	 /* run, waitUntil: of char * */
-	struct jd_list undo_command; /* run */
+	struct jd_list command;        /* run, waitUntil: of char * */
+	struct jd_list undo_command;   /* run */
 	char *user;
 	char *directory, *undo_directory; /* hooks */
 	struct http_step http;
 	struct http_step *http_undo;
 	int64_t at_most;
 	int64_t interval_seconds;
-	struct jd_list units;	 /* stopUnits: of char * */
-	struct jd_list steps;	 /* parallel: of struct step_settings */
+	struct jd_list units; /* stopUnits: of char * */
+	struct jd_list steps; /* parallel: of struct step_settings */
 };
 
 enum shared_acknowledge { SHARED_NEVER, SHARED_LEADER, SHARED_ALWAYS };

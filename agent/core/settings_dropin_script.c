@@ -29,7 +29,7 @@ enum {
 };
 
 enum part { PART_PUBLIC, PART_PROTECTED };
-static const char *const part_names[] = { "public", "protected" };
+static const char *const part_names[] = {"public", "protected"};
 
 struct member {
 	const char *name;
@@ -65,14 +65,14 @@ static bool fits_guid(const char *text)
 }
 
 static const struct member members[] = {
-	{ "commandToExecute", "string", .in = { true, true } },
-	{ "script", "string", .in = { true, true } },
-	{ "fileUris", "array", .in = { true, true } },
-	{ "skipDos2Unix", "boolean", .in = { true, false } },
-	{ "timestamp", "integer", .in = { true, true } },
-	{ "storageAccountName", "string", NAME_PATTERN, fits_account_name, { false, true } },
-	{ "storageAccountKey", "string", KEY_PATTERN, fits_account_key, { false, true } },
-	{ "managedIdentity", "object", .in = { false, true } },
+	{"commandToExecute", "string", .in = {true, true}},
+	{"script", "string", .in = {true, true}},
+	{"fileUris", "array", .in = {true, true}},
+	{"skipDos2Unix", "boolean", .in = {true, false}},
+	{"timestamp", "integer", .in = {true, true}},
+	{"storageAccountName", "string", NAME_PATTERN, fits_account_name, {false, true}},
+	{"storageAccountKey", "string", KEY_PATTERN, fits_account_key, {false, true}},
+	{"managedIdentity", "object", .in = {false, true}},
 };
 
 static const struct member *find_member(const char *name)
@@ -96,8 +96,8 @@ static const char *raw_member(const struct jd_list *list, const char *name)
 bool settings_has_script_dropin(const struct jd_list *public_members, const struct jd_list *protected_members)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++)
-		if (!str_equal(members[i].name, "timestamp") && (raw_member(public_members, members[i].name) ||
-								 raw_member(protected_members, members[i].name)))
+		if (!str_equal(members[i].name, "timestamp") &&
+		    (raw_member(public_members, members[i].name) || raw_member(protected_members, members[i].name)))
 			return true;
 	return false;
 }
@@ -152,7 +152,7 @@ static const char *type_of(const char *json)
 /* The text of a JSON string, erased by the caller. */
 static int text_of(const char *json, char **ret)
 {
-	static const struct jd_type text = { .kind = JD_TEXT, .max = LIMIT_SETTINGS };
+	static const struct jd_type text = {.kind = JD_TEXT, .max = LIMIT_SETTINGS};
 
 	*ret = NULL;
 	return settings_decode(json, strlen(json), "text", &text, ret, NULL, NULL);
@@ -201,7 +201,7 @@ static bool is_uri(const char *text)
 
 static int check_uris(struct settings_loader *l, enum part part, const char *json)
 {
-	struct jd_list list = { 0 };
+	struct jd_list list = {0};
 	int r = settings_decode(json, strlen(json), "fileUris", &st_raw_items, &list, NULL, NULL);
 
 	for (size_t i = 0; r == 0 && i < list.n; i++) {
@@ -219,21 +219,26 @@ static int check_uris(struct settings_loader *l, enum part part, const char *jso
 	return r;
 }
 
+/* Other members are allowed there, whatever they are. */
 static int check_identity(struct settings_loader *l, const char *json)
 {
-	static const char *const ids[] = { "objectId", "clientId" };
-	struct jd_list list = { 0 };
-	int r = settings_decode(json, strlen(json), "managedIdentity", &st_raw_members, &list, NULL, NULL);
+	static const struct jd_type raw = {.kind = JD_RAW};
+	static const struct jd_field fields[] = {{.name = "objectId", .type = &raw, .offset = 0},
+						 {.name = "clientId", .type = &raw, .offset = sizeof(char *)},
+						 {}};
+	static const struct jd_type shape = {
+		.kind = JD_OBJECT, .fields = fields, .size = 2 * sizeof(char *), .lenient = true};
+	char *ids[2] = {NULL, NULL};
+	int r = settings_decode(json, strlen(json), "managedIdentity", &shape, ids, NULL, NULL);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(ids); i++) {
-		const char *id = raw_member(&list, ids[i]);
 		char field[40];
 
-		(void)snprintf(field, sizeof(field), "managedIdentity.%s", ids[i]);
-		if (id)
-			r = check_pattern(l, PART_PROTECTED, field, GUID_PATTERN, fits_guid, id);
+		(void)snprintf(field, sizeof(field), "managedIdentity.%s", fields[i].name);
+		if (ids[i])
+			r = check_pattern(l, PART_PROTECTED, field, GUID_PATTERN, fits_guid, ids[i]);
 	}
-	jd_free(&st_raw_members, &list);
+	jd_free(&shape, ids);
 	return r;
 }
 
@@ -273,7 +278,7 @@ static int check_part(struct settings_loader *l, enum part part, const struct jd
 
 		if (known ? known->in[part] : is_ours(part, m[i].key))
 			continue;
-		(void)snprintf(reason, sizeof(reason), "Additional property %.100s is not allowed", m[i].key);
+		(void)snprintf(reason, sizeof(reason), "Additional property %.*s is not allowed", CUT(m[i].key, 100));
 		return refuse_schema(l, part, "(root)", reason);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
@@ -298,8 +303,8 @@ int settings_check_script_dropin(struct settings_loader *l, const struct jd_list
 static int check_rules(struct settings_loader *l, const struct settings_document *d, const struct settings_protected *p)
 {
 #define INVALID "invalid configuration: "
-	bool command[2] = { !str_empty(d->command_to_execute), !str_empty(p->command_to_execute) };
-	bool script[2] = { !str_empty(d->script), !str_empty(p->script) };
+	bool command[2] = {!str_empty(d->command_to_execute), !str_empty(p->command_to_execute)};
+	bool script[2] = {!str_empty(d->script), !str_empty(p->script)};
 	bool name = !str_empty(p->storage_account_name), key = !str_empty(p->storage_account_key);
 	const struct identity *id = p->managed_identity;
 
@@ -369,7 +374,7 @@ static int set_files(struct settings_loader *l, enum settings_door door, const s
 	if (!files)
 		return -ENOMEM;
 	free(script->files.items);
-	script->files = (struct jd_list){ .items = files, .n = uris->n };
+	script->files = (struct jd_list){.items = files, .n = uris->n};
 	for (size_t i = 0; i < uris->n; i++) {
 		const char *uri = ((char **)uris->items)[i];
 		char name[40];
@@ -377,8 +382,8 @@ static int set_files(struct settings_loader *l, enum settings_door door, const s
 		(void)snprintf(name, sizeof(name), "fileUris[%zu]", i);
 		files[i].max_size_bytes = INT64_MAX;
 		if (str_set(&files[i].mode, "0500") < 0 || str_set(&files[i].owner, "root:root") < 0 ||
-		    (uris == &d->file_uris ? str_set(&files[i].uri.text, uri) :
-					     set_secret(l, door, name, uri, &files[i].uri)) < 0)
+		    (uris == &d->file_uris ? str_set(&files[i].uri.text, uri)
+					   : set_secret(l, door, name, uri, &files[i].uri)) < 0)
 			return -ENOMEM;
 	}
 	return 0;

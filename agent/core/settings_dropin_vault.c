@@ -25,27 +25,23 @@ bool settings_has_vault_dropin(const struct settings_document *d)
 	return d->vault || d->vault_authentication || d->vault_logging;
 }
 
-/* "certificates given as mere texts" cannot be seen in decoded values: both become an object with a url. */
+/* Whether a certificate was given as a mere text cannot be seen in decoded values, where both forms have a url. */
 static int has_text_entries(const struct jd_list *public_members, bool *ret)
 {
+	static const struct jd_field fields[] = {{.name = "observedCertificates", .type = &st_raw_items}, {}};
+	static const struct jd_type shape = {
+		.kind = JD_OBJECT, .fields = fields, .size = sizeof(struct jd_list), .lenient = true};
 	const struct settings_raw_member *m = public_members->items;
-	struct jd_list inside = { 0 }, entries = { 0 };
+	struct jd_list entries = {0};
 	int r = 0;
 
 	*ret = false;
 	for (size_t i = 0; r == 0 && i < public_members->n; i++)
 		if (str_equal(m[i].key, SECTION_NAME))
-			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &st_raw_members, &inside, NULL,
-					    NULL);
-	m = inside.items;
-	for (size_t i = 0; r == 0 && i < inside.n; i++)
-		if (str_equal(m[i].key, "observedCertificates"))
-			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &st_raw_items, &entries, NULL,
-					    NULL);
+			r = settings_decode(m[i].json, strlen(m[i].json), SECTION_NAME, &shape, &entries, NULL, NULL);
 	for (size_t i = 0; r == 0 && i < entries.n; i++)
 		*ret = *ret || ((char **)entries.items)[i][0] == '"';
-	jd_free(&st_raw_items, &entries);
-	jd_free(&st_raw_members, &inside);
+	jd_free(&shape, &entries);
 	return r;
 }
 
@@ -77,12 +73,14 @@ static int set_identity(struct settings_loader *l, const char *subject, const ch
 	if (!id)
 		return -ENOMEM;
 	if (!str_empty(client_id) && !str_empty(object_id)) {
-		jd_report_error(l->report, subject, path, "one of \"msiClientId\" and \"msiObjectId\" may be given, got both");
+		jd_report_error(l->report, subject, path,
+				"one of \"msiClientId\" and \"msiObjectId\" may be given, got both");
 		return -EINVAL;
 	}
 	if (!str_empty(client_id) && settings_is_resource_id(client_id)) {
-		jd_report_warning(l->report, subject, path,
-				  "msiClientId: got an ARM id where a GUID is expected; taken as the identity's resource id");
+		jd_report_warning(
+			l->report, subject, path,
+			"msiClientId: got an ARM id where a GUID is expected; taken as the identity's resource id");
 		return str_set(&id->resource_id, client_id);
 	}
 	if (check_guid(str_empty(client_id) ? object_id : client_id, &why) < 0) {
@@ -171,13 +169,13 @@ static int set_certificate(struct settings_loader *l, const char *subject, const
 {
 	struct vault_certificate *from = (struct vault_certificate *)v->certificates.items + index;
 	struct certificate_settings *all = section->certificates.items, *to = &all[index];
-	struct certificate_files none = { 0 };
+	struct certificate_files none = {0};
 	char path[80];
 	int r;
 
 	(void)snprintf(path, sizeof(path), SECTION_NAME ".observedCertificates[%zu]", index);
-	if (!str_empty(from->link_name) && (strchr(from->link_name, '/') || str_equal(from->link_name, ".") ||
-					    str_equal(from->link_name, ".."))) {
+	if (!str_empty(from->link_name) &&
+	    (strchr(from->link_name, '/') || str_equal(from->link_name, ".") || str_equal(from->link_name, ".."))) {
 		jd_report_error(l->report, subject, path, "customSymbolicLinkName: expected a plain file name");
 		return -EINVAL;
 	}
@@ -191,7 +189,7 @@ static int set_certificate(struct settings_loader *l, const char *subject, const
 	if (!str_empty(from->link_name))
 		to->link_name = TAKE_PTR(from->link_name);
 	to->acls = from->acls;
-	from->acls = (struct jd_list){ 0 };
+	from->acls = (struct jd_list){0};
 	r = set_directory(str_empty(from->store) ? v->store : from->store, &to->directory);
 	if (r == 0)
 		r = set_name(all, index);
@@ -223,7 +221,8 @@ static int make_section(struct settings_loader *l, size_t n, struct key_refresh_
 static int check_shape(struct settings_loader *l, const char *subject, const struct settings_document *d)
 {
 	if (!d->vault) {
-		jd_report_error(l->report, subject, d->vault_authentication ? "authenticationSettings" : "loggingSettings",
+		jd_report_error(l->report, subject,
+				d->vault_authentication ? "authenticationSettings" : "loggingSettings",
 				"stands beside " SECTION_NAME ", which is missing");
 		return -EINVAL;
 	}
@@ -264,7 +263,7 @@ int settings_vault_dropin(struct settings_loader *l, const char *subject, const 
 		r = set_identity(l, subject, "authenticationSettings", a->msi_client_id, a->msi_object_id,
 				 &section->identity);
 	if (r < 0) {
-		jd_free(&st_key_refresh, &section);
+		settings_free_section(SECTION_KEY_REFRESH, &section);
 		return r;
 	}
 	*ret = section;

@@ -99,8 +99,8 @@ static int check_secret_name(const char *text, struct error *err)
 
 static int check_unit(const char *text, struct error *err)
 {
-	static const char *const suffixes[] = { ".service", ".socket", ".target",    ".timer", ".path",	 ".mount",
-						".automount", ".swap", ".slice", ".scope", ".device", NULL };
+	static const char *const suffixes[] = {".service",   ".socket", ".target", ".timer", ".path",   ".mount",
+					       ".automount", ".swap",   ".slice",  ".scope", ".device", NULL};
 	bool suffixed = false;
 
 	if (!*text)
@@ -116,7 +116,7 @@ static int check_unit(const char *text, struct error *err)
 
 int check_path(const char *text, struct error *err)
 {
-	static const char *const forbidden[] = { "/proc", "/sys", "/dev", "/run/evenkeel" };
+	static const char *const forbidden[] = {"/proc", "/sys", "/dev", "/run/evenkeel"};
 	_cleanup_buf_ struct buf plain = BUF_INIT(4097);
 	char value[SHOWN_MAX + 4];
 
@@ -141,7 +141,8 @@ int check_path(const char *text, struct error *err)
 		size_t len = strlen(forbidden[i]);
 
 		if (str_starts(buf_str(&plain), forbidden[i]) && (plain.data[len] == '/' || plain.data[len] == '\0'))
-			return error_set(err, ERROR_USER, -EINVAL, "\"%s\" cannot be used; choose a path that is not below %s",
+			return error_set(err, ERROR_USER, -EINVAL,
+					 "\"%s\" cannot be used; choose a path that is not below %s",
 					 shown(text, value), forbidden[i]);
 	}
 	/* The agent takes every entry there with a "-" in its name for an extension and deletes it. */
@@ -153,7 +154,7 @@ int check_path(const char *text, struct error *err)
 			return error_set(err, ERROR_USER, -EINVAL,
 					 "the Azure agent deletes \"" AGENT_DIR
 					 "/%.*s\"; choose a directory outside " AGENT_DIR,
-					 (int)(len > 128 ? 128 : len), entry);
+					 (int)utf8_cut(entry, len, 128), entry);
 	}
 	return 0;
 }
@@ -173,7 +174,7 @@ static int check_uri(const char *text, struct uri *ret, struct error *err)
 
 int check_http(const char *text, struct error *err)
 {
-	struct uri u = { 0 };
+	struct uri u = {0};
 	int r;
 
 	if (!*text)
@@ -213,7 +214,7 @@ static bool is_ipv6(const char *text)
 
 int check_identity_endpoint(const char *text, struct error *err)
 {
-	struct uri u = { 0 };
+	struct uri u = {0};
 	bool local;
 	int r;
 
@@ -247,7 +248,7 @@ static bool is_vault_name(const char *text, size_t len)
 /* key-vault.md B: only https, port 443, /secrets/NAME or /secrets/NAME/VERSION; the token goes to no other place. */
 int check_vault_url(const char *text, struct error *err)
 {
-	struct uri u = { 0 };
+	struct uri u = {0};
 	const char *name, *version;
 	size_t name_len, version_len;
 	int r;
@@ -291,9 +292,10 @@ int check_vault_url(const char *text, struct error *err)
 	version_len = strcspn(version, "/");
 	if (!is_vault_name(name, name_len) || version[version_len] ||
 	    (version_len > 0 && (version_len != 32 || !is_vault_name(version, version_len)))) {
-		error_set(err, ERROR_USER, r,
-			  "expected https://VAULT/secrets/NAME or …/NAME/VERSION (32 characters), got the path \"%.64s\"",
-			  u.path);
+		error_set(
+			err, ERROR_USER, r,
+			"expected https://VAULT/secrets/NAME or …/NAME/VERSION (32 characters), got the path \"%.64s\"",
+			u.path);
 		goto out;
 	}
 	r = 0;
@@ -361,8 +363,9 @@ static int check_endpoint(const char *text, struct error *err)
 bool settings_is_resource_id(const char *text)
 {
 	/* /subscriptions/S/resourceGroups/G/providers/Microsoft.ManagedIdentity/userAssignedIdentities/NAME */
-	static const char *const words[] = { "subscriptions", NULL, "resourceGroups", NULL, "providers",
-					     "Microsoft.ManagedIdentity", "userAssignedIdentities", NULL };
+	static const char *const words[] = {
+		"subscriptions",          NULL, "resourceGroups", NULL, "providers", "Microsoft.ManagedIdentity",
+		"userAssignedIdentities", NULL};
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(words); i++) {
@@ -524,8 +527,8 @@ int check_relative_file_name(const char *text, struct error *err)
 		p += *p == '/';
 	}
 	if (str_equal(text, "stdout") || str_equal(text, "stderr"))
-		return error_set(err, ERROR_USER, -EINVAL, "\"%s\" is where the script's output goes; give another name",
-				 text);
+		return error_set(err, ERROR_USER, -EINVAL,
+				 "\"%s\" is where the script's output goes; give another name", text);
 	return 0;
 }
 
@@ -594,14 +597,14 @@ static int check_word(const char *const *words, const char *text, struct error *
 
 static int check_event_type(const char *text, struct error *err)
 {
-	static const char *const words[] = { "Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", NULL };
+	static const char *const words[] = {"Freeze", "Reboot", "Redeploy", "Preempt", "Terminate", NULL};
 
 	return check_word(words, text, err);
 }
 
 static int check_event_source(const char *text, struct error *err)
 {
-	static const char *const words[] = { "Platform", "User", NULL };
+	static const char *const words[] = {"Platform", "User", NULL};
 
 	return check_word(words, text, err);
 }
@@ -609,7 +612,7 @@ static int check_event_source(const char *text, struct error *err)
 /* What a settings part of user data may ever set: never what decides about user data itself. */
 static int check_settable_section(const char *text, struct error *err)
 {
-	const char *words[_SECTION_MAX] = { NULL };
+	const char *words[_SECTION_MAX] = {NULL};
 	size_t n = 0;
 
 	for (int s = 0; s < _SECTION_MAX; s++)
@@ -624,93 +627,144 @@ static int check_settable_section(const char *text, struct error *err)
 #define HTTP_PATTERN "^https?://"
 #define GUID_PATTERN "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
-const struct jd_type st_boolean = { .kind = JD_BOOLEAN };
-const struct jd_type st_name = { .kind = JD_TEXT, .min = 1, .check = check_name, .pattern = NAME_PATTERN };
-const struct jd_type st_name_or_none = { .kind = JD_TEXT, .check = check_name };
-const struct jd_type st_unit = { .kind = JD_TEXT, .min = 1, .check = check_unit, .pattern = "^[A-Za-z0-9:_.\\\\@-]+$" };
-const struct jd_type st_unit_or_none = { .kind = JD_TEXT, .check = check_unit };
-const struct jd_type st_path = { .kind = JD_TEXT, .min = 1, .check = check_path, .pattern = PATH_PATTERN };
-const struct jd_type st_path_or_none = { .kind = JD_TEXT, .check = check_path };
-const struct jd_type st_http = { .kind = JD_TEXT, .min = 1, .max = 8192, .check = check_http, .pattern = HTTP_PATTERN };
-const struct jd_type st_http_or_none = { .kind = JD_TEXT, .max = 8192, .check = check_http };
+const struct jd_type st_boolean = {.kind = JD_BOOLEAN};
+const struct jd_type st_name = {.kind = JD_TEXT, .min = 1, .check = check_name, .pattern = NAME_PATTERN};
+const struct jd_type st_name_or_none = {.kind = JD_TEXT, .check = check_name};
+const struct jd_type st_unit = {.kind = JD_TEXT, .min = 1, .check = check_unit, .pattern = "^[A-Za-z0-9:_.\\\\@-]+$"};
+const struct jd_type st_unit_or_none = {.kind = JD_TEXT, .check = check_unit};
+const struct jd_type st_path = {.kind = JD_TEXT, .min = 1, .check = check_path, .pattern = PATH_PATTERN};
+const struct jd_type st_path_or_none = {.kind = JD_TEXT, .check = check_path};
+const struct jd_type st_http = {.kind = JD_TEXT, .min = 1, .max = 8192, .check = check_http, .pattern = HTTP_PATTERN};
+const struct jd_type st_http_or_none = {.kind = JD_TEXT, .max = 8192, .check = check_http};
 const struct jd_type st_http_secretable = {
-	.kind = JD_SECRETABLE, .min = 1, .max = 8192, .check = check_http, .pattern = HTTP_PATTERN, .what = "an http or https URL",
+	.kind = JD_SECRETABLE,
+	.min = 1,
+	.max = 8192,
+	.check = check_http,
+	.pattern = HTTP_PATTERN,
+	.what = "an http or https URL",
 };
 const struct jd_type st_http_secretable_or_none = {
-	.kind = JD_SECRETABLE, .max = 8192, .check = check_http, .what = "an http or https URL",
+	.kind = JD_SECRETABLE,
+	.max = 8192,
+	.check = check_http,
+	.what = "an http or https URL",
 };
-const struct jd_type st_peer_url = { .kind = JD_TEXT, .max = 8192, .check = check_peer_url };
+const struct jd_type st_peer_url = {.kind = JD_TEXT, .max = 8192, .check = check_peer_url};
 const struct jd_type st_identity_endpoint = {
-	.kind = JD_TEXT, .min = 1, .max = 1024, .check = check_identity_endpoint, .pattern = HTTP_PATTERN,
+	.kind = JD_TEXT,
+	.min = 1,
+	.max = 1024,
+	.check = check_identity_endpoint,
+	.pattern = HTTP_PATTERN,
 };
 const struct jd_type st_vault_url = {
-	.kind = JD_TEXT, .min = 1, .max = 1024, .check = check_vault_url, .pattern = "^https://[^/]+/secrets/[0-9A-Za-z-]+(/[0-9A-Za-z]*)?$",
+	.kind = JD_TEXT,
+	.min = 1,
+	.max = 1024,
+	.check = check_vault_url,
+	.pattern = "^https://[^/]+/secrets/[0-9A-Za-z-]+(/[0-9A-Za-z]*)?$",
 };
-const struct jd_type st_vault_suffix = { .kind = JD_TEXT, .min = 1, .check = check_vault_suffix, .pattern = "^\\..+\\..+$" };
-const struct jd_type st_proxy = { .kind = JD_SECRETABLE, .max = 4096, .check = check_proxy, .what = "the URL of a proxy" };
+const struct jd_type st_vault_suffix = {
+	.kind = JD_TEXT, .min = 1, .check = check_vault_suffix, .pattern = "^\\..+\\..+$"};
+const struct jd_type st_proxy = {
+	.kind = JD_SECRETABLE, .max = 4096, .check = check_proxy, .what = "the URL of a proxy"};
 const struct jd_type st_endpoint = {
-	.kind = JD_TEXT, .min = 1, .check = check_endpoint, .pattern = "^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+|localhost):[0-9]+$",
+	.kind = JD_TEXT,
+	.min = 1,
+	.check = check_endpoint,
+	.pattern = "^(\\[[0-9a-fA-F:.]+\\]|[0-9.]+|localhost):[0-9]+$",
 };
-const struct jd_type st_endpoint_or_none = { .kind = JD_TEXT, .check = check_endpoint };
-const struct jd_type st_guid = { .kind = JD_TEXT, .check = check_guid };
-const struct jd_type st_resource_id = { .kind = JD_TEXT, .max = 1024, .check = check_resource_id };
-const struct jd_type st_mode = { .kind = JD_TEXT, .min = 1, .check = check_mode, .pattern = "^0?[0-7]{3}$" };
-const struct jd_type st_user = { .kind = JD_TEXT, .check = check_account };
-const struct jd_type st_group = { .kind = JD_TEXT, .check = check_account };
-const struct jd_type st_user_and_group = { .kind = JD_TEXT, .min = 1, .check = check_user_and_group };
-const struct jd_type st_sha256 = { .kind = JD_TEXT, .min = 1, .check = check_sha256, .pattern = "^[0-9a-fA-F]{64}$" };
-const struct jd_type st_shell_text = { .kind = JD_SECRETABLE, .max = 32768, .what = "shell text of at most 32 KiB" };
+const struct jd_type st_endpoint_or_none = {.kind = JD_TEXT, .check = check_endpoint};
+const struct jd_type st_guid = {.kind = JD_TEXT, .check = check_guid};
+const struct jd_type st_resource_id = {.kind = JD_TEXT, .max = 1024, .check = check_resource_id};
+const struct jd_type st_mode = {.kind = JD_TEXT, .min = 1, .check = check_mode, .pattern = "^0?[0-7]{3}$"};
+const struct jd_type st_user = {.kind = JD_TEXT, .check = check_account};
+const struct jd_type st_group = {.kind = JD_TEXT, .check = check_account};
+const struct jd_type st_user_and_group = {.kind = JD_TEXT, .min = 1, .check = check_user_and_group};
+const struct jd_type st_sha256 = {.kind = JD_TEXT, .min = 1, .check = check_sha256, .pattern = "^[0-9a-fA-F]{64}$"};
+const struct jd_type st_shell_text = {.kind = JD_SECRETABLE, .max = 32768, .what = "shell text of at most 32 KiB"};
 const struct jd_type st_script_text = {
-	.kind = JD_SECRETABLE, .max = LIMIT_SCRIPT_ENCODED, .check = check_script, .what = "a script in base64",
+	.kind = JD_SECRETABLE,
+	.max = LIMIT_SCRIPT_ENCODED,
+	.check = check_script,
+	.what = "a script in base64",
 };
 const struct jd_type st_argument = {
 	.kind = JD_TEXT,
 	.no_secret = "a secretRef cannot be an argument (every user can read argv); use environment",
 };
-const struct jd_type st_storage_account_name = { .kind = JD_TEXT, .check = check_storage_account_name };
+const struct jd_type st_storage_account_name = {.kind = JD_TEXT, .check = check_storage_account_name};
 const struct jd_type st_storage_account_key = {
-	.kind = JD_SECRETABLE, .must_be_secret = true, .check = check_base64, .what = "a storage account's key (base64)",
+	.kind = JD_SECRETABLE,
+	.must_be_secret = true,
+	.check = check_base64,
+	.what = "a storage account's key (base64)",
 };
-const struct jd_type st_file_name = { .kind = JD_TEXT, .min = 1, .check = check_file_name, .pattern = "^[^/]+$" };
-const struct jd_type st_relative_file_name = { .kind = JD_TEXT, .check = check_relative_file_name };
-const struct jd_type st_host_name = { .kind = JD_TEXT, .check = check_host_name };
-const struct jd_type st_secret_value = { .kind = JD_SECRETABLE };
-const struct jd_type st_secret_only = { .kind = JD_SECRETABLE, .must_be_secret = true };
-const struct jd_type st_command = { .kind = JD_LIST, .min = 1, .max = LIMIT_ARGV, .element = &st_argument };
-const struct jd_type st_command_or_none = { .kind = JD_LIST, .max = LIMIT_ARGV, .element = &st_argument };
-const struct jd_type st_commands = { .kind = JD_LIST, .max = 16, .element = &st_command };
-const struct jd_type st_units = { .kind = JD_LIST, .max = 16, .element = &st_unit };
-const struct jd_type st_port = { .kind = JD_INTEGER, .min = 1, .max = 65535 };
+const struct jd_type st_file_name = {.kind = JD_TEXT, .min = 1, .check = check_file_name, .pattern = "^[^/]+$"};
+const struct jd_type st_relative_file_name = {.kind = JD_TEXT, .check = check_relative_file_name};
+const struct jd_type st_host_name = {.kind = JD_TEXT, .check = check_host_name};
+const struct jd_type st_secret_value = {.kind = JD_SECRETABLE};
+const struct jd_type st_secret_only = {.kind = JD_SECRETABLE, .must_be_secret = true};
+#define COMMAND_WHAT "a command as a list, e.g. [\"nginx\", \"-t\"], or with a shell [\"sh\", \"-c\", \"TEXT\"]"
+const struct jd_type st_command = {
+	.kind = JD_LIST, .min = 1, .max = LIMIT_ARGV, .element = &st_argument, .what = COMMAND_WHAT};
+const struct jd_type st_command_or_none = {
+	.kind = JD_LIST, .max = LIMIT_ARGV, .element = &st_argument, .what = COMMAND_WHAT};
+const struct jd_type st_commands = {.kind = JD_LIST, .max = 16, .element = &st_command};
+const struct jd_type st_units = {.kind = JD_LIST, .max = 16, .element = &st_unit};
+const struct jd_type st_port = {.kind = JD_INTEGER, .min = 1, .max = 65535};
 const struct jd_type st_api_version = {
-	.kind = JD_TEXT, .min = 1, .check = check_api_version, .pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+	.kind = JD_TEXT,
+	.min = 1,
+	.check = check_api_version,
+	.pattern = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
 };
-const struct jd_type st_method = { .kind = JD_TEXT, .check = check_method };
+const struct jd_type st_method = {.kind = JD_TEXT, .check = check_method};
 const struct jd_type st_event_type = {
-	.kind = JD_TEXT, .min = 1, .check = check_event_type, .pattern = "^(Freeze|Reboot|Redeploy|Preempt|Terminate)$",
+	.kind = JD_TEXT,
+	.min = 1,
+	.check = check_event_type,
+	.pattern = "^(Freeze|Reboot|Redeploy|Preempt|Terminate)$",
 };
-const struct jd_type st_event_source = { .kind = JD_TEXT, .min = 1, .check = check_event_source, .pattern = "^(Platform|User)$" };
+const struct jd_type st_event_source = {
+	.kind = JD_TEXT, .min = 1, .check = check_event_source, .pattern = "^(Platform|User)$"};
 const struct jd_type st_settable_section = {
-	.kind = JD_TEXT, .min = 1, .check = check_settable_section,
+	.kind = JD_TEXT,
+	.min = 1,
+	.check = check_settable_section,
 	.pattern = "^(customScript|keyRefresh|drain|health|notify|network|log)$",
 };
 const struct jd_type st_exit_codes = {
-	.kind = JD_LIST, .max = 32, .element = &(const struct jd_type){ .kind = JD_INTEGER, .min = 1, .max = 255 },
+	.kind = JD_LIST,
+	.max = 32,
+	.element = &(const struct jd_type){.kind = JD_INTEGER, .min = 1, .max = 255},
 };
 const struct jd_type st_environment = {
-	.kind = JD_MAP, .max = 64, .size = sizeof(struct script_variable),
-	.value_offset = offsetof(struct script_variable, value), .element = &st_secret_value,
-	.check = check_variable, .pattern = "^[A-Za-z_][A-Za-z0-9_]*$",
+	.kind = JD_MAP,
+	.max = 64,
+	.size = sizeof(struct script_variable),
+	.value_offset = offsetof(struct script_variable, value),
+	.element = &st_secret_value,
+	.check = check_variable,
+	.pattern = "^[A-Za-z_][A-Za-z0-9_]*$",
 };
 const struct jd_type st_headers = {
-	.kind = JD_MAP, .max = 32, .size = sizeof(struct script_variable),
+	.kind = JD_MAP,
+	.max = 32,
+	.size = sizeof(struct script_variable),
 	.value_offset = offsetof(struct script_variable, value),
-	.element = &(const struct jd_type){ .kind = JD_SECRETABLE, .max = 8192, .check = check_header_value,
-					    .what = "a text on one line" },
+	.element =
+		&(const struct jd_type){
+			.kind = JD_SECRETABLE, .max = 8192, .check = check_header_value, .what = "a text on one line"},
 	.check = check_header,
 };
 const struct jd_type st_secrets = {
-	.kind = JD_MAP, .max = LIMIT_SECRETS, .size = sizeof(struct settings_secret),
+	.kind = JD_MAP,
+	.max = LIMIT_SECRETS,
+	.size = sizeof(struct settings_secret),
 	.value_offset = offsetof(struct settings_secret, value),
-	.element = &(const struct jd_type){ .kind = JD_TEXT, .max = LIMIT_SECRET, .sensitive = true },
-	.check = check_secret_name, .pattern = NAME_PATTERN,
+	.element = &(const struct jd_type){.kind = JD_TEXT, .max = LIMIT_SECRET, .sensitive = true},
+	.check = check_secret_name,
+	.pattern = NAME_PATTERN,
 };

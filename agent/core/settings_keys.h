@@ -41,8 +41,8 @@ struct certificate_settings {
 	int64_t keep_versions;
 	struct jd_list acls; /* of struct acl_settings */
 	struct activate_settings activate;
-	int layout;	      /* enum store_layout; not a member of the document */
-	char *link_name;      /* STORE_KV3: customSymbolicLinkName; not a member of keyRefresh */
+	int layout;      /* enum store_layout; not a member of the document */
+	char *link_name; /* STORE_KV3: customSymbolicLinkName; not a member of keyRefresh */
 };
 
 struct key_secret_settings {
@@ -59,9 +59,9 @@ struct key_refresh_settings {
 	int64_t initial_sync_timeout_seconds;
 	struct identity *identity;
 	char *identity_endpoint;
-	struct jd_list vault_suffixes; /* of char * */
+	struct jd_list vault_suffixes;      /* of char * */
 	struct jd_list expiry_warning_days; /* of int64_t */
 	bool remove_on_uninstall;
 	struct jd_list certificates; /* of struct certificate_settings */
-	struct jd_list secrets;	     /* of struct key_secret_settings */
+	struct jd_list secrets;      /* of struct key_secret_settings */
 };

@@ -12,24 +12,24 @@
 #include "agent/codec/digest.h"
 #include "agent/core/settings_tables.h"
 
-#define SECRETS_FILE	    "/etc/evenkeel/secrets.json"
-#define PATH_MAX_SHOWN	    512
-#define DEFAULT_ERROR_CODE  -21 /* bad configuration, as the Custom Script extension numbers it */
-#define SCHEMA_ID	    "urn:evenkeel:settings"
+#define SECRETS_FILE       "/etc/evenkeel/secrets.json"
+#define PATH_MAX_SHOWN     512
+#define DEFAULT_ERROR_CODE -21 /* bad configuration, as the Custom Script extension numbers it */
+#define SCHEMA_ID          "urn:evenkeel:settings"
 
 static const struct {
 	const char *name;
 	const struct jd_type *type;
 	size_t offset;
 } sections[_SECTION_MAX] = {
-	[SECTION_CUSTOM_SCRIPT] = { "customScript", &st_custom_script, offsetof(struct settings, custom_script) },
-	[SECTION_KEY_REFRESH] = { "keyRefresh", &st_key_refresh, offsetof(struct settings, key_refresh) },
-	[SECTION_DRAIN] = { "drain", &st_drain, offsetof(struct settings, drain) },
-	[SECTION_USER_DATA] = { "userData", &st_user_data, offsetof(struct settings, user_data) },
-	[SECTION_HEALTH] = { "health", &st_health, offsetof(struct settings, health) },
-	[SECTION_NOTIFY] = { "notify", &st_notify, offsetof(struct settings, notify) },
-	[SECTION_NETWORK] = { "network", &st_network, offsetof(struct settings, network) },
-	[SECTION_LOG] = { "log", &st_log, offsetof(struct settings, log) },
+	[SECTION_CUSTOM_SCRIPT] = {"customScript", &st_custom_script, offsetof(struct settings, custom_script)},
+	[SECTION_KEY_REFRESH] = {"keyRefresh", &st_key_refresh, offsetof(struct settings, key_refresh)},
+	[SECTION_DRAIN] = {"drain", &st_drain, offsetof(struct settings, drain)},
+	[SECTION_USER_DATA] = {"userData", &st_user_data, offsetof(struct settings, user_data)},
+	[SECTION_HEALTH] = {"health", &st_health, offsetof(struct settings, health)},
+	[SECTION_NOTIFY] = {"notify", &st_notify, offsetof(struct settings, notify)},
+	[SECTION_NETWORK] = {"network", &st_network, offsetof(struct settings, network)},
+	[SECTION_LOG] = {"log", &st_log, offsetof(struct settings, log)},
 };
 
 const char *settings_section_name(enum settings_section s)
@@ -47,13 +47,23 @@ void **settings_section_pointer(struct settings *s, enum settings_section sectio
 	return (void **)(void *)((char *)s + sections[section].offset);
 }
 
+void settings_free_section(enum settings_section section, void *section_pointer)
+{
+	const struct key_refresh_settings *k = *(void **)section_pointer;
+
+	/* No document of ours has link names; they come with the peer's. */
+	for (size_t i = 0; section == SECTION_KEY_REFRESH && k && i < k->certificates.n; i++)
+		free(TAKE_PTR(((struct certificate_settings *)k->certificates.items)[i].link_name));
+	jd_free(sections[section].type, section_pointer);
+}
+
 void settings_done(struct settings *s)
 {
 	for (int i = 0; i < _SECTION_MAX; i++)
-		jd_free(sections[i].type, settings_section_pointer(s, (enum settings_section)i));
+		settings_free_section((enum settings_section)i, settings_section_pointer(s, (enum settings_section)i));
 	for (int door = 0; door < _DOOR_MAX; door++)
 		jd_free(&st_secrets, &s->secrets[door]);
-	*s = (struct settings){ 0 };
+	*s = (struct settings){0};
 }
 
 /* Secrets. */
@@ -159,7 +169,7 @@ int settings_decode(const char *text, size_t len, const char *subject, const str
 /* One source on its way. Sections move on to the candidates, the rest is released with it. */
 struct loaded {
 	const struct settings_source *source;
-	const char *subject;	       /* of the public part */
+	const char *subject; /* of the public part */
 	const char *protected_subject;
 	struct jd_list public_members; /* of struct settings_raw_member */
 	struct jd_list protected_members;
@@ -171,6 +181,8 @@ static void loaded_done(struct loaded *d)
 {
 	jd_free(&st_raw_members, &d->public_members);
 	jd_free(&st_raw_members, &d->protected_members);
+	for (int i = 0; i < _SECTION_MAX; i++)
+		settings_free_section((enum settings_section)i, &d->document.sections[i]);
 	jd_free(&st_document, &d->document);
 	jd_free(&st_protected, &d->protected_part);
 }
@@ -187,7 +199,7 @@ static void candidates_done(struct candidates *c)
 {
 	for (int door = 0; door < _DOOR_MAX; door++)
 		for (int i = 0; i < _SECTION_MAX; i++)
-			jd_free(sections[i].type, &c->section[door][i]);
+			settings_free_section((enum settings_section)i, &c->section[door][i]);
 }
 
 static bool empty_text(const char *text, size_t len)
@@ -231,7 +243,8 @@ static void check_places(struct settings_loader *l, const struct loaded *d)
 	for (int i = 0; i < _SECTION_MAX; i++)
 		if (d->protected_part.sections[i])
 			jd_report_error(l->report, d->protected_subject, sections[i].name,
-					"belongs in %s; only \"secrets\" stands here", files ? "evenkeel.json" : "the public settings");
+					"belongs in %s; only \"secrets\" stands here",
+					files ? "evenkeel.json" : "the public settings");
 }
 
 static int decode_parts(struct settings_loader *l, struct loaded *d)
@@ -266,7 +279,7 @@ static int add_dropin(struct settings_loader *l, const struct loaded *d, enum se
 	}
 	jd_report_error(l->report, d->subject, sections[section].name, "cannot stand together with %s; choose one",
 			member);
-	jd_free(sections[section].type, &made);
+	settings_free_section(section, &made);
 	return -EINVAL;
 }
 
@@ -336,12 +349,21 @@ static void take_sections(struct settings_loader *l, struct loaded *d, struct ca
 	}
 }
 
-/* Nothing that is wrong in a user-data part may be more than its refusal; its drop-ins and secrets are refused whole. */
+/* Nothing that is wrong in a user-data part may be more than its refusal; its drop-ins and secrets are refused whole.
+ */
 static void refuse_user_data(struct settings_loader *l, const struct loaded *d)
 {
-	static const char *const never[] = { "secrets", "commandToExecute", "script", "fileUris", "skipDos2Unix",
-					     "storageAccountName", "storageAccountKey", "managedIdentity",
-					     "secretsManagementSettings", "authenticationSettings", "loggingSettings" };
+	static const char *const never[] = {"secrets",
+					    "commandToExecute",
+					    "script",
+					    "fileUris",
+					    "skipDos2Unix",
+					    "storageAccountName",
+					    "storageAccountKey",
+					    "managedIdentity",
+					    "secretsManagementSettings",
+					    "authenticationSettings",
+					    "loggingSettings"};
 	const struct settings_raw_member *m = d->public_members.items;
 
 	for (size_t i = 0; i < d->public_members.n; i++)
@@ -443,11 +465,11 @@ static bool has_errors(const struct settings_loader *l)
 
 static int load(struct settings_loader *l, const struct settings_source *sources, size_t n)
 {
-	struct candidates c = { 0 };
+	struct candidates c = {0};
 	int first = 0, r = 0;
 
 	for (size_t i = 0; i < n && r != -ENOMEM; i++) {
-		struct loaded d = { .source = &sources[i] };
+		struct loaded d = {.source = &sources[i]};
 
 		d.subject = sources[i].name ? sources[i].name : "settings";
 		d.protected_subject = sources[i].door == DOOR_FILES ? SECRETS_FILE : "protected settings";
@@ -471,10 +493,10 @@ static int load(struct settings_loader *l, const struct settings_source *sources
 int settings_load(const struct settings_source *sources, size_t n_sources, struct settings *ret,
 		  struct jd_report *report, struct error *err)
 {
-	struct settings s = { 0 };
-	struct jd_report own = { 0 };
+	struct settings s = {0};
+	struct jd_report own = {0};
 	struct jd_report *to = report ? report : &own;
-	struct settings_loader l = { .settings = &s, .report = to, .errors_before = to->n_errors_found };
+	struct settings_loader l = {.settings = &s, .report = to, .errors_before = to->n_errors_found};
 	unsigned told = to->n_errors;
 	int r;
 
@@ -488,7 +510,8 @@ int settings_load(const struct settings_source *sources, size_t n_sources, struc
 	if (r == -ENOMEM)
 		error_oom(err);
 	else if (r < 0)
-		error_set(err, ERROR_USER, r, "%s", to->n_errors > told ? to->errors[told] : "settings: not acceptable");
+		error_set(err, ERROR_USER, r, "%s",
+			  to->n_errors > told ? to->errors[told] : "settings: not acceptable");
 	jd_report_done(&own);
 	if (r < 0) {
 		settings_done(&s);

@@ -33,8 +33,8 @@ static void judge_command(struct visit *v, const struct jd_list *argv, const cha
 
 	if (argv->n > 0 && (str_empty(program) || (*program != '/' && strchr(program, '/'))))
 		settings_error(v->l, v->section, path,
-			       "expected an absolute path or a plain name as the first element, got \"%.48s\"",
-			       program ? program : "");
+			       "expected an absolute path or a plain name as the first element, got \"%.*s\"",
+			       CUT(program ? program : "", 48));
 }
 
 static void names_of_secrets(const struct jd_list *list, const char **words)
@@ -51,9 +51,9 @@ static void names_of_secrets(const struct jd_list *list, const char **words)
 static void no_such_secret(struct visit *v, enum settings_door door, const char *ref)
 {
 	const struct jd_list *list = &v->l->settings->secrets[door];
-	const char *place = door == DOOR_EXTENSION ? "protected settings have" :
-			    door == DOOR_FILES	   ? "secrets.json has" :
-						     "user data has";
+	const char *place = door == DOOR_EXTENSION ? "protected settings have"
+			    : door == DOOR_FILES   ? "secrets.json has"
+						   : "user data has";
 	const char **words = calloc(list->n + 1, sizeof(*words));
 	int near = -1;
 
@@ -64,23 +64,27 @@ static void no_such_secret(struct visit *v, enum settings_door door, const char 
 	names_of_secrets(list, words);
 	near = str_nearest(ref, words);
 	if (near >= 0)
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; %s \"%s\"", ref, place,
-			       words[near]);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; %s \"%s\"", CUT(ref, 64),
+			       place, words[near]);
 	else if (words[0])
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; add it under \"secrets\"", ref);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; add it under \"secrets\"",
+			       CUT(ref, 64));
 	else
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; %s none", ref, place);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; %s none", CUT(ref, 64),
+			       place);
 	free(words);
 }
 
 /* The value that a secret brings is held against the same form as a literal; the sentence never quotes it. */
-static void judge_reference(struct visit *v, const struct jd_type *type, const struct jd_secretable *s, const char *path)
+static void judge_reference(struct visit *v, const struct jd_type *type, const struct jd_secretable *s,
+			    const char *path)
 {
 	enum settings_door door = (enum settings_door)v->l->settings->door_of[v->section];
 	const struct jd_list *list = &v->l->settings->secrets[door];
 	const struct settings_secret *secret = list->items;
 	bool ours = str_starts(s->ref, SETTINGS_OWN_SECRET);
 	size_t i, len;
+	int r;
 
 	for (i = 0; i < list->n; i++)
 		if (str_equal(secret[i].name, s->ref))
@@ -93,8 +97,10 @@ static void judge_reference(struct visit *v, const struct jd_type *type, const s
 	if (ours)
 		return;
 	len = strlen(secret[i].value);
-	if (len < (size_t)type->min || (type->max > 0 && len > (size_t)type->max) ||
-	    (type->check && type->check(secret[i].value, NULL) < 0))
+	r = type->check ? type->check(secret[i].value, NULL) : 0;
+	if (r == -ENOMEM)
+		v->result = r;
+	else if (r < 0 || len < (size_t)type->min || (type->max > 0 && len > (size_t)type->max))
 		settings_error(v->l, v->section, path, "expected %s, but the secret \"%s\" is something else",
 			       type->what ? type->what : "another text", s->ref);
 }
@@ -130,8 +136,9 @@ static bool has_url_password(const char *text)
 
 static bool is_password_name(const char *name)
 {
-	static const char *const words[] = { "password", "passwd", "passphrase", "secret", "token", "apikey", "api_key",
-					     "accesskey", "access_key", "accountkey", "account_key", "authorization" };
+	static const char *const words[] = {"password",   "passwd",     "passphrase",  "secret",
+					    "token",      "apikey",     "api_key",     "accesskey",
+					    "access_key", "accountkey", "account_key", "authorization"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (contains_nocase(name, words[i]))
@@ -141,7 +148,7 @@ static bool is_password_name(const char *name)
 
 static bool has_password(const char *text)
 {
-	static const char *const words[] = { "password=", "passwd=", "pwd=", "AccountKey=", "--password " };
+	static const char *const words[] = {"password=", "passwd=", "pwd=", "AccountKey=", "--password "};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		const char *found = strcasestr(text, words[i]);
@@ -189,7 +196,7 @@ static int judge_everywhere(struct settings_loader *l, bool *const used[static _
 {
 	for (int i = 0; i < _SECTION_MAX; i++) {
 		enum settings_section section = (enum settings_section)i;
-		struct visit v = { .l = l, .section = section };
+		struct visit v = {.l = l, .section = section};
 
 		if (l->settings->door_of[i] < 0)
 			continue;
@@ -209,8 +216,8 @@ static void warn_unused(struct settings_loader *l, bool *const used[static _DOOR
 
 		for (size_t i = 0; i < l->settings->secrets[door].n; i++)
 			if (!used[door][i] && !str_starts(s[i].name, SETTINGS_OWN_SECRET))
-				jd_report_warning(l->report, "settings", "", "secret \"%s\" is not used by any secretRef",
-						  s[i].name);
+				jd_report_warning(l->report, "settings", "",
+						  "secret \"%s\" is not used by any secretRef", s[i].name);
 	}
 }
 
@@ -223,7 +230,10 @@ static void judge_health(struct settings_loader *l)
 
 	if (n != 1)
 		settings_error(l, SECTION_HEALTH, "health.application",
-			       "one of \"http\", \"tcp\" and \"unit\" is required, got %s", n == 0 ? "none" : n == 2 ? "two" : "three");
+			       "one of \"http\", \"tcp\" and \"unit\" is required, got %s",
+			       n == 0   ? "none"
+			       : n == 2 ? "two"
+					: "three");
 }
 
 static void judge_user_data(struct settings_loader *l)
@@ -235,12 +245,13 @@ static void judge_user_data(struct settings_loader *l)
 		if (parts[i] == USERDATA_SETTINGS)
 			return;
 	if (u->settings_sections.n > 0)
-		settings_error(l, SECTION_USER_DATA, "userData.settingsSections", "needs \"settings\" in userData.parts");
+		settings_error(l, SECTION_USER_DATA, "userData.settingsSections",
+			       "needs \"settings\" in userData.parts");
 }
 
 int settings_judge(struct settings_loader *l)
 {
-	bool *used[_DOOR_MAX] = { NULL };
+	bool *used[_DOOR_MAX] = {NULL};
 	int r = 0;
 
 	for (int door = 0; door < _DOOR_MAX; door++) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/core/settings_tables.h"
 
@@ -39,8 +40,9 @@ static void warn_early_preempt(struct settings_loader *l)
 			continue;
 		if (r[i].acknowledge == ACKNOWLEDGE_IMMEDIATELY) {
 			(void)snprintf(path, sizeof(path), "drain.policy[%zu]", i);
-			settings_warning(l, SECTION_DRAIN, path,
-					 "a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
+			settings_warning(
+				l, SECTION_DRAIN, path,
+				"a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
 			return;
 		}
 		if (!r[i].source && r[i].max_duration_seconds < 0 && r[i].min_notice_seconds < 0 &&
@@ -64,7 +66,8 @@ static void judge_policy(struct settings_loader *l)
 		(void)snprintf(path, sizeof(path), "drain.policy[%zu].acknowledge", i);
 		if (r[i].acknowledge == ACKNOWLEDGE_WHEN_DRAINED && r[i].action != POLICY_DRAIN)
 			settings_warning(l, SECTION_DRAIN, path,
-					 "\"whenDrained\" goes with action \"drain\"; events of this rule are never acknowledged");
+					 "\"whenDrained\" goes with action \"drain\"; events of this rule are never "
+					 "acknowledged");
 	}
 }
 
@@ -83,7 +86,8 @@ static void judge_step(struct settings_loader *l, const struct step_settings *s,
 
 /* Names are unique among all steps, those of parallel steps too: results and units are found by name. Visits every
  * step before `stop`, in order; gives the path of the one that has the name. */
-static bool name_taken(const struct jd_list *steps, const char *name, const struct step_settings *stop, char path[static 64])
+static bool name_taken(const struct jd_list *steps, const char *name, const struct step_settings *stop,
+		       char path[static 64])
 {
 	const struct step_settings *s = steps->items;
 
@@ -126,8 +130,23 @@ static void judge_steps(struct settings_loader *l, const struct jd_list *steps, 
 	}
 }
 
+/* The plan lays parallel steps flat and keeps a record of each. */
+static void judge_count(struct settings_loader *l)
+{
+	const struct jd_list *steps = &l->settings->drain->steps;
+	const struct step_settings *s = steps->items;
+	size_t n = 0;
+
+	for (size_t i = 0; i < steps->n; i++)
+		n += s[i].type == STEP_PARALLEL ? s[i].steps.n : 1;
+	if (n > LIMIT_LEDGER)
+		settings_error(l, SECTION_DRAIN, "drain.steps", "at most %d steps, those of parallel included, got %zu",
+			       LIMIT_LEDGER, n);
+}
+
 void settings_judge_drain(struct settings_loader *l)
 {
+	judge_count(l);
 	judge_policy(l);
 	judge_steps(l, &l->settings->drain->steps, "drain");
 	warn_unacknowledged(l);

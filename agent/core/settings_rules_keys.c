@@ -12,7 +12,7 @@
 
 static bool is_known_suffix(const struct key_refresh_settings *k, const char *suffix)
 {
-	static const char *const known[] = { ".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net" };
+	static const char *const known[] = {".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (str_equal(known[i], suffix))
@@ -33,7 +33,8 @@ static int judge_url(struct settings_loader *l, const char *url, const char *pat
 		return r;
 	if (!is_known_suffix(l->settings->key_refresh, suffix))
 		settings_error(l, SECTION_KEY_REFRESH, path,
-			       "\"%.80s%.80s\" is no known vault host; if it is one, add \"%.80s\" to keyRefresh.vaultSuffixes",
+			       "\"%.80s%.80s\" is no known vault host; if it is one, add \"%.80s\" to "
+			       "keyRefresh.vaultSuffixes",
 			       vault, suffix, suffix);
 	return 0;
 }
@@ -42,7 +43,7 @@ static int judge_url(struct settings_loader *l, const char *url, const char *pat
 static char *plain_path(const char *directory, const char *file)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(16384);
-	const char *parts[] = { directory, file ? file : "" };
+	const char *parts[] = {directory, file ? file : ""};
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
 		for (const char *p = parts[i]; *p;) {
@@ -97,7 +98,8 @@ static int take_place(struct settings_loader *l, struct places *p, const char *d
 		char where[96];
 
 		(void)snprintf(where, sizeof(where), "keyRefresh.%s[%zu].%s", kind, index, member);
-		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.200s\" is already written by %s", path, other->owner);
+		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.*s\" is already written by %s", CUT(path, 200),
+			       other->owner);
 		return 0;
 	}
 	new = &p->list[p->n++];
@@ -108,7 +110,7 @@ static int take_place(struct settings_loader *l, struct places *p, const char *d
 
 static const char *const *file_names(const struct certificate_files *f, const char *names[static 7])
 {
-	const char *all[] = { f->fullchain, f->certificate, f->chain, f->key, f->combined, f->pkcs12 };
+	const char *all[] = {f->fullchain, f->certificate, f->chain, f->key, f->combined, f->pkcs12};
 	size_t n = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
@@ -130,7 +132,8 @@ static void judge_files(struct settings_loader *l, const struct certificate_sett
 	for (size_t i = 0; names[i]; i++)
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(names[i], names[k]))
-				settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is the name of two files", names[i]);
+				settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is the name of two files",
+					       names[i]);
 }
 
 static void judge_acls(struct settings_loader *l, const struct jd_list *acls, const char *path)
@@ -142,7 +145,8 @@ static void judge_acls(struct settings_loader *l, const struct jd_list *acls, co
 
 		(void)snprintf(where, sizeof(where), "%s.acls[%zu]", path, i);
 		if (!a[i].user && !a[i].group)
-			settings_error(l, SECTION_KEY_REFRESH, where, "\"user\", \"group\" or both are required, got none");
+			settings_error(l, SECTION_KEY_REFRESH, where,
+				       "\"user\", \"group\" or both are required, got none");
 	}
 }
 
@@ -158,6 +162,23 @@ static void judge_name(struct settings_loader *l, const char *kind, size_t index
 	settings_error(l, SECTION_KEY_REFRESH, where, "\"%s\" is already the name of %s[%zu]", name, kind, other_index);
 }
 
+/* Two links of one name in one store would take turns. The same secret twice is only a waste. */
+static void judge_links(struct settings_loader *l, const struct certificate_settings *all, size_t i)
+{
+	char path[96];
+
+	for (size_t k = 0; k < i; k++) {
+		if (!all[i].link_name || !str_equal(all[i].link_name, all[k].link_name) ||
+		    !str_equal(all[i].directory, all[k].directory) || str_equal(all[i].url, all[k].url))
+			continue;
+		(void)snprintf(path, sizeof(path), "keyRefresh.certificates[%zu].customSymbolicLinkName", i);
+		settings_error(l, SECTION_KEY_REFRESH, path,
+			       "\"%.*s\" is already the link of observedCertificates[%zu]", CUT(all[i].link_name, 64),
+			       k);
+		return;
+	}
+}
+
 static int judge_certificate(struct settings_loader *l, struct places *places, size_t i)
 {
 	const struct certificate_settings *all = l->settings->key_refresh->certificates.items, *c = &all[i];
@@ -171,6 +192,7 @@ static int judge_certificate(struct settings_loader *l, struct places *places, s
 	for (size_t k = 0; k < i; k++)
 		judge_name(l, "certificates", i, c->name, all[k].name, k);
 	/* The peer's store holds the files of all certificates side by side. */
+	judge_links(l, all, i);
 	if (r < 0 || c->layout != STORE_OWN)
 		return r;
 	judge_files(l, c, path);
@@ -206,7 +228,7 @@ static int judge_secret(struct settings_loader *l, struct places *places, size_t
 			(void)snprintf(where, sizeof(where), "keyRefresh.secrets[%zu].path", i);
 			if (str_equal(file, own))
 				settings_error(l, SECTION_KEY_REFRESH, where,
-					       "\"%.200s\" is already written by certificates[%zu]", own, n);
+					       "\"%.*s\" is already written by certificates[%zu]", CUT(own, 200), n);
 		}
 	}
 	return r < 0 ? r : take_place(l, places, s->path, NULL, "secrets", i, "path");
@@ -215,7 +237,7 @@ static int judge_secret(struct settings_loader *l, struct places *places, size_t
 int settings_judge_keys(struct settings_loader *l)
 {
 	const struct key_refresh_settings *k = l->settings->key_refresh;
-	_cleanup_(places_done) struct places places = { 0 };
+	_cleanup_(places_done) struct places places = {0};
 	int r = 0;
 
 	places.list = calloc(k->certificates.n + k->secrets.n + 1, sizeof(*places.list));

@@ -7,7 +7,7 @@
 
 /* After 5400 s the platform takes the deployment for failed, whatever the VM says; the rest is for telling it. */
 #define PLATFORM_GIVES_UP 5400
-#define LONGEST_SECONDS	  5100
+#define LONGEST_SECONDS   5100
 
 #define TOO_LONG "%" PRId64 " is more than %d (the platform gives up at %d); make the long script asynchronous"
 
@@ -21,6 +21,8 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 	const struct script_file *f = s->files.items;
 
 	for (size_t i = 0; i < s->files.n; i++) {
+		/* What comes from a secret URI is a piece of the secret. */
+		const char *quote = f[i].uri.ref ? "" : "\"";
 		struct error why = ERROR_INIT;
 		char where[96];
 
@@ -30,13 +32,15 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 			continue;
 		}
 		if (check_relative_file_name(f[i].name, &why) < 0) {
-			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "name from the URI: %s", why.msg);
+			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "name from the URI: %s",
+				       f[i].uri.ref ? "cannot be used; give \"name\"" : why.msg);
 			continue;
 		}
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(f[k].name, f[i].name)) {
 				settings_error(l, SECTION_CUSTOM_SCRIPT, where,
-					       "\"%.64s\" is already the name of files[%zu]", f[i].name, k);
+					       "%s%.*s%s is already the name of files[%zu]", quote,
+					       CUT(f[i].uri.ref ? "what the URI ends in" : f[i].name, 64), quote, k);
 				break;
 			}
 	}
@@ -50,7 +54,8 @@ static void judge_one(struct settings_loader *l, const struct script_settings *s
 
 	if (command == script)
 		settings_error(l, SECTION_CUSTOM_SCRIPT, path,
-			       "one of \"commandToExecute\" and \"script\" is required, got %s", command ? "both" : "none");
+			       "one of \"commandToExecute\" and \"script\" is required, got %s",
+			       command ? "both" : "none");
 	if (s->arguments.n > 0 && !script) {
 		(void)snprintf(where, sizeof(where), "%s.arguments", path);
 		settings_error(l, SECTION_CUSTOM_SCRIPT, where,
@@ -85,8 +90,8 @@ static void judge_times(struct settings_loader *l)
 			       PLATFORM_GIVES_UP);
 	}
 	if (synchronous && c->deadline_seconds > LONGEST_SECONDS)
-		settings_error(l, SECTION_CUSTOM_SCRIPT, "customScript.deadlineInSeconds", TOO_LONG, c->deadline_seconds,
-			       LONGEST_SECONDS, PLATFORM_GIVES_UP);
+		settings_error(l, SECTION_CUSTOM_SCRIPT, "customScript.deadlineInSeconds", TOO_LONG,
+			       c->deadline_seconds, LONGEST_SECONDS, PLATFORM_GIVES_UP);
 }
 
 void settings_judge_script(struct settings_loader *l)

@@ -1,4 +1,5 @@
-/* Settings of custom scripts (settings.md 1.2 "customScript"). Owned and released by the tables in settings_tables.c. */
+/* Settings of custom scripts (settings.md 1.2 "customScript"). Owned and released by the tables in settings_tables.c.
+ */
 #pragma once
 
 #include "agent/codec/json.h"
@@ -18,7 +19,7 @@ struct retry_settings {
 
 struct script_file {
 	struct jd_secretable uri;
-	char *name; /* after loading NULL only if the URI has none (Custom Script's settings) */
+	char *name; /* after loading NULL only if the URI has no usable one (Custom Script's settings) */
 	char *sha256;
 	char *mode;
 	char *owner;
@@ -34,9 +35,9 @@ struct script_settings {
 	char *name;
 	struct jd_secretable command_to_execute;
 	struct jd_secretable script; /* base64, may be gzip */
-	struct jd_list arguments;   /* of char * */
-	struct jd_list environment; /* of struct script_variable */
-	struct jd_list files;	    /* of struct script_file */
+	struct jd_list arguments;    /* of char * */
+	struct jd_list environment;  /* of struct script_variable */
+	struct jd_list files;        /* of struct script_file */
 	struct identity *identity;
 	char *storage_account_name;
 	struct jd_secretable storage_account_key;

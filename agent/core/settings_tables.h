@@ -4,24 +4,31 @@
  */
 #pragma once
 
+#include <string.h>
+
+#include "agent/base/str.h"
 #include "agent/core/settings.h"
 
 /* A member of a struct, as a table row; further initializers follow. */
-#define MEMBER(key, type_, strukt, member, ...) \
-	{ .name = (key), .type = (type_), .offset = offsetof(struct strukt, member), __VA_ARGS__ }
+#define MEMBER(key, type_, strukt, member, ...)                                                                        \
+	{                                                                                                              \
+		.name = (key), .type = (type_), .offset = offsetof(struct strukt, member), __VA_ARGS__                 \
+	}
+
+/* Two arguments for "%.*s": no more than so many bytes, no half character. */
+#define CUT(text, max) (int)utf8_cut((text), strlen(text), (max)), (text)
 
 /* Types that need no name of their own. At file scope a compound literal lives as long as the program. */
-#define INTEGER(lo, hi)	      (&(const struct jd_type){ .kind = JD_INTEGER, .min = (lo), .max = (hi) })
-#define TEXT(lo, hi)	      (&(const struct jd_type){ .kind = JD_TEXT, .min = (lo), .max = (hi) })
-#define LIST(lo, hi, of)      (&(const struct jd_type){ .kind = JD_LIST, .min = (lo), .max = (hi), .element = (of) })
-#define UNIQUE_LIST(lo, hi, of, by) \
-	(&(const struct jd_type){ .kind = JD_LIST, .min = (lo), .max = (hi), .element = (of), .unique = (by) })
-#define CHOICE(...) \
-	(&(const struct jd_type){ .kind = JD_CHOICE, .names = (const char *const[]){ __VA_ARGS__, NULL } })
-#define OBJECT(strukt, fields_) \
-	(&(const struct jd_type){ .kind = JD_OBJECT, .size = sizeof(struct strukt), .fields = (fields_) })
-#define POINTER(strukt, fields_) \
-	(&(const struct jd_type){ .kind = JD_POINTER, .size = sizeof(struct strukt), .fields = (fields_) })
+#define INTEGER(lo, hi)  (&(const struct jd_type){.kind = JD_INTEGER, .min = (lo), .max = (hi)})
+#define TEXT(lo, hi)     (&(const struct jd_type){.kind = JD_TEXT, .min = (lo), .max = (hi)})
+#define LIST(lo, hi, of) (&(const struct jd_type){.kind = JD_LIST, .min = (lo), .max = (hi), .element = (of)})
+#define UNIQUE_LIST(lo, hi, of, by)                                                                                    \
+	(&(const struct jd_type){.kind = JD_LIST, .min = (lo), .max = (hi), .element = (of), .unique = (by)})
+#define CHOICE(...) (&(const struct jd_type){.kind = JD_CHOICE, .names = (const char *const[]){__VA_ARGS__, NULL}})
+#define OBJECT(strukt, fields_)                                                                                        \
+	(&(const struct jd_type){.kind = JD_OBJECT, .size = sizeof(struct strukt), .fields = (fields_)})
+#define POINTER(strukt, fields_)                                                                                       \
+	(&(const struct jd_type){.kind = JD_POINTER, .size = sizeof(struct strukt), .fields = (fields_)})
 
 /* Leaves (settings_formats.c). …_or_none: an empty text counts as absent. */
 extern const struct jd_type st_boolean;
@@ -39,10 +46,10 @@ extern const struct jd_type st_shell_text, st_script_text, st_argument;
 extern const struct jd_type st_storage_account_name, st_storage_account_key;
 extern const struct jd_type st_file_name, st_relative_file_name;
 extern const struct jd_type st_host_name;
-extern const struct jd_type st_secret_value; /* text or secretRef, any text */
-extern const struct jd_type st_secret_only;  /* secretRef only */
+extern const struct jd_type st_secret_value;                             /* text or secretRef, any text */
+extern const struct jd_type st_secret_only;                              /* secretRef only */
 extern const struct jd_type st_command, st_command_or_none, st_commands; /* argv lists */
-extern const struct jd_type st_units;					  /* [0..16] */
+extern const struct jd_type st_units;                                    /* [0..16] */
 extern const struct jd_type st_port;
 extern const struct jd_type st_api_version, st_method;
 extern const struct jd_type st_event_type, st_event_source;
@@ -52,11 +59,11 @@ extern const struct jd_type st_environment, st_headers; /* maps NAME: text (S) *
 
 /* Shared structs (settings_tables_common.c). */
 extern const struct jd_type st_identity; /* struct identity *, NULL when absent */
-extern const struct jd_type st_retry;	 /* struct retry_settings */
+extern const struct jd_type st_retry;    /* struct retry_settings */
 
 /* Sections, each a pointer that is NULL when the section is absent. */
-extern const struct jd_type st_custom_script, st_key_refresh, st_drain, st_user_data, st_health, st_notify,
-	st_network, st_log;
+extern const struct jd_type st_custom_script, st_key_refresh, st_drain, st_user_data, st_health, st_notify, st_network,
+	st_log;
 extern const struct jd_type st_step; /* of `drain.steps` */
 
 /* secretsManagementSettings and its neighbours (settings_tables_vault.c). */
@@ -75,8 +82,8 @@ struct vault_certificate {
 struct vault_settings {
 	int64_t polling_interval_seconds;
 	char *store;
-	char *require_initial_sync; /* JSON text; only that it is there counts */
-	char *acl_enabled;	    /* the same */
+	char *require_initial_sync;     /* JSON text; only that it is there counts */
+	char *acl_enabled;              /* the same */
 	char *misplaced_authentication; /* a frequent mistake: told clearly */
 	char *misplaced_logging;
 	struct jd_list certificates; /* of struct vault_certificate */
@@ -102,14 +109,14 @@ struct settings_document {
 	struct vault_settings *vault;
 	struct vault_authentication *vault_authentication;
 	struct vault_logging *vault_logging;
-	char *secrets;	     /* JSON text, only to say where it belongs */
+	char *secrets; /* JSON text, only to say where it belongs */
 };
 extern const struct jd_type st_document;  /* in place */
 extern const struct jd_type st_published; /* what the schema shows: without what is only told to belong elsewhere */
 
 struct settings_protected {
 	struct jd_list secrets; /* of struct settings_secret */
-	char *timestamp;	/* JSON text */
+	char *timestamp;        /* JSON text */
 	char *command_to_execute, *script;
 	struct jd_list file_uris; /* of char * */
 	char *storage_account_name, *storage_account_key;
@@ -117,7 +124,7 @@ struct settings_protected {
 	char *sections[_SECTION_MAX]; /* JSON text, only to say where it belongs */
 };
 extern const struct jd_type st_protected; /* in place */
-extern const struct jd_type st_secrets;	  /* the map alone, for releasing */
+extern const struct jd_type st_secrets;   /* the map alone, for releasing */
 
 /* The members of any JSON object as JSON texts. */
 struct settings_raw_member {
@@ -131,13 +138,16 @@ extern const struct jd_type st_raw_items;   /* JD_LIST of char *, JSON texts */
 struct settings_loader {
 	struct settings *settings;
 	struct jd_report *report;
-	unsigned errors_before; /* in the report when loading began */
+	unsigned errors_before;            /* in the report when loading began */
 	const char *subject[_SECTION_MAX]; /* of messages: the document a section came from */
-	int error_code;			   /* a peer's number, 0: none */
+	int error_code;                    /* a peer's number, 0: none */
 };
 
 const struct jd_type *settings_section_type(enum settings_section section);
 void **settings_section_pointer(struct settings *s, enum settings_section section);
+
+/* Releases a section and what no table knows of it; *section_pointer becomes NULL. */
+void settings_free_section(enum settings_section section, void *section_pointer);
 
 /* Decodes with the limits of settings; unknown members are errors. */
 _nodiscard_ int settings_decode(const char *text, size_t len, const char *subject, const struct jd_type *type,

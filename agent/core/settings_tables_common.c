@@ -7,8 +7,7 @@ static const struct jd_field identity_fields[] = {
 	MEMBER("clientId", &st_guid, identity, client_id, .doc = "Client id of a user-assigned identity."),
 	MEMBER("objectId", &st_guid, identity, object_id, .doc = "Object id of a user-assigned identity."),
 	MEMBER("resourceId", &st_resource_id, identity, resource_id, .doc = "ARM id of a user-assigned identity."),
-	{}
-};
+	{}};
 const struct jd_type st_identity = {
 	.kind = JD_POINTER,
 	.size = sizeof(struct identity),
@@ -22,9 +21,8 @@ static const struct jd_field retry_fields[] = {
 	       .doc = "How long to wait before each further try."),
 	MEMBER("onExitCodes", &st_exit_codes, retry_settings, on_exit_codes,
 	       .doc = "Try again only after these exit codes; none: after any failure."),
-	{}
-};
-const struct jd_type st_retry = { .kind = JD_OBJECT, .size = sizeof(struct retry_settings), .fields = retry_fields };
+	{}};
+const struct jd_type st_retry = {.kind = JD_OBJECT, .size = sizeof(struct retry_settings), .fields = retry_fields};
 
 /* userData */
 
@@ -40,7 +38,8 @@ static const struct jd_field user_data_fields[] = {
 	MEMBER("settingsSections", LIST(0, 8, &st_settable_section), userdata_settings, settings_sections,
 	       .doc = "Sections that a settings part may set."),
 	MEMBER("baseline", CHOICE("adopt", "run"), userdata_settings, baseline,
-	       .doc = "What to do with content found at the first look on an instance that has already booted with it."),
+	       .doc = "What to do with content found at the first look on an instance that has already booted with "
+		      "it."),
 	MEMBER("runPolicy", CHOICE("oncePerContent", "everyBoot"), userdata_settings, run_policy,
 	       .doc = "When a part is run again."),
 	MEMBER("whenBusy", CHOICE("wait", "cancel"), userdata_settings, when_busy,
@@ -48,17 +47,16 @@ static const struct jd_field user_data_fields[] = {
 	MEMBER("timeoutInSeconds", INTEGER(1, 86400), userdata_settings, timeout_seconds, .default_integer = 3600,
 	       .doc = "How long one part may run."),
 	MEMBER("retry", &st_retry, userdata_settings, retry, .doc = "Further tries of a part that failed."),
-	{}
-};
+	{}};
 const struct jd_type st_user_data = {
-	.kind = JD_POINTER, .size = sizeof(struct userdata_settings), .fields = user_data_fields
-};
+	.kind = JD_POINTER, .size = sizeof(struct userdata_settings), .fields = user_data_fields};
 
 /* health */
 
 static const struct jd_field application_fields[] = {
 	MEMBER("http", &st_http_or_none, health_application, http, .doc = "Healthy if this URL answers 200 to 399."),
-	MEMBER("tcp", &st_endpoint_or_none, health_application, tcp, .doc = "Healthy if this endpoint accepts a connection."),
+	MEMBER("tcp", &st_endpoint_or_none, health_application, tcp,
+	       .doc = "Healthy if this endpoint accepts a connection."),
 	MEMBER("unit", &st_unit_or_none, health_application, unit, .doc = "Healthy if this systemd unit is active."),
 	MEMBER("intervalInSeconds", INTEGER(1, 3600), health_application, interval_seconds, .default_integer = 5,
 	       .doc = "How often to ask."),
@@ -66,16 +64,14 @@ static const struct jd_field application_fields[] = {
 	       .doc = "How long one answer may take."),
 	MEMBER("unhealthyThreshold", INTEGER(1, 100), health_application, unhealthy_threshold, .default_integer = 2,
 	       .doc = "Failures in a row until it counts as unhealthy."),
-	{}
-};
+	{}};
 
 static const struct jd_field probe_fields[] = {
 	MEMBER("intervalInSeconds", INTEGER(1, 3600), health_settings, probe.interval_seconds, .default_integer = 5,
 	       .doc = "Interval of the load balancer's probe."),
 	MEMBER("unhealthyThreshold", INTEGER(1, 100), health_settings, probe.unhealthy_threshold, .default_integer = 2,
 	       .doc = "Failures in a row after which the load balancer sends nothing more."),
-	{}
-};
+	{}};
 
 static const struct jd_field health_fields[] = {
 	MEMBER("listen", &st_endpoint_or_none, health_settings, listen,
@@ -83,20 +79,17 @@ static const struct jd_field health_fields[] = {
 	MEMBER("application", POINTER(health_application, application_fields), health_settings, application,
 	       .doc = "How to ask the application; absent: it counts as healthy."),
 	/* Its members have their offsets from the section, so it stands at 0. */
-	{ .name = "loadBalancerProbe",
-	  .type = &(const struct jd_type){ .kind = JD_OBJECT, .fields = probe_fields },
-	  .doc = "What the load balancer was told; decides how long probeDown waits." },
+	{.name = "loadBalancerProbe",
+	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = probe_fields},
+	 .doc = "What the load balancer was told; decides how long probeDown waits."},
 	MEMBER("readyAfter", LIST(0, 3, CHOICE("customScript", "keyRefresh", "userData")), health_settings, ready_after,
 	       .doc = "/ready says 503 until these have succeeded once on this instance."),
 	MEMBER("metricsListen", &st_endpoint_or_none, health_settings, metrics_listen,
 	       .doc = "Address and port of GET /metrics, best on loopback."),
 	MEMBER("metricsFile", &st_path_or_none, health_settings, metrics_file,
 	       .doc = "A text file for node_exporter with the same metrics."),
-	{}
-};
-const struct jd_type st_health = {
-	.kind = JD_POINTER, .size = sizeof(struct health_settings), .fields = health_fields
-};
+	{}};
+const struct jd_type st_health = {.kind = JD_POINTER, .size = sizeof(struct health_settings), .fields = health_fields};
 
 /* notify */
 
@@ -113,17 +106,13 @@ static const struct jd_field webhook_fields[] = {
 	       .doc = "What is told there."),
 	MEMBER("hmacKey", &st_secret_only, webhook_settings, hmac_key,
 	       .doc = "Key of the signature (HMAC-SHA-256); absent: unsigned."),
-	{}
-};
+	{}};
 
 static const struct jd_field notify_fields[] = {
-	MEMBER("webhooks", UNIQUE_LIST(0, 8, OBJECT(webhook_settings, webhook_fields), "name"), notify_settings, webhooks,
-	       .doc = "Where to tell what happens."),
-	{}
-};
-const struct jd_type st_notify = {
-	.kind = JD_POINTER, .size = sizeof(struct notify_settings), .fields = notify_fields
-};
+	MEMBER("webhooks", UNIQUE_LIST(0, 8, OBJECT(webhook_settings, webhook_fields), "name"), notify_settings,
+	       webhooks, .doc = "Where to tell what happens."),
+	{}};
+const struct jd_type st_notify = {.kind = JD_POINTER, .size = sizeof(struct notify_settings), .fields = notify_fields};
 
 /* network */
 
@@ -134,11 +123,9 @@ static const struct jd_field network_fields[] = {
 	       .doc = "Hosts and domains that are reached without it."),
 	MEMBER("caFile", &st_path_or_none, network_settings, ca_file,
 	       .doc = "Further trusted certificates (PEM), besides the system's."),
-	{}
-};
+	{}};
 const struct jd_type st_network = {
-	.kind = JD_POINTER, .size = sizeof(struct network_settings), .fields = network_fields
-};
+	.kind = JD_POINTER, .size = sizeof(struct network_settings), .fields = network_fields};
 
 /* log */
 
@@ -155,10 +142,8 @@ static const struct jd_field log_fields[] = {
 	       .doc = "Log files that are kept."),
 	MEMBER("console", &st_boolean, log_settings, console, .default_integer = true,
 	       .doc = "Tell milestones on the serial console, too."),
-	{}
-};
-const struct jd_type st_log = { .kind = JD_POINTER, .size = sizeof(struct log_settings), .fields = log_fields };
+	{}};
+const struct jd_type st_log = {.kind = JD_POINTER, .size = sizeof(struct log_settings), .fields = log_fields};
 
 const struct log_settings settings_log_defaults = {
-	.level = LOG_LEVEL_INFO, .max_size_bytes = LOG_SIZE, .max_files = LOG_FILES, .console = true
-};
+	.level = LOG_LEVEL_INFO, .max_size_bytes = LOG_SIZE, .max_files = LOG_FILES, .console = true};

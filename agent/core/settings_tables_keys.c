@@ -7,42 +7,39 @@ static const struct jd_field verify_fields[] = {
 	MEMBER("serverName", &st_host_name, activate_settings, verify.server_name, .doc = "Name asked for (SNI)."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 900), activate_settings, verify.timeout_seconds, .default_integer = 30,
 	       .doc = "How long it may take until it is served."),
-	{}
-};
+	{}};
 
 static const struct jd_field activate_fields[] = {
 	MEMBER("check", &st_command_or_none, activate_settings, check,
 	       .doc = "Command that sees the new files at their final paths before the switch."),
 	MEMBER("reloadUnits", &st_units, activate_settings, reload_units, .doc = "Units to reload if they are active."),
-	MEMBER("restartUnits", &st_units, activate_settings, restart_units, .doc = "Units to restart if they are active."),
+	MEMBER("restartUnits", &st_units, activate_settings, restart_units,
+	       .doc = "Units to restart if they are active."),
 	MEMBER("commands", &st_commands, activate_settings, commands,
 	       .doc = "Commands; the change is told in the environment and as JSON on standard input."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 900), activate_settings, timeout_seconds, .default_integer = 60,
 	       .doc = "For each of them."),
-	{ .name = "verify",
-	  .type = &(const struct jd_type){ .kind = JD_OBJECT, .fields = verify_fields },
-	  .doc = "Ask an endpoint for the certificate it serves; absent: not verified." },
-	{}
-};
+	{.name = "verify",
+	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = verify_fields},
+	 .doc = "Ask an endpoint for the certificate it serves; absent: not verified."},
+	{}};
 static const struct jd_type activate = {
-	.kind = JD_OBJECT, .size = sizeof(struct activate_settings), .fields = activate_fields
-};
+	.kind = JD_OBJECT, .size = sizeof(struct activate_settings), .fields = activate_fields};
 
 static const struct jd_field acl_fields[] = {
 	MEMBER("user", &st_user, acl_settings, user, .doc = "User who may read the key."),
 	MEMBER("group", &st_group, acl_settings, group, .doc = "Group that may read the key."),
-	{}
-};
+	{}};
 
 static const struct jd_field files_fields[] = {
 	MEMBER("fullchain", &st_file_name, certificate_files, fullchain, .doc = "Certificate and chain."),
 	MEMBER("certificate", &st_file_name, certificate_files, certificate, .doc = "The certificate alone."),
 	MEMBER("chain", &st_file_name, certificate_files, chain, .doc = "The chain without the certificate."),
 	MEMBER("key", &st_file_name, certificate_files, key, .doc = "The private key."),
-	MEMBER("combined", &st_file_name, certificate_files, combined, .doc = "Certificate, chain and key in one file."),
+	MEMBER("combined", &st_file_name, certificate_files, combined,
+	       .doc = "Certificate, chain and key in one file."),
 	MEMBER("pkcs12", &st_file_name, certificate_files, pkcs12, .doc = "All of it as PKCS#12."),
-	{}
-};
+	{}};
 
 static const struct jd_field certificate_fields[] = {
 	MEMBER("name", &st_name_or_none, certificate_settings, name, .doc = "Default: VAULT.SECRET."),
@@ -65,21 +62,20 @@ static const struct jd_field certificate_fields[] = {
 	MEMBER("acls", LIST(0, 16, OBJECT(acl_settings, acl_fields)), certificate_settings, acls,
 	       .doc = "Further readers of the key."),
 	MEMBER("activate", &activate, certificate_settings, activate, .doc = "What happens when it has changed."),
-	{}
-};
+	{}};
 
 static const struct jd_field secret_fields[] = {
 	MEMBER("name", &st_name_or_none, key_secret_settings, name, .doc = "Default: VAULT.SECRET."),
 	MEMBER("url", &st_vault_url, key_secret_settings, url, .flags = JD_REQUIRED,
 	       .doc = "https://VAULT/secrets/NAME; with /VERSION it is pinned."),
 	MEMBER("identity", &st_identity, key_secret_settings, identity, .doc = "Default: that of the section."),
-	MEMBER("path", &st_path, key_secret_settings, path, .flags = JD_REQUIRED, .doc = "The file that holds the value."),
+	MEMBER("path", &st_path, key_secret_settings, path, .flags = JD_REQUIRED,
+	       .doc = "The file that holds the value."),
 	MEMBER("owner", &st_user, key_secret_settings, owner, .default_text = "root", .doc = "Owner of the file."),
 	MEMBER("group", &st_group, key_secret_settings, group, .default_text = "root", .doc = "Group of the file."),
 	MEMBER("mode", &st_mode, key_secret_settings, mode, .default_text = "0600", .doc = "Mode of the file."),
 	MEMBER("activate", &activate, key_secret_settings, activate, .doc = "What happens when it has changed."),
-	{}
-};
+	{}};
 
 static const struct jd_field key_refresh_fields[] = {
 	MEMBER("pollingIntervalInSeconds", INTEGER(60, 86400), key_refresh_settings, polling_interval_seconds,
@@ -99,8 +95,6 @@ static const struct jd_field key_refresh_fields[] = {
 	       key_refresh_settings, certificates, .doc = "Certificates with their keys."),
 	MEMBER("secrets", UNIQUE_LIST(0, 100, OBJECT(key_secret_settings, secret_fields), "name"), key_refresh_settings,
 	       secrets, .doc = "Plain secrets, one file each."),
-	{}
-};
+	{}};
 const struct jd_type st_key_refresh = {
-	.kind = JD_POINTER, .size = sizeof(struct key_refresh_settings), .fields = key_refresh_fields
-};
+	.kind = JD_POINTER, .size = sizeof(struct key_refresh_settings), .fields = key_refresh_fields};

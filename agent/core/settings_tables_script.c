@@ -14,8 +14,7 @@ static const struct jd_field file_fields[] = {
 	       .doc = "Owner of the file, USER or USER:GROUP."),
 	MEMBER("maxSizeInBytes", INTEGER(1, 1099511627776), script_file, max_size_bytes, .default_integer = 4294967296,
 	       .doc = "A larger download is an error."),
-	{}
-};
+	{}};
 static const struct jd_type file = {
 	.kind = JD_OBJECT,
 	.size = sizeof(struct script_file),
@@ -30,8 +29,7 @@ static const struct jd_field limits_fields[] = {
 	MEMBER("cpuInPercent", INTEGER(0, 100000), script_settings, limits.cpu_percent,
 	       .doc = "Processor time in percent of one processor; 0: no limit."),
 	MEMBER("nice", INTEGER(-20, 19), script_settings, limits.nice, .doc = "Scheduling priority."),
-	{}
-};
+	{}};
 
 static const struct jd_field output_fields[] = {
 	MEMBER("maxInBytes", INTEGER(4096, 1073741824), script_settings, output.max_bytes, .default_integer = 16777216,
@@ -42,11 +40,11 @@ static const struct jd_field output_fields[] = {
 	       .doc = "Append blob that gets the standard output."),
 	MEMBER("stderrUri", &st_http_secretable_or_none, script_settings, output.stderr_uri,
 	       .doc = "Append blob that gets the standard error."),
-	{}
-};
+	{}};
 
 static const struct jd_field script_fields[] = {
-	MEMBER("name", &st_name, script_settings, name, .flags = JD_REQUIRED, .doc = "Name in status, logs and commands."),
+	MEMBER("name", &st_name, script_settings, name, .flags = JD_REQUIRED,
+	       .doc = "Name in status, logs and commands."),
 	MEMBER("commandToExecute", &st_shell_text, script_settings, command_to_execute,
 	       .doc = "Text for /bin/sh; either this or script."),
 	MEMBER("script", &st_script_text, script_settings, script,
@@ -72,7 +70,8 @@ static const struct jd_field script_fields[] = {
 	MEMBER("runPolicy", CHOICE("oncePerSequence", "oncePerContent", "everyBoot"), script_settings, run_policy,
 	       .doc = "When it is run again."),
 	MEMBER("retry", &st_retry, script_settings, retry, .doc = "Further tries after a failure."),
-	MEMBER("onReboot", CHOICE("fail", "rerun"), script_settings, on_reboot, .doc = "What if the VM rebooted while it ran."),
+	MEMBER("onReboot", CHOICE("fail", "rerun"), script_settings, on_reboot,
+	       .doc = "What if the VM rebooted while it ran."),
 	MEMBER("rebootExitCode", INTEGER(0, 255), script_settings, reboot_exit_code,
 	       .doc = "Exit code that asks for a reboot, after which the next script runs; 0: none."),
 	MEMBER("continueOnFailure", &st_boolean, script_settings, continue_on_failure,
@@ -81,16 +80,15 @@ static const struct jd_field script_fields[] = {
 	       .default_integer = true, .doc = "Whether its failure fails the deployment."),
 	MEMBER("asynchronous", &st_boolean, script_settings, asynchronous,
 	       .doc = "The deployment succeeds once it has started."),
-	{ .name = "limits",
-	  .type = &(const struct jd_type){ .kind = JD_OBJECT, .fields = limits_fields },
-	  .doc = "What the script may use." },
-	{ .name = "output",
-	  .type = &(const struct jd_type){ .kind = JD_OBJECT, .fields = output_fields },
-	  .doc = "What happens to what it writes." },
+	{.name = "limits",
+	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = limits_fields},
+	 .doc = "What the script may use."},
+	{.name = "output",
+	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = output_fields},
+	 .doc = "What happens to what it writes."},
 	MEMBER("wipe", &st_boolean, script_settings, wipe,
 	       .doc = "Remove the files after the run; what came from a secret is always removed."),
-	{}
-};
+	{}};
 
 static const struct jd_field custom_script_fields[] = {
 	MEMBER("waitFor", LIST(0, 3, CHOICE("cloudInit", "packageLocks", "certificates")), custom_script_settings,
@@ -98,7 +96,8 @@ static const struct jd_field custom_script_fields[] = {
 	MEMBER("waitTimeoutInSeconds", INTEGER(0, 5100), custom_script_settings, wait_timeout_seconds,
 	       .default_integer = 900, .doc = "When that has passed nothing is run: an error."),
 	MEMBER("deadlineInSeconds", INTEGER(60, 604800), custom_script_settings, deadline_seconds,
-	       .default_integer = 5100, .doc = "For the whole list with waits and retries, asynchronous scripts aside."),
+	       .default_integer = 5100,
+	       .doc = "For the whole list with waits and retries, asynchronous scripts aside."),
 	MEMBER("whenBusy", CHOICE("wait", "cancel"), custom_script_settings, when_busy,
 	       .doc = "What if scripts of an older sequence number still run."),
 	MEMBER("parallelDownloads", INTEGER(1, 16), custom_script_settings, parallel_downloads, .default_integer = 4,
@@ -107,8 +106,6 @@ static const struct jd_field custom_script_fields[] = {
 	       .doc = "Finished runs that are kept per script."),
 	MEMBER("scripts", UNIQUE_LIST(1, 32, OBJECT(script_settings, script_fields), "name"), custom_script_settings,
 	       scripts, .flags = JD_REQUIRED, .doc = "The scripts, in order."),
-	{}
-};
+	{}};
 const struct jd_type st_custom_script = {
-	.kind = JD_POINTER, .size = sizeof(struct custom_script_settings), .fields = custom_script_fields
-};
+	.kind = JD_POINTER, .size = sizeof(struct custom_script_settings), .fields = custom_script_fields};

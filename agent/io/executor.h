@@ -37,14 +37,14 @@ struct executor_request {
 enum executor_end {
 	EXECUTOR_ENDED,	     /* the runner has ended; its result file tells the rest */
 	EXECUTOR_NOT_FOUND,  /* attach: no such unit or child any more; the result file may still be there */
-	EXECUTOR_START_FAILED,
+	EXECUTOR_START_FAILED, /* nothing ran, and nothing is left to release; the runner's own statuses are below 200 */
 };
 
 struct executor_outcome {
 	enum executor_end end;
 	const char *id;
 	int code, status; /* CLD_EXITED, CLD_KILLED, CLD_DUMPED and its status; 0 when unknown */
-	const char *result; /* systemd's Result= (success, exit-code, oom-kill …), or NULL */
+	const char *result; /* systemd's Result= (success, exit-code, oom-kill …; death by SIGTERM is a success), or NULL */
 	const char *detail; /* for people, or NULL */
 };
 
@@ -66,7 +66,7 @@ _nodiscard_ int executor_start(struct executor *e, const struct executor_request
 _nodiscard_ int executor_attach(struct executor *e, const char *id, executor_done_fn done, void *userdata,
 				struct executor_job **ret, struct error *err);
 /* Ends the job: SIGTERM to the runner (which stops its work and writes a result), SIGKILL to the whole cgroup
- * or group after `grace` if it is still there. The callback still runs. */
+ * or group when it has ended, or after `grace`. The callback still runs. */
 void executor_stop(struct executor_job *job, usec_t grace);
 /* To be called when the result is recorded: releases the unit (and kills what is left in it unless survivors stay), or
  * forgets the child. What a child leaves behind is killed when it ends. */

@@ -1,7 +1,7 @@
 /*
  * Jobs as children, where no systemd answers. Each leads a session and process group of its own and has a file
- * ID.pid, "PID STARTTIME", by which a later process finds it again: the start time tells it from another process
- * that was given the same number. The child writes the file itself, before it becomes the runner, so there is no moment
+ * ID.pid, "PID STARTTIME SURVIVORS", by which a later process finds it again: the start time tells it from another
+ * process that was given the same number. The child writes the file itself, before it becomes the runner, so there is no moment
  * at which a runner runs that nobody could find.
  */
 #include <errno.h>
@@ -100,16 +100,14 @@ static void child_free(struct child *c)
 	free(c);
 }
 
-/* While it is not reaped its number, and so its group's, belongs to nobody else. */
+/* The kernel gives a number to nobody else while it is not reaped, nor while anybody is left in the group of it. */
 static void reap(struct child *c, struct executor_outcome *o)
 {
 	siginfo_t si = { 0 };
 
-	if (!c->ours)
-		return;
-	if (!c->leave_survivors)
+	if (!c->leave_survivors || (c->job && c->job->stopping))
 		(void)kill(-c->pid, SIGKILL);
-	if (waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG) == 0 && si.si_pid == c->pid) {
+	if (c->ours && waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG) == 0 && si.si_pid == c->pid) {
 		o->code = si.si_code;
 		o->status = si.si_status;
 	}
@@ -155,6 +153,7 @@ struct launch {
 	const char *binary;
 	char *const *argv, *const *envp;
 	const char *pid_path, *tmp_path;
+	bool leave_survivors;
 	int status_fd;
 };
 
@@ -184,6 +183,8 @@ static int announce(const struct launch *l)
 	at = append_number(at, (uint64_t)getpid());
 	*at++ = ' ';
 	at = append_number(at, start);
+	*at++ = ' ';
+	*at++ = l->leave_survivors ? '1' : '0';
 	*at++ = '\n';
 	fd = open(l->tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -283,42 +284,52 @@ static int spawn(const struct launch *wanted, pid_t *ret_pid, int *ret_pidfd)
 
 /* ---- finding again ---- */
 
-static bool parse_pid_file(const char *text, pid_t *ret_pid, uint64_t *ret_start)
+struct found {
+	pid_t pid;
+	uint64_t start;
+	bool leave_survivors;
+	int pidfd;
+};
+
+static bool parse_pid_file(const char *text, struct found *f)
 {
 	_cleanup_free_ char *copy = strdup(text);
-	char *rest = copy, *first = strsep(&rest, " "), *second = rest ? strsep(&rest, "\n") : NULL;
-	uint64_t pid, start;
+	char *rest = copy, *words[3] = { NULL };
+	uint64_t pid, survivors;
 
-	if (!second || !str_to_u64(first, 1 << 30, &pid) || !str_to_u64(second, UINT64_MAX, &start) || pid < 2)
+	for (size_t i = 0; rest && i < ARRAY_SIZE(words); i++)
+		words[i] = strsep(&rest, i + 1 < ARRAY_SIZE(words) ? " " : "\n");
+	if (!words[2] || !str_to_u64(words[0], 1 << 30, &pid) || !str_to_u64(words[1], UINT64_MAX, &f->start) ||
+	    !str_to_u64(words[2], 1, &survivors) || pid < 2)
 		return false;
-	*ret_pid = (pid_t)pid;
-	*ret_start = start;
+	f->pid = (pid_t)pid;
+	f->leave_survivors = survivors;
 	return true;
 }
 
 /* The process of that file, if it still is the one. The descriptor is taken first: what it stands for cannot change,
  * so if the start time is right afterwards, it was right when it was taken. */
-static int find(struct executor *e, const char *id, pid_t *ret_pid, int *ret_pidfd)
+static int find(struct executor *e, const char *id, struct found *ret)
 {
 	_cleanup_free_ char *path = pid_file(e, id);
 	_cleanup_buf_ struct buf b = BUF_INIT(256);
 	_cleanup_close_ int pidfd = -1;
-	uint64_t wanted, start;
+	struct found f;
+	uint64_t start;
 	char stat[40];
-	pid_t pid;
 
 	if (!path)
 		return -ENOMEM;
-	if (fs_read_nofollow(path, 256, &b, NULL) < 0 || !parse_pid_file(buf_str(&b), &pid, &wanted))
+	if (fs_read_nofollow(path, 256, &b, NULL) < 0 || !parse_pid_file(buf_str(&b), &f))
 		return -ESRCH;
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	pidfd = (int)syscall(SYS_pidfd_open, f.pid, 0);
 	if (pidfd < 0)
 		return errno == ESRCH || errno == EINVAL ? -ESRCH : -errno;
-	(void)snprintf(stat, sizeof(stat), "/proc/%d/stat", pid);
-	if (!read_start_time(stat, &start) || start != wanted)
+	(void)snprintf(stat, sizeof(stat), "/proc/%d/stat", f.pid);
+	if (!read_start_time(stat, &start) || start != f.start)
 		return -ESRCH;
-	*ret_pid = pid;
-	*ret_pidfd = TAKE_FD(pidfd);
+	f.pidfd = TAKE_FD(pidfd);
+	*ret = f;
 	return 0;
 }
 
@@ -343,17 +354,19 @@ static int watch_existing(struct executor_job *job)
 {
 	struct executor *e = job->executor;
 	struct child *c = child_of(e, job->id);
-	_cleanup_close_ int pidfd = -1;
-	pid_t pid;
+	struct found f;
 	int r;
 
 	if (!c) {
-		r = find(e, job->id, &pid, &pidfd);
-		if (r == 0)
-			r = watch(e, job->id, pid, pidfd, false, &c);
+		r = find(e, job->id, &f);
 		if (r < 0)
 			return r;
-		(void)TAKE_FD(pidfd);
+		r = watch(e, job->id, f.pid, f.pidfd, false, &c);
+		if (r < 0) {
+			close(f.pidfd);
+			return r;
+		}
+		c->leave_survivors = f.leave_survivors;
 	}
 	bind_child(job, c);
 	return 0;
@@ -369,7 +382,12 @@ static int launch(struct executor_job *job, const struct executor_request *req)
 	char run[] = "run";
 	char *argv[] = { e->binary, run, job->id, NULL };
 	struct launch l = {
-		.binary = e->binary, .argv = argv, .envp = envp, .pid_path = pid_path, .tmp_path = tmp_path
+		.binary = e->binary,
+		.argv = argv,
+		.envp = envp,
+		.pid_path = pid_path,
+		.tmp_path = tmp_path,
+		.leave_survivors = req->leave_survivors,
 	};
 	_cleanup_close_ int pidfd = -1;
 	struct child *c;

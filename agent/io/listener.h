@@ -35,6 +35,7 @@ typedef void (*listener_fn)(const struct listener_request *req, struct listener_
 /* Takes over `fd`, a listening stream socket (TCP or unix). */
 _nodiscard_ int listener_new(struct loop *loop, int fd, listener_fn fn, void *userdata, struct listener **ret,
 			     struct error *err);
+/* Not from its own handler. */
 void listener_free(struct listener *l);
 
 /* Binds "127.0.0.1:8008", "[::1]:8008", "0.0.0.0:8008" or "localhost:8008"; the message names the endpoint and,

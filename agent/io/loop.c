@@ -21,7 +21,7 @@ struct loop_signal {
 struct loop {
 	sd_event *event;
 	struct loop_signal *signals;
-	bool exiting;
+	bool running, exiting;
 	int code;
 };
 
@@ -73,9 +73,10 @@ int loop_run(struct loop *l)
 	int r = 0;
 
 	/* Not sd_event_exit(): a loop that went through it can never run again, and a run after it spins on -ESTALE. */
+	l->running = true;
 	while (!l->exiting && r >= 0)
 		r = sd_event_run(l->event, UINT64_MAX);
-	l->exiting = false;
+	l->running = l->exiting = false;
 	return r < 0 ? r : l->code;
 }
 
@@ -96,8 +97,8 @@ static usec_t now_on(const struct loop *l, clockid_t clock)
 {
 	uint64_t usec;
 
-	/* Positive before the first dispatch: then it is the clock itself, which is what is wanted. */
-	if (sd_event_now(l->event, clock, &usec) < 0)
+	/* Between two runs sd-event would still say when the last dispatch was. */
+	if (!l->running || sd_event_now(l->event, clock, &usec) < 0)
 		return clock == CLOCK_REALTIME ? time_wall() : time_boot();
 	return usec;
 }

@@ -25,7 +25,7 @@ int loop_run(struct loop *l);
 /* Takes effect when the callback returns. The first code given stays. */
 void loop_exit(struct loop *l, int code);
 
-/* The times of this dispatch; before the first one, the clocks themselves. */
+/* The times of this dispatch; outside of loop_run(), the clocks themselves. */
 usec_t loop_now_boot(const struct loop *l);
 usec_t loop_now_wall(const struct loop *l);
 

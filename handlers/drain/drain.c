@@ -41,13 +41,13 @@ struct handler {
 
 	/* The settings in force; NULL: no section. Borrowed from the goal. */
 	const struct drain_settings *settings;
-	const struct health_settings *health;
+	bool health_checked;
 	char *api_version; /* of the settings, or what the service asked for instead */
 
 	struct imds_call *instance, *poll, *ack;
 	struct loop_timer *poll_timer, *core_timer;
 	struct retry_state poll_retry, name_retry;
-	char **ack_ids; /* of the acknowledgement under way */
+	int64_t ack_token;
 	bool answered;	/* the service has answered once */
 	char trouble[MESSAGE_MAX]; /* of the last poll, or "" */
 	bool fallback_told;
@@ -208,34 +208,30 @@ static void on_ack(const char *body, size_t len, const struct imds_failure *fail
 	enum ack_outcome outcome = !failure	       ? ACK_OUTCOME_OK :
 				   failure->status == 400 ? ACK_OUTCOME_BAD_REQUEST :
 							    ACK_OUTCOME_RETRY;
-	_cleanup_strv_ char **ids = TAKE_PTR(h->ack_ids);
 	int r;
 
 	(void)body;
 	(void)len;
-	imds_call_free(TAKE_PTR(h->ack));
 	if (failure)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .event_id = ids[0]), "acknowledging: %s", failure->err.msg);
-	r = drain_core_ack_result(h->core, (const char *const *)ids, outcome, now_of(h));
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "acknowledging: %s", failure->err.msg);
+	imds_call_free(TAKE_PTR(h->ack));
+	r = drain_core_ack_result(h->core, h->ack_token, outcome, now_of(h));
 	if (outcome == ACK_OUTCOME_BAD_REQUEST)
 		poll_again(h, 0); /* the document is read anew before it is tried once more */
 	after_input(h, r, "the acknowledgement's answer");
 }
 
-static void acknowledge(struct handler *h, char **ids)
+static void acknowledge(struct handler *h, const struct drain_action *a)
 {
 	struct error e = ERROR_INIT;
 
 	imds_call_free(TAKE_PTR(h->ack));
-	strv_free(TAKE_PTR(h->ack_ids));
-	h->ack_ids = strv_copy((const char *const *)ids);
-	if (!h->ack_ids)
-		(void)error_oom(&e);
-	else if (imds_acknowledge(h->host->http, h->api_version, (const char *const *)ids, on_ack, h, &h->ack, &e) == 0)
+	h->ack_token = a->token;
+	if (imds_acknowledge(h->host->http, h->api_version, (const char *const *)a->ids, on_ack, h, &h->ack, &e) == 0)
 		return;
-	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = ids[0]), "acknowledging: %s", e.msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = a->ids[0]), "acknowledging: %s", e.msg);
 	/* Answered as a failure in transit: the core tries again at its pace. */
-	after_input(h, drain_core_ack_result(h->core, (const char *const *)ids, ACK_OUTCOME_RETRY, now_of(h)),
+	after_input(h, drain_core_ack_result(h->core, a->token, ACK_OUTCOME_RETRY, now_of(h)),
 		    "an acknowledgement that did not go out");
 }
 
@@ -302,7 +298,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		stop_step(h, a->token);
 		break;
 	case DRAIN_ACKNOWLEDGE:
-		acknowledge(h, a->ids);
+		acknowledge(h, a);
 		break;
 	case DRAIN_ASK_PEERS:
 		/* Refused at apply(): a document that asks for it never gets here. */
@@ -455,7 +451,7 @@ static int open_core(struct handler *h, struct error *err)
 		return r;
 	if (!state)
 		steps_forget_all(h->steps);
-	r = drain_core_new(h->settings, h->health, &h->core);
+	r = drain_core_new(h->settings, h->health_checked, &h->core);
 	if (r >= 0) {
 		r = drain_core_boot(h->core, state, h->host->boot_id, now_of(h));
 		if (r >= 0)
@@ -504,7 +500,6 @@ static void drain_free(struct handler *h)
 	bus_call_free(h->unit_call);
 	strv_free(h->units);
 	strv_free(h->active);
-	strv_free(h->ack_ids);
 	steps_free(h->steps);
 	drain_core_free(h->core);
 	record_close(h->record);
@@ -568,11 +563,11 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	int r = 0;
 
 	h->settings = goal->settings->drain;
-	h->health = goal->settings->health;
+	h->health_checked = goal->settings->health && goal->settings->health->application;
 	if (h->settings && str_set(&h->api_version, h->settings->api_version) < 0)
 		return error_oom(err);
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, h->settings, h->health, now_of(h)), "the new settings");
+		after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, now_of(h)), "the new settings");
 	else
 		r = open_core(h, err);
 	if (!h->settings) {
@@ -650,7 +645,7 @@ static void drain_retire(struct handler *h)
 	loop_timer_stop(h->poll_timer);
 	imds_call_free(TAKE_PTR(h->poll));
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, NULL, NULL, now_of(h)), "the retirement");
+		after_input(h, drain_core_reload(h->core, NULL, false, now_of(h)), "the retirement");
 }
 
 const struct handler_class drain_class = {

@@ -42,6 +42,7 @@ struct doing {
 	struct jobs_handle *handle;
 	char *job;
 	struct job *spec; /* to begin it again when it was lost */
+	bool may_be_lost; /* taken up from an earlier process of ours */
 
 	/* stopUnits */
 	char **units; /* in the order of work */
@@ -143,11 +144,13 @@ static int start_job(struct doing *d, struct error *err)
 	return jobs_start(d->steps->host->jobs, &req, on_job, d, &d->handle, err);
 }
 
-/* Lost without a result (we were killed, the machine was booted): steps run at least once. */
+/* Lost without a result (we were killed, the machine was booted): steps run at least once. Once: what cannot be started
+ * now is a failure like any other, and the core's to decide about. */
 static void begin_again(struct doing *d)
 {
 	struct error e = ERROR_INIT;
 
+	d->may_be_lost = false;
 	jobs_handle_free(TAKE_PTR(d->handle));
 	jobs_forget(d->steps->host->jobs, d->job, true);
 	if (start_job(d, &e) < 0)
@@ -159,7 +162,7 @@ static void on_job(const struct job_result *r, void *userdata)
 	struct doing *d = userdata;
 	char phrase[128];
 
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_NOT_STARTED) && !d->stopping) {
+	if ((r->end == JOB_INTERRUPTED || r->end == JOB_NOT_STARTED) && d->may_be_lost && !d->stopping) {
 		begin_again(d);
 		return;
 	}
@@ -239,6 +242,7 @@ static int make_spec(struct doing *d, const struct drain_action *a, const struct
 
 	if (!spec)
 		return error_oom(err);
+	job_init(spec);
 	spec->kind = s->type == STEP_HOOKS ? JOB_HOOKS : JOB_COMMAND;
 	spec->id = strdup(d->job);
 	spec->handler = strdup("drain");
@@ -269,6 +273,7 @@ static void begin_job(struct doing *d, const struct drain_action *a, const struc
 
 	d->job = str_format(JOB_PREFIX "%lld", (long long)d->token);
 	r = d->job ? make_spec(d, a, state, &e) : error_oom(&e);
+	d->may_be_lost = a->attach;
 	if (r >= 0)
 		r = a->attach ? jobs_attach(d->steps->host->jobs, d->job, on_job, d, &d->handle, &e) : start_job(d, &e);
 	if (r < 0)

@@ -153,7 +153,7 @@ static void on_answer(const char *body, size_t len, const struct imds_failure *f
 {
 	struct handler *h = userdata;
 	/* Freed at the end: what is given here may belong to it. */
-	_cleanup_(imds_call_freep) struct imds_call *call = TAKE_PTR(h->call);
+	_cleanup_(imds_call_freep) _unused_ struct imds_call *call = TAKE_PTR(h->call);
 
 	if (failure) {
 		failed(h, failure);

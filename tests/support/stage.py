@@ -98,18 +98,21 @@ class Stage:
         for old in (self.root, self.directory / "platform"):
             if old.exists():
                 shutil.rmtree(old)
-        for folder in ("config", "status", "bin"):
-            (self.extension / folder).mkdir(parents=True)
         log_folder = self.root / f"var/log/azure/{HANDLER}"
         log_folder.mkdir(parents=True)
         (self.root / "etc").mkdir()
         (self.root / "etc/machine-id").write_text("5ca1ab1e0000400080000000c0ffee00\n")
-        shutil.copy2(self.binary, self.extension / "bin/evenkeel")
-        (self.extension / "HandlerEnvironment.json").write_text(json.dumps([{
+        self.make_extension(self.extension, self.binary)
+
+    def make_extension(self, folder, binary):
+        """A version's directory, as the agent unpacks a package."""
+        for name in ("config", "status", "bin"):
+            (folder / name).mkdir(parents=True)
+        shutil.copy2(binary, folder / "bin/evenkeel")
+        (folder / "HandlerEnvironment.json").write_text(json.dumps([{
             "name": HANDLER, "version": 1.0, "handlerEnvironment": {
-                "logFolder": str(log_folder), "configFolder": str(self.extension / "config"),
-                "statusFolder": str(self.extension / "status"),
-                "heartbeatFile": str(self.extension / "heartbeat.log")}}]))
+                "logFolder": str(self.root / f"var/log/azure/{HANDLER}"), "configFolder": str(folder / "config"),
+                "statusFolder": str(folder / "status"), "heartbeatFile": str(folder / "heartbeat.log")}}]))
 
     def _start_platform(self):
         self._platform_process = subprocess.Popen(
@@ -122,12 +125,11 @@ class Stage:
         self.platform = Client(self.addresses["control"])
 
     def environment(self):
-        """Of every process of ours. No bus: a rehearsal must not touch this machine's own service manager."""
+        """Of every process of ours. Below EVENKEEL_ROOT they leave this machine's own service manager alone."""
         inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
         inherited.setdefault("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         return {**inherited, "EVENKEEL_ROOT": str(self.root),
-                "EVENKEEL_CONNECT_TO": f"169.254.169.254:80:{self.addresses['imds']},{VAULT}:443:{self.addresses['vault']}",
-                "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.root}/no-manager"}
+                "EVENKEEL_CONNECT_TO": f"169.254.169.254:80:{self.addresses['imds']},{VAULT}:443:{self.addresses['vault']}"}
 
     # The Azure agent's part
 

@@ -433,12 +433,12 @@ static void test_killed_daemon(void **state)
 
 static void test_stale_pid_file(void **state)
 {
-	static const char *const texts[] = { "", "garbage", "1 1\n", "99999999999 5\n", "-5 5\n", "5" };
+	static const char *const texts[] = { "", "garbage", "1 1 0\n", "99999999999 5 0\n", "-5 5 0\n", "5", "5 5\n" };
 	_cleanup_free_ char *path = NULL, *own = NULL;
 	struct world *w = *state;
 
 	path = str_format("%s/long.pid", w->run_jobs);
-	own = str_format("%d 1\n", getpid()); /* alive, but of another start time */
+	own = str_format("%d 1 0\n", getpid()); /* alive, but of another start time */
 	assert_int_equal(fs_mkdirs(w->run_jobs, 0700, NULL), 0);
 	for (size_t i = 0; i <= ARRAY_SIZE(texts); i++) {
 		const char *text = i < ARRAY_SIZE(texts) ? texts[i] : own;

@@ -174,6 +174,14 @@ static void test_now(void **state)
 
 	assert_true(loop_now_boot(w->loop) >= boot && loop_now_boot(w->loop) < boot + USEC_PER_MINUTE);
 	assert_true(loop_now_wall(w->loop) + USEC_PER_MINUTE > wall);
+
+	/* Between two runs time goes on. */
+	assert_int_equal(loop_timer_new(w->loop, "end", on_end, w, &w->end), 0);
+	loop_timer_after(w->end, 0);
+	assert_int_equal(loop_run(w->loop), 7);
+	boot = loop_now_boot(w->loop);
+	usleep(20000);
+	assert_true(loop_now_boot(w->loop) >= boot + 20 * USEC_PER_MSEC);
 }
 
 int main(void)

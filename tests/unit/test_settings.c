@@ -4,7 +4,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 
-#define VAULT	 "https://v.vault.azure.net/secrets/"
+#define VAULT           "https://v.vault.azure.net/secrets/"
 #define SCRIPT(members) "{\"customScript\":{\"scripts\":[{\"name\":\"deploy\"," members "}]}}"
 
 /* The sentences of settings.md 1.4, letter by letter. */
@@ -24,28 +24,37 @@ static void test_sentences(void **state)
 	refused("{\"customScript\":{\"scripts\":[{\"name\":\"deploy\",\"commandToExecute\":\"a\"},"
 		"{\"name\":\"deploy\",\"commandToExecute\":\"b\"}]}}",
 		NULL, "settings: customScript.scripts[1].name: \"deploy\" is already the name of scripts[0]");
-	refused("{\"customScript\":{\"deadlineInSeconds\":7200,\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"a\"}]}}",
+	refused("{\"customScript\":{\"deadlineInSeconds\":7200,\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"a\"}"
+		"]}}",
 		NULL,
 		"settings: customScript.deadlineInSeconds: 7200 is more than 5100 (the platform gives up at 5400); "
 		"make the long script asynchronous");
-	refused(SCRIPT("\"script\":\"eA==\",\"arguments\":[\"a\",{\"secretRef\":\"b\"}]"), "{\"secrets\":{\"b\":\"x\"}}",
-		"settings: customScript.scripts[0].arguments[1]: a secretRef cannot be an argument (every user can read "
+	refused(SCRIPT("\"script\":\"eA==\",\"arguments\":[\"a\",{\"secretRef\":\"b\"}]"),
+		"{\"secrets\":{\"b\":\"x\"}}",
+		"settings: customScript.scripts[0].arguments[1]: a secretRef cannot be an argument (every user can "
+		"read "
 		"argv); use environment");
-	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT "a\",\"identity\":{\"clientId\":\"/subscriptions/s/"
+	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT
+		"a\",\"identity\":{\"clientId\":\"/subscriptions/s/"
 		"resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/n\"}}]}}",
 		NULL,
-		"settings: keyRefresh.certificates[0].identity.clientId: expected a GUID, got an ARM id; use resourceId");
-	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT "a\",\"directory\":\"/var/lib/waagent/app-1.0\"}]}}",
+		"settings: keyRefresh.certificates[0].identity.clientId: expected a GUID, got an ARM id; use "
+		"resourceId");
+	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT
+		"a\",\"directory\":\"/var/lib/waagent/app-1.0\"}]}}",
 		NULL,
 		"settings: keyRefresh.certificates[0].directory: the Azure agent deletes \"/var/lib/waagent/app-1.0\"; "
 		"choose a directory outside /var/lib/waagent");
 	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT "a\",\"directory\":\"/etc/tls/web\"},"
 		"{\"url\":\"" VAULT "b\",\"directory\":\"/etc//tls/./web/\"}]}}",
-		NULL, "settings: keyRefresh.certificates[1].directory: \"/etc/tls/web\" is already written by certificates[0]");
+		NULL,
+		"settings: keyRefresh.certificates[1].directory: \"/etc/tls/web\" is already written by "
+		"certificates[0]");
 	refused("{\"drain\":{\"steps\":[{\"type\":\"probeDown\"}]}}", NULL,
 		"settings: drain.steps[0]: probeDown needs health.listen, which no door sets");
 	refused("{\"notify\":{\"webhooks\":[{\"name\":\"a\",\"url\":\"https://h/\",\"hmacKey\":\"open\"}]}}", NULL,
-		"settings: notify.webhooks[0].hmacKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the protected "
+		"settings: notify.webhooks[0].hmacKey: must be {\"secretRef\": \"NAME\"}; the value belongs in the "
+		"protected "
 		"settings under \"secrets\"");
 	refused(SCRIPT("\"commandToExecute\":{\"secretRef\":\"databaseUrl\"}"), "{\"secrets\":{\"databaseURL\":\"x\"}}",
 		"settings: secretRef \"databaseUrl\": no such secret; protected settings have \"databaseURL\"");
@@ -90,10 +99,12 @@ static void test_shape_of_documents(void **state)
 
 	(void)state;
 	refused("\"{\\\"drain\\\":{}}\"", NULL,
-		"settings: expected an object, got a text that holds JSON; give the object itself, not its escaped text "
+		"settings: expected an object, got a text that holds JSON; give the object itself, not its escaped "
+		"text "
 		"(in PowerShell a hashtable, without ConvertTo-Json)");
 	refused("{\"drain\":\"{}\"}", NULL,
-		"settings: drain: expected an object, got a text that holds JSON; give the object itself, not its escaped "
+		"settings: drain: expected an object, got a text that holds JSON; give the object itself, not its "
+		"escaped "
 		"text (in PowerShell a hashtable, without ConvertTo-Json)");
 	refused("{\"secretsManagementSettings\":\" {\\\"observedCertificates\\\":[]}\"}", NULL,
 		"settings: secretsManagementSettings: expected an object, got a text that holds JSON; give the object "
@@ -115,7 +126,8 @@ static void test_shape_of_documents(void **state)
 
 static void test_places(void **state)
 {
-	struct settings_source file = source_of(DOOR_FILES, "/etc/evenkeel/evenkeel.json", "{\"secrets\":{\"a\":\"b\"}}", NULL);
+	struct settings_source file =
+		source_of(DOOR_FILES, "/etc/evenkeel/evenkeel.json", "{\"secrets\":{\"a\":\"b\"}}", NULL);
 	_cleanup_loading_ struct loading l;
 
 	(void)state;
@@ -125,7 +137,8 @@ static void test_places(void **state)
 		"protected settings: drain: belongs in the public settings; only \"secrets\" stands here");
 	refused("{}", "{\"secret\":{}}", "protected settings: secret: unknown section; did you mean \"secrets\"?");
 	refused("{}", "{\"secrets\":{\"a b\":\"x\"}}",
-		"protected settings: secrets[\"a b\"]: expected a name of 1 to 63 letters, digits, \".\", \"_\" and \"-\" that "
+		"protected settings: secrets[\"a b\"]: expected a name of 1 to 63 letters, digits, \".\", \"_\" and "
+		"\"-\" that "
 		"begins with a letter or digit, got \"a b\"");
 	refused("{}", "{\"secrets\":{\"a\":7}}", "protected settings: secrets.a: expected a text, got a number");
 	load_sources(&l, &file, 1);
@@ -141,7 +154,8 @@ static void test_whole_from_first_door(void **state)
 	const struct settings_source sources[] = {
 		source_of(DOOR_FILES, "a.json",
 			  "{\"drain\":{\"leadInSeconds\":1,\"marginInSeconds\":9},\"log\":{\"maxFiles\":2},"
-			  "\"userData\":{\"action\":\"apply\",\"parts\":[\"settings\"],\"settingsSections\":[\"drain\",\"network\"]}}",
+			  "\"userData\":{\"action\":\"apply\",\"parts\":[\"settings\"],\"settingsSections\":[\"drain\","
+			  "\"network\"]}}",
 			  NULL),
 		source_of(DOOR_FILES, "b.json", "{\"health\":{\"listen\":\"[::1]:80\"}}", NULL),
 		source_of(DOOR_USER_DATA, "user data, part 1",
@@ -197,8 +211,8 @@ static void user_data(const char *strong, const char *part, const char *sentence
 }
 
 #define CONSENT(members) "{\"userData\":{" members "}}"
-#define APPLY	"\"action\":\"apply\",\"parts\":[\"settings\"],"
-#define NOT_THERE " is not allowed there; userData.settingsSections allows "
+#define APPLY            "\"action\":\"apply\",\"parts\":[\"settings\"],"
+#define NOT_THERE        " is not allowed there; userData.settingsSections allows "
 
 static void test_user_data(void **state)
 {
@@ -212,7 +226,8 @@ static void test_user_data(void **state)
 		  "user data, part 3: section \"customScript\"" NOT_THERE "drain, notify");
 	user_data(both, "{\"userData\":{}}", "user data, part 3: section \"userData\"" NOT_THERE "drain, notify");
 	user_data(both, "{\"secrets\":{\"a\":\"b\"}}", "user data, part 3: \"secrets\" is not allowed there");
-	user_data(both, "{\"commandToExecute\":\"id\"}", "user data, part 3: \"commandToExecute\" is not allowed there");
+	user_data(both, "{\"commandToExecute\":\"id\"}",
+		  "user data, part 3: \"commandToExecute\" is not allowed there");
 	user_data(both, "{\"secretsManagementSettings\":{}}",
 		  "user data, part 3: \"secretsManagementSettings\" is not allowed there");
 	user_data("{}", "{\"drain\":{}}", "user data, part 3: section \"drain\"" NOT_THERE "none");
@@ -261,7 +276,8 @@ static void test_secret_of_own_door(void **state)
 	assert_null(settings_value(&l.settings, SECTION_NOTIFY, &w->hmac_key));
 	assert_string_equal(l.report.warnings[0], "settings: secret \"u\" is not used by any secretRef");
 	load_sources(&wrong_door, bad, 2);
-	assert_string_equal(wrong_door.err.msg, "settings: secretRef \"u\": no such secret; protected settings have none");
+	assert_string_equal(wrong_door.err.msg,
+			    "settings: secretRef \"u\": no such secret; protected settings have none");
 	load_sources(&two, twice, 2);
 	assert_string_equal(two.err.msg, "/etc/evenkeel/secrets.json: secrets: \"u\" is there twice");
 }
@@ -272,20 +288,28 @@ static void test_secret_is_never_shown(void **state)
 	(void)state;
 	refused("{\"notify\":{\"webhooks\":[{\"name\":\"a\",\"url\":{\"secretRef\":\"u\"}}]}}",
 		"{\"secrets\":{\"u\":\"hunter2\"}}",
-		"settings: notify.webhooks[0].url: expected an http or https URL, but the secret \"u\" is something else");
+		"settings: notify.webhooks[0].url: expected an http or https URL, but the secret \"u\" is something "
+		"else");
 	refused(SCRIPT("\"script\":{\"secretRef\":\"s\"}"), "{\"secrets\":{\"s\":\"hunter2!\"}}",
-		"settings: customScript.scripts[0].script: expected a script in base64, but the secret \"s\" is something else");
+		"settings: customScript.scripts[0].script: expected a script in base64, but the secret \"s\" is "
+		"something else");
 	refused("{\"notify\":{\"webhooks\":[{\"name\":\"a\",\"url\":\"ftp://u:hunter2@h/?sig=hunter2\"}]}}", NULL,
 		"settings: notify.webhooks[0].url: expected an http or https URL: not a usable URI: it does not begin "
 		"with \"https://\" or \"http://\"");
 	refused(SCRIPT("\"commandToExecute\":{\"secretRef\":\"x\"}"), "{\"secrets\":{\"qwerty\":\"a\"}}",
 		"settings: secretRef \"x\": no such secret; add it under \"secrets\"");
+	refused(SCRIPT("\"commandToExecute\":\"a\",\"files\":[{\"secretRef\":\"u\"},\"https://h/hunter2\"]"),
+		"{\"secrets\":{\"u\":\"https://h/stdout?sig=hunter2\"}}",
+		"settings: customScript.scripts[0].files[0]: name from the URI: cannot be used; give \"name\"");
+	refused(SCRIPT("\"commandToExecute\":\"a\",\"files\":[\"https://h/hunter2\",{\"secretRef\":\"u\"}]"),
+		"{\"secrets\":{\"u\":\"https://h/hunter2\"}}",
+		"settings: customScript.scripts[0].files[1]: what the URI ends in is already the name of files[0]");
 	refused("{\"drain\":{\"apiVersion\":{\"secretRef\":\"x\"}}}", "{\"secrets\":{\"x\":\"a\"}}",
 		"settings: drain.apiVersion: a secretRef is not allowed here");
 }
 
-#define PUBLIC_LITERAL(what)                                                                                      \
-	"looks like " what " that everyone may read who may read the settings; put it under \"secrets\" and say " \
+#define PUBLIC_LITERAL(what)                                                                                           \
+	"looks like " what " that everyone may read who may read the settings; put it under \"secrets\" and say "      \
 	"{\"secretRef\": \"NAME\"}"
 
 static void test_warnings(void **state)
@@ -456,7 +480,7 @@ static void test_hash(void **state)
 /* Every member that the examples use is in the schema, and none of what is only told to belong elsewhere. */
 static void test_schema(void **state)
 {
-	static const char *const documents[] = { "django.json", "nginx.json", "spot.json", "vault-v4.json" };
+	static const char *const documents[] = {"django.json", "nginx.json", "spot.json", "vault-v4.json"};
 	struct buf schema = BUF_INIT(LIMIT_SETTINGS);
 	size_t found = 0;
 

@@ -4,13 +4,12 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 
-#define FAILED	"Enable failed: failed to get configuration: "
+#define FAILED  "Enable failed: failed to get configuration: "
 #define INVALID FAILED "invalid configuration: "
-#define SCHEMA	FAILED "json validation error: invalid "
-#define GUID	"11112222-bbbb-3333-cccc-4444dddd5555"
-#define GUID_2	"00001111-aaaa-2222-bbbb-3333cccc4444"
-#define ARM_ID                                                                                                     \
-	"/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/n"
+#define SCHEMA  FAILED "json validation error: invalid "
+#define GUID    "11112222-bbbb-3333-cccc-4444dddd5555"
+#define GUID_2  "00001111-aaaa-2222-bbbb-3333cccc4444"
+#define ARM_ID  "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/n"
 
 static void refused_with(const char *public_text, const char *protected_text, int code, const char *sentence)
 {
@@ -29,16 +28,21 @@ static void test_script_codes(void **state)
 {
 	(void)state;
 	refused_with("{\"fileUris\":[\"https://h/a\"]}", NULL, 23, INVALID "'commandToExecute' is not specified");
-	refused_with("{\"skipDos2Unix\":true,\"timestamp\":1}", NULL, 23, INVALID "'commandToExecute' is not specified");
-	refused_with("{\"commandToExecute\":\"\"}", "{\"script\":\"\"}", 23, INVALID "'commandToExecute' is not specified");
+	refused_with("{\"skipDos2Unix\":true,\"timestamp\":1}", NULL, 23,
+		     INVALID "'commandToExecute' is not specified");
+	refused_with("{\"commandToExecute\":\"\"}", "{\"script\":\"\"}", 23,
+		     INVALID "'commandToExecute' is not specified");
 	refused_with("{\"commandToExecute\":\"a\"}", "{\"commandToExecute\":\"b\"}", 20,
-		     INVALID "'commandToExecute' was specified both in public and protected settings; it must be specified "
-			     "only once");
+		     INVALID
+		     "'commandToExecute' was specified both in public and protected settings; it must be specified "
+		     "only once");
 	refused_with("{\"script\":\"eA==\"}", "{\"script\":\"eA==\"}", 28,
-		     INVALID "'script' was specified both in public and protected settings; it must be specified only once");
-	refused_with("{\"commandToExecute\":\"a\",\"fileUris\":[\"https://h/a\"]}", "{\"fileUris\":[\"https://h/b\"]}", 22,
-		     INVALID "'fileUris' were specified both in public and protected settings; it must be specified only "
-			     "once");
+		     INVALID
+		     "'script' was specified both in public and protected settings; it must be specified only once");
+	refused_with(
+		"{\"commandToExecute\":\"a\",\"fileUris\":[\"https://h/a\"]}", "{\"fileUris\":[\"https://h/b\"]}", 22,
+		INVALID "'fileUris' were specified both in public and protected settings; it must be specified only "
+			"once");
 	refused_with("{\"commandToExecute\":\"a\"}", "{\"script\":\"eA==\"}", 29,
 		     INVALID "'commandToExecute' and 'script' were both specified, but only one is validate at a time");
 	refused_with("{\"commandToExecute\":\"a\"}", "{\"storageAccountName\":\"abc\"}", 30,
@@ -55,8 +59,9 @@ static void test_script_codes(void **state)
 	/* Several at once: the first of the peer's list. */
 	refused_with("{\"commandToExecute\":\"a\",\"script\":\"eA==\"}",
 		     "{\"commandToExecute\":\"b\",\"storageAccountName\":\"abc\"}", 20,
-		     INVALID "'commandToExecute' was specified both in public and protected settings; it must be specified "
-			     "only once");
+		     INVALID
+		     "'commandToExecute' was specified both in public and protected settings; it must be specified "
+		     "only once");
 }
 
 static void test_script_schema(void **state)
@@ -90,7 +95,8 @@ static void test_script_schema(void **state)
 		     SCHEMA "protected settings JSON: (root): Additional property skipDos2Unix is not allowed");
 	refused_with("{\"commandToExecute\":\"a\"}", "{\"storageAccountName\":\"ABC\"}", -21,
 		     SCHEMA "protected settings JSON: storageAccountName: Does not match pattern '^[a-z0-9]{3,24}$'");
-	refused_with("{\"commandToExecute\":\"a\"}", "{\"storageAccountName\":\"abc\",\"storageAccountKey\":\"hunter2\"}", -21,
+	refused_with("{\"commandToExecute\":\"a\"}",
+		     "{\"storageAccountName\":\"abc\",\"storageAccountKey\":\"hunter2\"}", -21,
 		     SCHEMA "protected settings JSON: storageAccountKey: Does not match pattern "
 			    "'^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{4})$'");
 	refused_with("{\"commandToExecute\":\"a\"}", "{\"managedIdentity\":{\"clientId\":\"x\"}}", -21,
@@ -103,8 +109,9 @@ static void test_script_schema(void **state)
 		     "settings: CommandToExecute: unknown section; did you mean \"commandToExecute\"?");
 	refused_with("{\"script\":\"e\"}", NULL, -21,
 		     "settings: script: expected base64: the text ends within a group, at offset 1");
-	refused_with("{\"commandToExecute\":\"a\",\"customScript\":{\"scripts\":[{\"name\":\"a\",\"script\":\"eA==\"}]}}", NULL,
-		     -21, "settings: customScript: cannot stand together with commandToExecute or script; choose one");
+	refused_with(
+		"{\"commandToExecute\":\"a\",\"customScript\":{\"scripts\":[{\"name\":\"a\",\"script\":\"eA==\"}]}}",
+		NULL, -21, "settings: customScript: cannot stand together with commandToExecute or script; choose one");
 }
 
 static const struct script_settings *only_script(const struct loading *l)
@@ -125,7 +132,7 @@ static void test_script_public(void **state)
 	(void)state;
 	load(&l,
 	     "{\"commandToExecute\":\"sh a.sh\",\"fileUris\":[\"https://h/x/a.sh\",\"https://h/a%2Fb%20c.sh?q=1\","
-	     "\"ftp://h/d\",\"https://h/x/a.sh\"],\"skipDos2Unix\":true,\"timestamp\":1.0}",
+	     "\"ftp://h/d\",\"https://h/x/a.sh\",\"https://h/%2E%2E\"],\"skipDos2Unix\":true,\"timestamp\":1.0}",
 	     NULL);
 	s = only_script(&l);
 	assert_string_equal(s->name, "script");
@@ -137,12 +144,13 @@ static void test_script_public(void **state)
 	assert_int_equal(s->run_policy, RUN_ONCE_PER_SEQUENCE);
 	assert_string_equal(s->run_as, "root");
 	f = s->files.items;
-	assert_int_equal(s->files.n, 4);
+	assert_int_equal(s->files.n, 5);
 	assert_string_equal(f[0].name, "a.sh");
 	assert_string_equal(f[0].mode, "0500");
 	assert_string_equal(f[1].name, "b c.sh");
 	assert_string_equal(f[2].uri.text, "ftp://h/d"); /* what it cannot download, it says while downloading */
-	assert_string_equal(f[3].name, "a.sh");		 /* and a name that is there twice is no mistake */
+	assert_string_equal(f[3].name, "a.sh");          /* and a name that is there twice is no mistake */
+	assert_null(f[4].name);
 	assert_int_equal(l.report.n_warnings, 0);
 }
 
@@ -154,7 +162,8 @@ static void test_script_protected(void **state)
 
 	(void)state;
 	load(&l, "{\"timestamp\":5}",
-	     "{\"script\":\"ZWNobyBoaQo=\",\"fileUris\":[\"https://h/a.sh?sig=hunter2\"],\"storageAccountName\":\"shop\","
+	     "{\"script\":\"ZWNobyBoaQo=\",\"fileUris\":[\"https://h/"
+	     "a.sh?sig=hunter2\"],\"storageAccountName\":\"shop\","
 	     "\"storageAccountKey\":\"a2V5\"}");
 	s = only_script(&l);
 	assert_null(s->script.text);
@@ -191,8 +200,10 @@ static void test_script_beside_sections(void **state)
 	_cleanup_loading_ struct loading l;
 
 	(void)state;
-	load(&l, "{\"commandToExecute\":\"a\",\"drain\":{},\"$schema\":\"x\",\"notify\":{\"webhooks\":[{\"name\":\"n\",\"url\":"
-		 "{\"secretRef\":\"u\"}}]}}",
+	load(&l,
+	     "{\"commandToExecute\":\"a\",\"drain\":{},\"$schema\":\"x\",\"notify\":{\"webhooks\":[{\"name\":\"n\","
+	     "\"url\":"
+	     "{\"secretRef\":\"u\"}}]}}",
 	     "{\"secrets\":{\"u\":\"https://h/\"}}");
 	(void)only_script(&l);
 	assert_non_null(l.settings.drain);
@@ -255,8 +266,9 @@ static void test_vault_v4(void **state)
 	assert_null(a[1].group);
 	assert_string_equal(c[1].directory, "/var/lib/waagent/Microsoft.Azure.KeyVault.Store");
 	assert_string_equal(c[1].identity->client_id, GUID);
-	assert_true(said(l.report.warnings, l.report.n_warnings,
-			 "settings: loggingSettings: nothing is sent to fluentd; the log goes to its file and the journal"));
+	assert_true(said(
+		l.report.warnings, l.report.n_warnings,
+		"settings: loggingSettings: nothing is sent to fluentd; the log goes to its file and the journal"));
 	assert_int_equal(l.report.n_warnings, 1);
 }
 
@@ -299,11 +311,11 @@ static void test_vault_v1(void **state)
 	assert_string_equal(c[0].directory, "/var/lib/waagent/Microsoft.Azure.KeyVault");
 }
 
-#define VAULT(members)	      "{\"secretsManagementSettings\":{" members "}}"
-#define WITH(members)	      "{\"secretsManagementSettings\":{\"observedCertificates\":[]}," members "}"
+#define VAULT(members)        "{\"secretsManagementSettings\":{" members "}}"
+#define WITH(members)         "{\"secretsManagementSettings\":{\"observedCertificates\":[]}," members "}"
 #define OBSERVED(certificate) VAULT("\"observedCertificates\":[" certificate "]")
-#define CERT_URL	      "https://v.vault.azure.net/secrets/c"
-#define CERT(members)	      "{\"url\":\"" CERT_URL "\"" members "}"
+#define CERT_URL              "https://v.vault.azure.net/secrets/c"
+#define CERT(members)         "{\"url\":\"" CERT_URL "\"" members "}"
 
 static int layout_of(const char *text)
 {
@@ -348,10 +360,12 @@ static void test_vault_interval(void **state)
 	assert_int_equal(interval_of(VAULT("\"pollingIntervalInS\":\"60\""), TAKEN "60 is taken as 300"), 300);
 	assert_int_equal(interval_of(VAULT("\"pollingIntervalInS\":\"43200\""), TAKEN "43200 is taken as 3600"), 3600);
 	assert_int_equal(interval_of(VAULT("\"aclEnabled\":true,\"pollingIntervalInS\":\"60\""), NULL), 60);
-	assert_int_equal(interval_of(VAULT("\"aclEnabled\":true,\"pollingIntervalInS\":5"), TAKEN "5 is taken as 60"), 60);
-	refused_with(VAULT("\"pollingIntervalInS\":\"often\""), NULL, -21,
-		     "settings: secretsManagementSettings.pollingIntervalInS: expected an integer from 0 to 2147483647, got "
-		     "\"often\"");
+	assert_int_equal(interval_of(VAULT("\"aclEnabled\":true,\"pollingIntervalInS\":5"), TAKEN "5 is taken as 60"),
+			 60);
+	refused_with(
+		VAULT("\"pollingIntervalInS\":\"often\""), NULL, -21,
+		"settings: secretsManagementSettings.pollingIntervalInS: expected an integer from 0 to 2147483647, got "
+		"\"often\"");
 }
 
 static void endpoint(const char *given, const char *expected)
@@ -386,16 +400,20 @@ static void test_vault_authentication(void **state)
 	assert_int_equal(arm.r, 0);
 	assert_string_equal(arm.settings.key_refresh->identity->resource_id, ARM_ID);
 	assert_null(arm.settings.key_refresh->identity->client_id);
-	assert_string_equal(arm.report.warnings[0], "settings: authenticationSettings: msiClientId: got an ARM id where a GUID "
-						    "is expected; taken as the identity's resource id");
+	assert_string_equal(arm.report.warnings[0],
+			    "settings: authenticationSettings: msiClientId: got an ARM id where a GUID "
+			    "is expected; taken as the identity's resource id");
 	load(&object, WITH("\"authenticationSettings\":{\"msiClientId\":\"\",\"msiObjectId\":\"" GUID "\"}"), NULL);
 	assert_string_equal(object.settings.key_refresh->identity->object_id, GUID);
 	refused_with(WITH("\"authenticationSettings\":{\"msiClientId\":\"me\"}"), NULL, -21,
 		     "settings: authenticationSettings: msiClientId: expected a GUID, got \"me\"");
-	refused_with(WITH("\"authenticationSettings\":{\"msiClientId\":\"" GUID "\",\"msiObjectId\":\"" GUID "\"}"), NULL, -21,
-		     "settings: authenticationSettings: one of \"msiClientId\" and \"msiObjectId\" may be given, got both");
+	refused_with(
+		WITH("\"authenticationSettings\":{\"msiClientId\":\"" GUID "\",\"msiObjectId\":\"" GUID "\"}"), NULL,
+		-21,
+		"settings: authenticationSettings: one of \"msiClientId\" and \"msiObjectId\" may be given, got both");
 	refused_with(OBSERVED(CERT(",\"authenticationOverride\":{\"msiClientId\":\"me\"}")), NULL, -21,
-		     "settings: secretsManagementSettings.observedCertificates[0].authenticationOverride: msiClientId: expected "
+		     "settings: secretsManagementSettings.observedCertificates[0].authenticationOverride: msiClientId: "
+		     "expected "
 		     "a GUID, got \"me\"");
 }
 
@@ -403,26 +421,62 @@ static void test_vault_mistakes(void **state)
 {
 	(void)state;
 	refused_with(VAULT("\"loggingSettings\":{}"), NULL, -21,
-		     "settings: secretsManagementSettings.loggingSettings: belongs beside secretsManagementSettings, not inside "
+		     "settings: secretsManagementSettings.loggingSettings: belongs beside secretsManagementSettings, "
+		     "not inside "
 		     "it");
 	refused_with("{\"authenticationSettings\":{}}", NULL, -21,
 		     "settings: authenticationSettings: stands beside secretsManagementSettings, which is missing");
 	refused_with(WITH("\"keyRefresh\":{}"), NULL, -21,
 		     "settings: keyRefresh: cannot stand together with secretsManagementSettings; choose one");
 	refused_with(OBSERVED("\"vault/secrets/a\""), NULL, -21,
-		     "settings: secretsManagementSettings.observedCertificates[0]: expected an http or https URL: not a usable "
+		     "settings: secretsManagementSettings.observedCertificates[0]: expected an http or https URL: not "
+		     "a usable "
 		     "URI: it does not begin with \"https://\" or \"http://\"");
 	refused_with(OBSERVED("{\"certificateStoreLocation\":\"/etc\"}"), NULL, -21,
 		     "settings: secretsManagementSettings.observedCertificates[0]: \"url\" is required");
-	refused_with(OBSERVED("\"https://v.evil.example/secrets/a\""), NULL, -21,
-		     "settings: secretsManagementSettings.observedCertificates[0].url: \"v.evil.example\" is no known vault "
-		     "host; if it is one, add \".evil.example\" to keyRefresh.vaultSuffixes");
+	refused_with(
+		OBSERVED("\"https://v.evil.example/secrets/a\""), NULL, -21,
+		"settings: secretsManagementSettings.observedCertificates[0].url: \"v.evil.example\" is no known vault "
+		"host; if it is one, add \".evil.example\" to keyRefresh.vaultSuffixes");
 	refused_with(OBSERVED(CERT(",\"customSymbolicLinkName\":\"../x\"")), NULL, -21,
-		     "settings: secretsManagementSettings.observedCertificates[0]: customSymbolicLinkName: expected a plain file "
+		     "settings: secretsManagementSettings.observedCertificates[0]: customSymbolicLinkName: expected a "
+		     "plain file "
 		     "name");
-	refused_with(OBSERVED(CERT(",\"certificateStoreLocation\":\"/var/lib/waagent/a-b\"")), NULL, -21,
-		     "settings: secretsManagementSettings.observedCertificates[0].certificateStoreLocation: the Azure agent "
-		     "deletes \"/var/lib/waagent/a-b\"; choose a directory outside /var/lib/waagent");
+	refused_with(
+		OBSERVED(CERT(",\"certificateStoreLocation\":\"/var/lib/waagent/a-b\"")), NULL, -21,
+		"settings: secretsManagementSettings.observedCertificates[0].certificateStoreLocation: the Azure agent "
+		"deletes \"/var/lib/waagent/a-b\"; choose a directory outside /var/lib/waagent");
+}
+
+static void test_vault_links(void **state)
+{
+	(void)state;
+	refused_with(
+		OBSERVED(CERT(",\"customSymbolicLinkName\":\"x\"") ",{\"url\":\"" CERT_URL
+								   "2\",\"customSymbolicLinkName\":\"x\"}"),
+		NULL, -21,
+		"settings: secretsManagementSettings.observedCertificates[1].customSymbolicLinkName: \"x\" is already "
+		"the link of observedCertificates[0]");
+	accepted(OBSERVED(CERT(",\"customSymbolicLinkName\":\"x\"") "," CERT(",\"customSymbolicLinkName\":\"x\"")),
+		 NULL);
+}
+
+/* Unknown members are tolerated whatever their names. */
+static void test_long_names(void **state)
+{
+	char name[400], *text;
+
+	(void)state;
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	text = str_format(VAULT("\"%s\":1,\"observedCertificates\":[\"" CERT_URL "\"]"), name);
+	assert_int_equal(layout_of(text), STORE_KV3);
+	free(text);
+	text = str_format("{\"managedIdentity\":{\"%s\":1,\"clientId\":\"me\"}}", name);
+	refused_with("{\"commandToExecute\":\"a\"}", text, -21,
+		     SCHEMA "protected settings JSON: managedIdentity.clientId: Does not match pattern "
+			    "'^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'");
+	free(text);
 }
 
 static void test_vault_tolerance(void **state)
@@ -459,6 +513,8 @@ int main(void)
 		cmocka_unit_test(test_vault_interval),
 		cmocka_unit_test(test_vault_authentication),
 		cmocka_unit_test(test_vault_mistakes),
+		cmocka_unit_test(test_vault_links),
+		cmocka_unit_test(test_long_names),
 		cmocka_unit_test(test_vault_tolerance),
 	};
 

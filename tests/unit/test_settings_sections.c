@@ -3,13 +3,13 @@
 
 #include "agent/base/log.h"
 
-#define VAULT		 "https://v.vault.azure.net/secrets/"
-#define SCRIPT(members)	 "{\"customScript\":{\"scripts\":[{\"name\":\"a\"" members "}]}}"
-#define COMMAND		 ",\"commandToExecute\":\"true\""
+#define VAULT                "https://v.vault.azure.net/secrets/"
+#define SCRIPT(members)      "{\"customScript\":{\"scripts\":[{\"name\":\"a\"" members "}]}}"
+#define COMMAND              ",\"commandToExecute\":\"true\""
 #define CERTIFICATE(members) "{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT "a\"" members "}]}}"
-#define DRAIN(members)	 "{\"drain\":{" members "}}"
-#define STEP(members)	 DRAIN("\"steps\":[{" members "}]")
-#define HEALTH(members)	 "{\"health\":{" members "}}"
+#define DRAIN(members)       "{\"drain\":{" members "}}"
+#define STEP(members)        DRAIN("\"steps\":[{" members "}]")
+#define HEALTH(members)      "{\"health\":{" members "}}"
 
 static int64_t number(const struct jd_list *list, size_t i)
 {
@@ -196,15 +196,15 @@ static void test_step_defaults(void **state)
 		int64_t timeout, reserve;
 		const char *name;
 	} expected[] = {
-		{ STEP_PROBE_DOWN, 0, 0, "probeDown-1" },
-		{ STEP_REFUSE_PROBE, 5, 1, "refuseProbe-2" },
-		{ STEP_RUN, 30, 5, "run-3" },
-		{ STEP_HOOKS, 30, 5, "hooks-4" },
-		{ STEP_HTTP, 10, 2, "http-5" },
-		{ STEP_WAIT_FOR_CONNECTIONS, 60, 0, "waitForConnections-6" },
-		{ STEP_WAIT_UNTIL, 60, 0, "waitUntil-7" },
-		{ STEP_STOP_UNITS, 30, 2, "stopUnits-8" },
-		{ STEP_PARALLEL, 90, 6, "parallel-9" },
+		{STEP_PROBE_DOWN, 0, 0, "probeDown-1"},
+		{STEP_REFUSE_PROBE, 5, 1, "refuseProbe-2"},
+		{STEP_RUN, 30, 5, "run-3"},
+		{STEP_HOOKS, 30, 5, "hooks-4"},
+		{STEP_HTTP, 10, 2, "http-5"},
+		{STEP_WAIT_FOR_CONNECTIONS, 60, 0, "waitForConnections-6"},
+		{STEP_WAIT_UNTIL, 60, 0, "waitUntil-7"},
+		{STEP_STOP_UNITS, 30, 2, "stopUnits-8"},
+		{STEP_PARALLEL, 90, 6, "parallel-9"},
 	};
 	_cleanup_loading_ struct loading l;
 	const struct step_settings *s;
@@ -295,7 +295,7 @@ static void test_other_defaults(void **state)
 
 static void bounds(const char *before, long long lo, long long hi, const char *after)
 {
-	const long long good[] = { lo, hi }, bad[] = { lo - 1, hi + 1 };
+	const long long good[] = {lo, hi}, bad[] = {lo - 1, hi + 1};
 
 	for (size_t i = 0; i < 2; i++) {
 		char *document_text = str_format("%s%lld%s", before, good[i], after);
@@ -318,9 +318,10 @@ static void bounds(const char *before, long long lo, long long hi, const char *a
 static void test_bounds(void **state)
 {
 #define ONE_SCRIPT ",\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"b\",\"asynchronous\":true}]}}"
-#define MEMBER_OF_SCRIPT(name) "{\"customScript\":{\"scripts\":[{\"name\":\"a\"" COMMAND ",\"asynchronous\":true,\"" name "\":"
+#define MEMBER_OF_SCRIPT(name)                                                                                         \
+	"{\"customScript\":{\"scripts\":[{\"name\":\"a\"" COMMAND ",\"asynchronous\":true,\"" name "\":"
 #define END_OF_SCRIPT "}]}}"
-#define RUN "{\"drain\":{\"steps\":[{\"type\":\"run\",\"command\":[\"a\"],\""
+#define RUN           "{\"drain\":{\"steps\":[{\"type\":\"run\",\"command\":[\"a\"],\""
 	(void)state;
 	bounds("{\"customScript\":{\"waitTimeoutInSeconds\":", 0, 5100, ONE_SCRIPT);
 	bounds("{\"customScript\":{\"deadlineInSeconds\":", 60, 604800, ONE_SCRIPT);
@@ -388,7 +389,8 @@ static void test_lists(void **state)
 	most("{\"customScript\":{\"scripts\":[", "{\"name\":\"s#\"" COMMAND "}", 32, "]}}");
 	most(MEMBER_OF_SCRIPT("files") "[", "\"https://h/f#\"", 64, "]" END_OF_SCRIPT);
 	most(MEMBER_OF_SCRIPT("environment") "{", "\"V#\":\"x\"", 64, "}" END_OF_SCRIPT);
-	most("{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"script\":\"eA==\",\"arguments\":[", "\"a\"", 64, "]}]}}");
+	most("{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"script\":\"eA==\",\"arguments\":[", "\"a\"", 64,
+	     "]}]}}");
 	most("{\"keyRefresh\":{\"certificates\":[", "{\"url\":\"" VAULT "c#\"}", 500, "]}}");
 	most("{\"keyRefresh\":{\"secrets\":[", "{\"url\":\"" VAULT "c#\",\"path\":\"/etc/s#\"}", 100, "]}}");
 	most("{\"keyRefresh\":{\"vaultSuffixes\":[", "\".vault.test\"", 8, "]}}");
@@ -405,6 +407,14 @@ static void test_more_lists(void **state)
 	most("{\"drain\":{\"steps\":[{\"type\":\"run\",\"command\":[", "\"a\"", 64, "]}]}}");
 	most("{\"drain\":{\"steps\":[{\"type\":\"parallel\",\"steps\":[", "{\"type\":\"hooks\"}", 8, "]}]}}");
 	most("{\"notify\":{\"webhooks\":[", "{\"name\":\"w#\",\"url\":\"https://h/\"}", 8, "]}}");
+	{
+		char *nested = list_of("{\"drain\":{\"steps\":[",
+				       "{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\"}]}",
+				       33, "]}}");
+
+		refused(nested, NULL, "settings: drain.steps: at most 64 steps, those of parallel included, got 66");
+		free(nested);
+	}
 	refused("{\"customScript\":{\"scripts\":[]}}", NULL, "settings: customScript.scripts: at least 1 item, got 0");
 	refused("{\"customScript\":{}}", NULL, "settings: customScript: \"scripts\" is required");
 	refused(STEP("\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"}]"), NULL,
@@ -417,10 +427,12 @@ static void test_texts(void **state)
 {
 	(void)state;
 	refused("{\"customScript\":{\"scripts\":[{\"name\":\"-a\"" COMMAND "}]}}", NULL,
-		"settings: customScript.scripts[0].name: expected a name of 1 to 63 letters, digits, \".\", \"_\" and \"-\" "
+		"settings: customScript.scripts[0].name: expected a name of 1 to 63 letters, digits, \".\", \"_\" and "
+		"\"-\" "
 		"that begins with a letter or digit, got \"-a\"");
 	refused(STEP("\"type\":\"stopUnits\",\"units\":[\"nginx\"]"), NULL,
-		"settings: drain.steps[0].units[0]: expected a systemd unit name with its suffix, e.g. \"nginx.service\", got "
+		"settings: drain.steps[0].units[0]: expected a systemd unit name with its suffix, e.g. "
+		"\"nginx.service\", got "
 		"\"nginx\"");
 	refused(STEP("\"type\":\"stopUnits\",\"units\":[\"a@.service\"]"), NULL,
 		"settings: drain.steps[0].units[0]: expected a unit, not a template: give the instance, e.g. "
@@ -428,8 +440,8 @@ static void test_texts(void **state)
 	refused(HEALTH("\"listen\":\"localhost\""), NULL,
 		"settings: health.listen: expected ADDRESS:PORT with an IPv4 address, an IPv6 address in brackets or "
 		"\"localhost\", got \"localhost\"");
-	for (const char *const *bad = (const char *const[]){ "::1:80", "h:80", "1.2.3.4:0", "1.2.3.4:65536", "[1.2.3.4]:80",
-							      "1.2.3:80", NULL };
+	for (const char *const *bad = (const char *const[]){"::1:80", "h:80", "1.2.3.4:0", "1.2.3.4:65536",
+							    "[1.2.3.4]:80", "1.2.3:80", NULL};
 	     *bad; bad++) {
 		char *t = str_format(HEALTH("\"listen\":\"%s\""), *bad);
 		struct loading l;
@@ -446,25 +458,31 @@ static void test_texts(void **state)
 		"settings: customScript.scripts[0].runAs: expected USER or USER:GROUP, got \"a b\"");
 	accepted(SCRIPT(COMMAND ",\"runAs\":\"www-data:1000\""), NULL);
 	refused(SCRIPT(COMMAND ",\"environment\":{\"1A\":\"\"}"), NULL,
-		"settings: customScript.scripts[0].environment.1A: expected the name of an environment variable (letters, "
+		"settings: customScript.scripts[0].environment.1A: expected the name of an environment variable "
+		"(letters, "
 		"digits, \"_\"), got \"1A\"");
 	refused(SCRIPT(COMMAND ",\"files\":[{\"uri\":\"https://h/a\",\"mode\":\"4755\"}]"), NULL,
-		"settings: customScript.scripts[0].files[0].mode: expected a mode of three octal digits, e.g. \"0640\", got "
+		"settings: customScript.scripts[0].files[0].mode: expected a mode of three octal digits, e.g. "
+		"\"0640\", got "
 		"\"4755\"");
 	refused(SCRIPT(COMMAND ",\"files\":[{\"uri\":\"https://h/a\",\"sha256\":\"abc\"}]"), NULL,
-		"settings: customScript.scripts[0].files[0].sha256: expected SHA-256 as 64 hexadecimal digits, got \"abc\"");
+		"settings: customScript.scripts[0].files[0].sha256: expected SHA-256 as 64 hexadecimal digits, got "
+		"\"abc\"");
 	refused(SCRIPT(COMMAND ",\"files\":[\"ftp://h/a\"]"), NULL,
-		"settings: customScript.scripts[0].files[0]: expected an http or https URL: not a usable URI: it does not "
+		"settings: customScript.scripts[0].files[0]: expected an http or https URL: not a usable URI: it does "
+		"not "
 		"begin with \"https://\" or \"http://\"");
 	refused(STEP("\"type\":\"http\",\"url\":\"http://h/\",\"method\":\"get\""), NULL,
 		"settings: drain.steps[0].method: expected an HTTP method in capitals, got \"get\"");
 	refused(STEP("\"type\":\"http\",\"url\":\"http://h/\",\"headers\":{\"A\":\"b\\nC: d\"}"), NULL,
 		"settings: drain.steps[0].headers.A: expected a text without control characters");
 	refused(DRAIN("\"policy\":[{\"types\":[\"Rebot\"],\"action\":\"drain\"}]"), NULL,
-		"settings: drain.policy[0].types[0]: expected one of \"Freeze\", \"Reboot\", \"Redeploy\", \"Preempt\", "
+		"settings: drain.policy[0].types[0]: expected one of \"Freeze\", \"Reboot\", \"Redeploy\", "
+		"\"Preempt\", "
 		"\"Terminate\", got \"Rebot\"; did you mean \"Reboot\"?");
 	refused(DRAIN("\"sharedEvents\":{\"peerUrl\":\"http://h/\"}"), NULL,
-		"settings: drain.sharedEvents.peerUrl: expected an http URL in which {name} stands for the other VM, got "
+		"settings: drain.sharedEvents.peerUrl: expected an http URL in which {name} stands for the other VM, "
+		"got "
 		"\"http://h/\"");
 	accepted(DRAIN("\"sharedEvents\":{\"acknowledge\":\"leader\",\"peerUrl\":\"http://{name}:8008/ready\"}"), NULL);
 	refused(STEP("\"type\":\"stopUnit\",\"units\":[\"a.service\"]"), NULL,
@@ -499,14 +517,17 @@ static void test_paths(void **state)
 	directory("/dev/shm/x", "\"/dev/shm/x\" cannot be used; choose a path that is not below /dev");
 	directory("//proc/1", "\"//proc/1\" cannot be used; choose a path that is not below /proc");
 	directory("/sys", "\"/sys\" cannot be used; choose a path that is not below /sys");
-	directory("/run/./evenkeel/x", "\"/run/./evenkeel/x\" cannot be used; choose a path that is not below /run/evenkeel");
+	directory("/run/./evenkeel/x",
+		  "\"/run/./evenkeel/x\" cannot be used; choose a path that is not below /run/evenkeel");
 	directory("//var/lib/waagent/Vendor.App-1.0/tls",
-		  "the Azure agent deletes \"/var/lib/waagent/Vendor.App-1.0\"; choose a directory outside /var/lib/waagent");
+		  "the Azure agent deletes \"/var/lib/waagent/Vendor.App-1.0\"; choose a directory outside "
+		  "/var/lib/waagent");
 }
 
 static void vault_url(const char *url, const char *what)
 {
-	char *t = str_format("{\"keyRefresh\":{\"vaultSuffixes\":[\".vault.test\"],\"certificates\":[{\"url\":\"%s\"}]}}", url);
+	char *t = str_format(
+		"{\"keyRefresh\":{\"vaultSuffixes\":[\".vault.test\"],\"certificates\":[{\"url\":\"%s\"}]}}", url);
 	char *sentence = what ? str_format("settings: keyRefresh.certificates[0].url: %s", what) : NULL;
 
 	if (sentence)
@@ -538,14 +559,17 @@ static void test_vault_urls(void **state)
 	vault_url("https://h.managedhsm.azure.net/secrets/a",
 		  "a managed HSM has keys only; certificates and secrets need a vault");
 	vault_url("https://v.vault.azure.net/certificates/a",
-		  "expected https://VAULT/secrets/NAME, got \"/certificates/a\"; a certificate is read as the secret of its "
+		  "expected https://VAULT/secrets/NAME, got \"/certificates/a\"; a certificate is read as the secret "
+		  "of its "
 		  "name, only that has the private key");
-	vault_url("https://v.vault.azure.net/secrets/", "expected https://VAULT/secrets/NAME or …/NAME/VERSION (32 characters), "
-							"got the path \"/secrets/\"");
+	vault_url("https://v.vault.azure.net/secrets/",
+		  "expected https://VAULT/secrets/NAME or …/NAME/VERSION (32 characters), "
+		  "got the path \"/secrets/\"");
 	vault_url("https://v.vault.azure.net/secrets/a/1", "expected https://VAULT/secrets/NAME or …/NAME/VERSION (32 "
 							   "characters), got the path \"/secrets/a/1\"");
 	refused("{\"keyRefresh\":{\"identityEndpoint\":\"http://10.0.0.1/x\"}}", NULL,
-		"settings: keyRefresh.identityEndpoint: expected an address of this machine or 169.254.0.0/16 (tokens come from "
+		"settings: keyRefresh.identityEndpoint: expected an address of this machine or 169.254.0.0/16 (tokens "
+		"come from "
 		"nowhere else), got the host \"10.0.0.1\"");
 	accepted("{\"keyRefresh\":{\"identityEndpoint\":\"http://localhost:40342/metadata/identity\"}}", NULL);
 }
@@ -558,37 +582,45 @@ static void test_script_rules(void **state)
 	refused(SCRIPT(""), NULL,
 		"settings: customScript.scripts[0]: one of \"commandToExecute\" and \"script\" is required, got none");
 	refused(SCRIPT(COMMAND ",\"arguments\":[\"a\"]"), NULL,
-		"settings: customScript.scripts[0].arguments: belong to \"script\"; write them into \"commandToExecute\"");
+		"settings: customScript.scripts[0].arguments: belong to \"script\"; write them into "
+		"\"commandToExecute\"");
 	accepted(SCRIPT(",\"script\":\"eA==\",\"arguments\":[\"\"]"), NULL);
 	refused(SCRIPT(",\"script\":\"e\""), NULL,
 		"settings: customScript.scripts[0].script: expected base64: the text ends within a group, at offset 1");
 	refused(SCRIPT(",\"script\":\"H4sIAAAA\""), NULL,
 		"settings: customScript.scripts[0].script: expected a whole gzip; this one is cut off or damaged");
 	refused(SCRIPT(COMMAND ",\"storageAccountName\":\"abc\""), NULL,
-		"settings: customScript.scripts[0]: both \"storageAccountName\" and \"storageAccountKey\" are required, got one");
-	refused(SCRIPT(COMMAND ",\"storageAccountName\":\"abc\",\"storageAccountKey\":{\"secretRef\":\"k\"},\"identity\":{}"),
+		"settings: customScript.scripts[0]: both \"storageAccountName\" and \"storageAccountKey\" are "
+		"required, got one");
+	refused(SCRIPT(COMMAND
+		       ",\"storageAccountName\":\"abc\",\"storageAccountKey\":{\"secretRef\":\"k\"},\"identity\":{}"),
 		"{\"secrets\":{\"k\":\"a2V5\"}}",
-		"settings: customScript.scripts[0]: either \"identity\" or the storage account's name and key, got both");
+		"settings: customScript.scripts[0]: either \"identity\" or the storage account's name and key, got "
+		"both");
 	accepted(SCRIPT(COMMAND ",\"storageAccountName\":\"abc\",\"storageAccountKey\":{\"secretRef\":\"k\"}"),
 		 "{\"secrets\":{\"k\":\"a2V5\"}}");
 	refused(SCRIPT(COMMAND ",\"identity\":{\"clientId\":\"11112222-bbbb-3333-cccc-4444dddd5555\",\"objectId\":"
 			       "\"11112222-bbbb-3333-cccc-4444dddd5555\"}"),
 		NULL,
-		"settings: customScript.scripts[0].identity: one of \"clientId\", \"objectId\" and \"resourceId\" may be given, "
+		"settings: customScript.scripts[0].identity: one of \"clientId\", \"objectId\" and \"resourceId\" may "
+		"be given, "
 		"got two");
 	refused(SCRIPT(COMMAND ",\"timeoutInSeconds\":5101"), NULL,
-		"settings: customScript.scripts[0].timeoutInSeconds: 5101 is more than 5100 (the platform gives up at 5400); "
+		"settings: customScript.scripts[0].timeoutInSeconds: 5101 is more than 5100 (the platform gives up at "
+		"5400); "
 		"make the long script asynchronous");
 	accepted(SCRIPT(COMMAND ",\"timeoutInSeconds\":86400,\"asynchronous\":true"), NULL);
 	refused(SCRIPT(COMMAND ",\"files\":[\"https://h/d/\"]"), NULL,
 		"settings: customScript.scripts[0].files[0]: the URI ends in no file name; give \"name\"");
 	refused(SCRIPT(COMMAND ",\"files\":[\"https://h/stdout\"]"), NULL,
-		"settings: customScript.scripts[0].files[0]: name from the URI: \"stdout\" is where the script's output goes; "
+		"settings: customScript.scripts[0].files[0]: name from the URI: \"stdout\" is where the script's "
+		"output goes; "
 		"give another name");
 	refused(SCRIPT(COMMAND ",\"files\":[\"https://h/a\",\"https://h/b/a\"]"), NULL,
 		"settings: customScript.scripts[0].files[1]: \"a\" is already the name of files[0]");
 	refused(SCRIPT(COMMAND ",\"files\":[{\"uri\":\"https://h/a\",\"name\":\"a/../b\"}]"), NULL,
-		"settings: customScript.scripts[0].files[0].name: expected a file name relative to the run's directory, without "
+		"settings: customScript.scripts[0].files[0].name: expected a file name relative to the run's "
+		"directory, without "
 		"\".\" and \"..\", got \"a/../b\"");
 	accepted(SCRIPT(COMMAND ",\"files\":[{\"uri\":\"https://h/a\",\"name\":\"lib/a.sh\"},\"https://h/a\"]"), NULL);
 }
@@ -596,10 +628,11 @@ static void test_script_rules(void **state)
 /* Nobody waits for a file's scripts: the platform's patience is no limit there. */
 static void test_deadline_of_files(void **state)
 {
-	struct settings_source file = source_of(DOOR_FILES, "evenkeel.json",
-						"{\"customScript\":{\"deadlineInSeconds\":604800,\"scripts\":[{\"name\":\"a\"" COMMAND
-						",\"timeoutInSeconds\":86400}]}}",
-						NULL);
+	struct settings_source file =
+		source_of(DOOR_FILES, "evenkeel.json",
+			  "{\"customScript\":{\"deadlineInSeconds\":604800,\"scripts\":[{\"name\":\"a\"" COMMAND
+			  ",\"timeoutInSeconds\":86400}]}}",
+			  NULL);
 	_cleanup_loading_ struct loading l;
 
 	(void)state;
@@ -621,39 +654,52 @@ static void test_key_rules(void **state)
 	refused(CERTIFICATE(",\"activate\":{\"verify\":{}}"), NULL,
 		"settings: keyRefresh.certificates[0].activate.verify: \"endpoint\" is required");
 	refused(CERTIFICATE(",\"activate\":{\"check\":[\"./a\"]}"), NULL,
-		"settings: keyRefresh.certificates[0].activate.check: expected an absolute path or a plain name as the first "
+		"settings: keyRefresh.certificates[0].activate.check: expected an absolute path or a plain name as the "
+		"first "
 		"element, got \"./a\"");
 	refused(CERTIFICATE(",\"activate\":{\"commands\":[[\"a\"],[\"\"]]}"), NULL,
-		"settings: keyRefresh.certificates[0].activate.commands[1]: expected an absolute path or a plain name as the "
+		"settings: keyRefresh.certificates[0].activate.commands[1]: expected an absolute path or a plain name "
+		"as the "
 		"first element, got \"\"");
 	refused(CERTIFICATE(",\"directory\":\"/var/lib/evenkeel/certificates/v.b\"},{\"url\":\"" VAULT "b\""), NULL,
-		"settings: keyRefresh.certificates[1].directory: \"/var/lib/evenkeel/certificates/v.b\" is already written by "
+		"settings: keyRefresh.certificates[1].directory: \"/var/lib/evenkeel/certificates/v.b\" is already "
+		"written by "
 		"certificates[0]");
 	refused("{\"keyRefresh\":{\"certificates\":[{\"url\":\"" VAULT "a\",\"directory\":\"/etc/t\"}],"
 		"\"secrets\":[{\"url\":\"" VAULT "b\",\"path\":\"/etc/t/privkey.pem\"}]}}",
-		NULL, "settings: keyRefresh.secrets[0].path: \"/etc/t/privkey.pem\" is already written by certificates[0]");
+		NULL,
+		"settings: keyRefresh.secrets[0].path: \"/etc/t/privkey.pem\" is already written by certificates[0]");
 	refused("{\"keyRefresh\":{\"secrets\":[{\"url\":\"" VAULT "b\",\"path\":\"/etc/s\"},{\"url\":\"" VAULT
 		"c\",\"path\":\"/etc/s\"}]}}",
 		NULL, "settings: keyRefresh.secrets[1].path: \"/etc/s\" is already written by secrets[0]");
 	refused(CERTIFICATE("},{\"name\":\"v.a\",\"url\":\"" VAULT "b\",\"directory\":\"/etc/x\""), NULL,
 		"settings: keyRefresh.certificates[1].name: \"v.a\" is already the name of certificates[0]");
 	refused(CERTIFICATE(",\"pkcs12Password\":\"open\""), NULL,
-		"settings: keyRefresh.certificates[0].pkcs12Password: must be {\"secretRef\": \"NAME\"}; the value belongs in the "
+		"settings: keyRefresh.certificates[0].pkcs12Password: must be {\"secretRef\": \"NAME\"}; the value "
+		"belongs in the "
 		"protected settings under \"secrets\"");
 }
 
 static void test_drain_rules(void **state)
 {
 	(void)state;
-	refused(STEP("\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"parallel\",\"steps\":[]}]"), NULL,
-		"settings: drain.steps[0].steps[1].type: expected \"probeDown\", \"refuseProbe\", \"run\", \"hooks\", \"http\", "
+	refused(STEP("\"type\":\"run\",\"command\":\"a b\""), NULL,
+		"settings: drain.steps[0].command: expected a command as a list, e.g. [\"nginx\", \"-t\"], or with a "
+		"shell "
+		"[\"sh\", \"-c\", \"TEXT\"], got \"a b\"");
+	refused(STEP("\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"parallel\",\"steps\":[]}]"),
+		NULL,
+		"settings: drain.steps[0].steps[1].type: expected \"probeDown\", \"refuseProbe\", \"run\", \"hooks\", "
+		"\"http\", "
 		"\"waitForConnections\", \"waitUntil\" or \"stopUnits\", got \"parallel\"");
-	refused(DRAIN("\"steps\":[{\"type\":\"hooks\",\"name\":\"a\"},{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},"
+	refused(DRAIN("\"steps\":[{\"type\":\"hooks\",\"name\":\"a\"},{\"type\":\"parallel\",\"steps\":[{\"type\":"
+		      "\"hooks\"},"
 		      "{\"type\":\"hooks\",\"name\":\"a\"}]}]"),
 		NULL, "settings: drain.steps[1].steps[1].name: \"a\" is already the name of steps[0]");
 	refused(DRAIN("\"steps\":[{\"type\":\"hooks\",\"name\":\"hooks-2\"},{\"type\":\"hooks\"}]"), NULL,
 		"settings: drain.steps[1].name: \"hooks-2\" is already the name of steps[0]");
-	refused(DRAIN("\"steps\":[{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\",\"name\":\"x\"}]},"
+	refused(DRAIN("\"steps\":[{\"type\":\"parallel\",\"steps\":[{\"type\":\"hooks\"},{\"type\":\"hooks\",\"name\":"
+		      "\"x\"}]},"
 		      "{\"type\":\"hooks\",\"name\":\"x\"}]"),
 		NULL, "settings: drain.steps[1].name: \"x\" is already the name of steps[0].steps[1]");
 	refused(STEP("\"type\":\"run\",\"command\":[\"a\"],\"timeoutInSeconds\":5,\"reserveInSeconds\":6"), NULL,
@@ -664,25 +710,30 @@ static void test_drain_rules(void **state)
 	refused(STEP("\"type\":\"waitForConnections\",\"ports\":\"all\""), NULL,
 		"settings: drain.steps[0].ports: expected a list of ports or \"fromLoadBalancer\", got \"all\"");
 	refused(STEP("\"type\":\"run\",\"command\":[\"bin/a\"]"), NULL,
-		"settings: drain.steps[0].command: expected an absolute path or a plain name as the first element, got \"bin/a\"");
+		"settings: drain.steps[0].command: expected an absolute path or a plain name as the first element, got "
+		"\"bin/a\"");
 	refused(DRAIN("\"policy\":[{\"action\":\"drain\",\"minNoticeInSeconds\":9,\"maxNoticeInSeconds\":8}]"), NULL,
 		"settings: drain.policy[0].maxNoticeInSeconds: 8 is less than minNoticeInSeconds 9; no event matches");
 	warned(DRAIN("\"policy\":[{\"types\":[\"Freeze\"],\"action\":\"notify\",\"acknowledge\":\"immediately\"},"
 		     "{\"source\":\"Platform\",\"action\":\"drain\"}]"),
 	       NULL,
-	       "settings: drain.policy: acknowledges no event of source User; restarts from the portal then wait up to 15 "
+	       "settings: drain.policy: acknowledges no event of source User; restarts from the portal then wait up to "
+	       "15 "
 	       "minutes");
-	warned(DRAIN("\"policy\":[{\"types\":[\"Freeze\",\"Preempt\"],\"action\":\"drain\",\"acknowledge\":\"immediately\"},"
+	warned(DRAIN("\"policy\":[{\"types\":[\"Freeze\",\"Preempt\"],\"action\":\"drain\",\"acknowledge\":"
+		     "\"immediately\"},"
 		     "{\"action\":\"drain\"}]"),
 	       NULL,
-	       "settings: drain.policy[0]: a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
+	       "settings: drain.policy[0]: a Preempt is acknowledged before the VM is drained; the eviction then comes "
+	       "at once");
 	warned(DRAIN("\"policy\":[{\"types\":[\"Preempt\"],\"action\":\"drain\"},{\"action\":\"drain\",\"acknowledge\":"
 		     "\"immediately\"}]"),
 	       NULL, NULL);
 	warned(DRAIN("\"policy\":[{\"action\":\"drain\"},{\"types\":[\"Freeze\"],\"action\":\"notify\",\"acknowledge\":"
 		     "\"whenDrained\"}]"),
 	       NULL,
-	       "settings: drain.policy[1].acknowledge: \"whenDrained\" goes with action \"drain\"; events of this rule are "
+	       "settings: drain.policy[1].acknowledge: \"whenDrained\" goes with action \"drain\"; events of this rule "
+	       "are "
 	       "never acknowledged");
 }
 

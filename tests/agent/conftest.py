@@ -1,0 +1,31 @@
+"""Fixtures of all tests of the built program."""
+
+import pytest
+from vm import BINARY, VM, Platform
+
+
+def pytest_configure(config):
+    if not BINARY.exists():
+        pytest.exit(f"{BINARY} is not built; set EK_TEST_BINARY_DIR to the build directory", returncode=2)
+
+
+@pytest.fixture(scope="module")
+def platform():
+    with Platform() as platform:
+        yield platform
+        assert platform.problems() == []
+
+
+@pytest.fixture
+def vm(tmp_path, platform):
+    """A VM on which the extension's package has been unpacked, and nothing else."""
+    with VM(tmp_path, platform) as vm:
+        yield vm
+
+
+@pytest.fixture
+def service(vm):
+    """… and installed, with the service running."""
+    vm.command("install")
+    vm.start_daemon()
+    return vm

@@ -1,0 +1,635 @@
+"""Draining, by the built program against the fake platform, at the pace of a real VM (settings.md part 2).
+
+Nearly all of that time is waiting, so the scenarios run side by side, each with a platform and a VM of its own; each
+test then waits for its own scenario."""
+
+import concurrent.futures
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from vm import SANITIZED, VM, Platform, free_port, http_get, wait_until
+
+SCENARIOS = {}
+AT_ONCE = 8
+EVENTS = "/metadata/scheduledevents"
+PATIENCE = 20 if SANITIZED else 12
+BOOT = "proc/sys/kernel/random/boot_id"
+
+
+def scenario(function):
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+class Host(VM):
+    """A VM that gets its settings from /etc/evenkeel, whose steps write down what they do."""
+
+    def __init__(self, directory, platform):
+        super().__init__(directory, platform)
+        self.port = free_port()
+        self.journal = self.root / "journal"
+        self.watch = None
+
+    # What an operator writes
+
+    def configure(self, *steps, health=None, **drain):
+        path = self.root / "etc/evenkeel/evenkeel.json"
+        path.parent.mkdir(exist_ok=True)
+        settings = {"health": {"listen": f"127.0.0.1:{self.port}", **(health or {})}, "log": {"console": False}}
+        if drain.get("marginInSeconds") is None:
+            drain["marginInSeconds"] = 0
+        settings["drain"] = {**drain, "steps": list(steps)}
+        path.write_text(json.dumps(settings))
+        return path
+
+    def step(self, name, command="", undo="", **more):
+        """A run step that tells its beginning, its end and its undoing, and whether another of its name still runs."""
+        note = (f'note() {{ echo "$1 {name} $(date +%s.%N) $EVENKEEL_PHASE $EVENKEEL_EVENT_TYPE $EVENKEEL_EVENT_ID" '
+                f'>>{self.journal}; }}; exec 9>{self.root}/lock.{name}; flock -n 9 || note overlap; ')
+        shell = {"command": f"{note} note begin; {command or ':'} && note end",
+                 "undo": f"{note} note undo; {undo or ':'} && note undone"}
+        return {"type": "run", "name": name, "timeoutInSeconds": 30, "reserveInSeconds": 0,
+                **{key: ["sh", "-c", text] for key, text in shell.items()}, **more}
+
+    def start(self, **more):
+        self.start_daemon(binary=self.binary, **more)
+        return self
+
+    # What happened
+
+    def notes(self, since=0):
+        """[(what, step)] of the steps, in order."""
+        return [tuple(line.split()[:2]) for line in self.lines()[since:]]
+
+    def lines(self):
+        return self.journal.read_text().splitlines() if self.journal.exists() else []
+
+    def times(self, what, step, since=0):
+        return [float(words[2]) for line in self.lines()[since:] if (words := line.split())[:2] == [what, step]]
+
+    def wait_note(self, what, step, count=1, limit=PATIENCE):
+        wait_until(f"{what} {step}; so far {self.notes()}", lambda: len(self.times(what, step)) >= count, limit)
+
+    def ready(self):
+        return http_get(f"http://127.0.0.1:{self.port}/ready")[0]
+
+    def wait_ready(self, code, limit=PATIENCE):
+        wait_until(f"/ready {code}; drain says {self.says('drain')}", lambda: self.ready() == code, limit)
+
+    def wait_says(self, word, limit=PATIENCE):
+        wait_until(f"drain to say {word}; it says {self.says('drain')}", lambda: word in self.says("drain"), limit)
+
+    def acks(self, event):
+        return [entry["time"] for entry in self.platform.acknowledgements()
+                if event.lower() in [one.lower() for one in entry["ids"]]]
+
+    def polls(self):
+        return [request for request in self.platform.requests("imds", EVENTS) if request["method"] == "GET"]
+
+    def wait_polls(self, count, limit=PATIENCE):
+        before = len(self.polls())
+        wait_until(f"{count} polls", lambda: len(self.polls()) >= before + count, limit)
+
+
+def perform(name, directory):
+    with Platform() as platform:
+        platform.set_event_timing(ack_to_started_in_seconds=0.2)
+        with Host(directory, platform) as host:
+            SCENARIOS[name](host)
+        assert platform.problems() == []
+
+
+@pytest.fixture(scope="module")
+def performances(request, tmp_path_factory):
+    chosen = [item.callspec.params["name"] for item in request.session.items if item.function is test_scenario]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(perform, name, tmp_path_factory.mktemp("d")) for name in chosen}
+
+
+def boots_of_root():
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+# One event
+
+@scenario
+def whole_life(host):
+    host.configure({"type": "probeDown", "waitInSeconds": 1}, host.step("pause"))
+    host.start()
+    host.wait_ready(200)
+    host.wait_says("watching")
+    host.wait_polls(2)
+    host.platform.set_event_timing(auto_start=False)
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600, description="Host maintenance")
+    published = time.time()
+    host.wait_ready(503, 3)
+    down = time.time()
+    host.platform.wait_for_acknowledgement(event)
+    begun, ended = host.times("begin", "pause"), host.times("end", "pause")
+    assert host.notes() == [("begin", "pause"), ("end", "pause")]
+    assert down - published < 2 and begun[0] - down > 0.7, "the balancer must have had its second to notice"
+    assert host.acks(event)[0] >= ended[0], "acknowledged before the steps were done"
+    assert host.lines()[0].split()[3:] == ["drain", "Reboot", event]
+    host.wait_says("drained for Reboot")
+    assert "acknowledged" in host.says("drain") and host.substatus("drain")["status"] == "success"
+    host.platform.start_event(event)
+    host.wait_polls(2)
+    assert host.ready() == 503 and host.notes()[2:] == []
+    host.platform.remove_event(event)
+    host.wait_ready(200, 4)
+    assert host.notes()[2:] == [("undo", "pause"), ("undone", "pause")]
+    host.wait_says("watching")
+    assert len(host.acks(event)) == 1
+    polls = host.polls()
+    span = polls[-1]["time"] - polls[0]["time"]
+    assert len(polls) <= span + 3, "polled more than once a second"
+    assert all(request["status"] == 200 for request in host.platform.requests("imds"))
+    assert not any("proxy" in key or key == "x-forwarded-for" for request in polls for key in request["headers"])
+
+
+@scenario
+def cancelled_after_the_drain(host):
+    host.configure(host.step("a"), host.step("b"), policy=[{"action": "drain", "acknowledge": "never"}])
+    host.start()
+    event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+    host.wait_says("drained for Freeze")
+    host.wait_polls(1)
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    assert [note for note in host.notes() if note[0] in ("begin", "undo")] == [
+        ("begin", "a"), ("begin", "b"), ("undo", "b"), ("undo", "a")]
+    assert host.platform.acknowledgements() == []
+
+
+@scenario
+def cancelled_in_the_middle_of_a_step(host):
+    host.configure(host.step("a"), host.step("slow", "sleep 30"), host.step("never"))
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "slow")
+    host.platform.remove_event(event)
+    start = time.monotonic()
+    host.wait_says("watching")
+    assert time.monotonic() - start < 6, "the running step was not stopped"
+    assert host.notes() == [("begin", "a"), ("end", "a"), ("begin", "slow"),
+                            ("undo", "slow"), ("undone", "slow"), ("undo", "a"), ("undone", "a")]
+    assert host.acks(event) == []
+
+
+@scenario
+def started_without_notice(host):
+    host.configure({"type": "probeDown", "waitInSeconds": 30}, host.step("a"))
+    host.start()
+    host.wait_says("watching")
+    event = host.platform.add_event("Freeze", status="Started")
+    start = time.monotonic()
+    host.wait_note("end", "a")
+    assert time.monotonic() - start < 5, "waits are for those who have time"
+    host.wait_ready(503)
+    host.wait_says("drained")
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.platform.acknowledgements() == []
+    assert host.times("undone", "a")
+
+
+@scenario
+def preempt_with_three_seconds(host):
+    host.configure({"type": "probeDown", "waitInSeconds": 15}, host.step("checkpoint", "sleep 0.2", reserveInSeconds=1),
+                   host.step("last"))
+    host.start()
+    host.wait_says("watching")
+    published = time.time()
+    event = host.platform.add_event("Preempt", not_before_in_seconds=3)
+    acknowledged = host.platform.wait_for_acknowledgement(event, 5)["time"]
+    assert host.times("end", "checkpoint")[0] - published < 3
+    assert host.times("end", "last")[0] <= acknowledged
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+
+
+@scenario
+def no_step_begins_after_not_before(host):
+    host.configure(host.step("slow", "sleep 30"), host.step("late"))
+    host.start()
+    host.wait_says("watching")
+    host.platform.set_event_timing(auto_start=False)
+    published = time.time()
+    host.platform.add_event("Redeploy", not_before_in_seconds=3)
+    host.wait_says("incomplete")
+    assert host.substatus("drain")["status"] == "warning"
+    assert not [line for line in host.lines() if float(line.split()[2]) > published + 4.1 and line.startswith("begin")]
+
+
+@scenario
+def lead(host):
+    host.configure(host.step("a"), leadInSeconds=2)
+    host.start()
+    host.wait_says("watching")
+    host.platform.set_event_timing(auto_start=False)
+    published = time.time()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=4)
+    not_before = int(published + 4) + 1
+    host.wait_says("not before")
+    host.platform.wait_for_acknowledgement(event)
+    assert not_before - 2.1 <= host.times("begin", "a")[0] <= not_before - 0.9
+
+
+# Several events, and those of others
+
+@scenario
+def two_events(host):
+    host.configure(host.step("a"))
+    host.start()
+    host.wait_says("watching")
+    host.platform.set_event_timing(auto_start=False)
+    first = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(first)
+    second = host.platform.add_event("Freeze", not_before_in_seconds=300, duration_in_seconds=20)
+    host.platform.wait_for_acknowledgement(second)
+    host.platform.remove_event(first)
+    host.wait_polls(2)
+    assert host.ready() == 200 or host.says("drain").startswith("drained")
+    assert host.notes() == [("begin", "a"), ("end", "a")]
+    host.platform.remove_event(second)
+    host.wait_says("watching")
+    assert host.notes()[2:] == [("undo", "a"), ("undone", "a")]
+    assert (len(host.acks(first)), len(host.acks(second))) == (1, 1)
+
+
+@scenario
+def events_that_are_not_ours(host):
+    host.configure(host.step("a"))
+    host.start()
+    host.wait_says("watching")
+    host.platform.add_event("Reboot", resources=["other", "vm2"], not_before_in_seconds=60)
+    host.platform.add_event("Terminate", resources=[], not_before_in_seconds=60)
+    unknown = host.platform.add_event("Rebalance", not_before_in_seconds=60)
+    host.wait_polls(3)
+    assert host.notes() == [] and host.ready() == 200
+    # Named together with others: drained for, but an acknowledgement would speak for them, too.
+    shared = host.platform.add_event("Redeploy", resources=["other", "VM"], not_before_in_seconds=60)
+    host.wait_says("drained for Redeploy")
+    host.wait_polls(1)
+    assert host.platform.acknowledgements() == []
+    host.platform.remove_event(shared)
+    host.wait_says("watching")
+    assert unknown in [event["EventId"] for event in host.platform.events()]
+
+
+@scenario
+def short_freeze(host):
+    """The default policy: a freeze of a few seconds is no reason to drain, and no reason to keep the platform waiting."""
+    host.configure(host.step("a"))
+    host.start()
+    event = host.platform.add_event("Freeze", not_before_in_seconds=600, duration_in_seconds=5)
+    host.platform.wait_for_acknowledgement(event)
+    host.wait_polls(2)
+    assert host.notes() == [] and host.ready() == 200 and len(host.acks(event)) == 1
+
+
+# Steps that do not go well
+
+@scenario
+def abort(host):
+    host.configure(host.step("a"), host.step("bad", "echo no such database >&2; false", onFailure="abort"), host.step("never"))
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_says("aborted and not acknowledged")
+    assert host.substatus("drain")["status"] == "warning" and "step bad" in host.says("drain")
+    host.wait_polls(2)
+    assert host.acks(event) == [] and ("begin", "never") not in host.notes()
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    assert [note for note in host.notes() if note[0] == "undo"] == [("undo", "bad"), ("undo", "a")]
+
+
+@scenario
+def timeout_and_retry(host):
+    """A step that hangs is killed with all it has started; one that fails is tried again; both are told."""
+    host.configure(host.step("hangs", f"sh -c 'sleep 31.4159 & echo $! >{host.root}/grandchild; wait'", timeoutInSeconds=1),
+                   host.step("flaky", f"test -e {host.root}/second || {{ touch {host.root}/second; exit 9; }}",
+                             retry={"times": 1, "delayInSeconds": 1}))
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes() == [("begin", "hangs"), ("begin", "flaky"), ("begin", "flaky"), ("end", "flaky")]
+    assert "hangs" in host.says("drain")
+    wait_until("the grandchild to end", lambda: not running(host.root / "grandchild"), 3)
+
+
+def running(pid_file):
+    try:
+        state = open(f"/proc/{pid_file.read_text().strip()}/stat").read().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+@scenario
+def undo_that_fails(host):
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"),
+                   host.step("bad", undo=f"test -e {host.root}/mended"))
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.platform.remove_event(event)
+    host.wait_says("not restored: step bad", 20)
+    assert host.substatus("drain")["status"] == "error" and host.ready() == 503
+    assert host.times("undone", "a"), "one that fails is no reason to leave the others undone"
+    (host.root / "mended").touch()
+    host.wait_ready(200, 20)
+    assert host.says("drain").startswith("watching")
+
+
+@scenario
+def stop_units_without_a_manager(host):
+    """Nothing can be stopped: that is said, and nothing is pretended."""
+    host.configure(host.step("a"), {"type": "stopUnits", "name": "web", "units": ["nginx.service"], "onFailure": "abort"})
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_says("aborted and not acknowledged")
+    assert "no systemd manager answers" in host.says("drain")
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.acks(event) == []
+
+
+@scenario
+def hooks(host):
+    for name in ("drain.d", "restore.d"):
+        directory = host.root / "etc/evenkeel/hooks" / name
+        directory.mkdir(parents=True)
+        for hook in ("20-second", "10-first"):
+            (directory / hook).write_text(f'#!/bin/sh\necho "$EVENKEEL_PHASE {hook}" >>{host.journal}\n')
+            (directory / hook).chmod(0o755)
+        (directory / "README").write_text("not a program")
+    host.configure({"type": "hooks"})
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    assert host.lines() == ["drain 10-first", "drain 20-second", "restore 10-first", "restore 20-second"]
+    # What others may write is not run as root, and that is said.
+    (host.root / "etc/evenkeel/hooks/drain.d/20-second").chmod(0o757)
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_says("20-second")
+    assert host.lines()[4:].count("drain 20-second") == 0
+
+
+# The platform's troubles
+
+def with_faults(host, get, post):
+    """A whole drain during which reading fails again and again, and so does the acknowledgement."""
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a", "sleep 0.3"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "a")
+    host.platform.set_fault("imds", EVENTS, times=2, **post)
+    host.wait_note("end", "a")
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    host.platform.clear_faults()
+    host.platform.set_fault("imds", EVENTS, times=3, **get)
+    count = len(host.polls())
+    wait_until("three polls to fail", lambda: len(host.polls()) >= count + 3, PATIENCE)
+    assert host.ready() == 503 and host.times("undo", "a") == [], "a failed poll is no reason to restore"
+    host.platform.remove_event(event)
+    host.wait_ready(200, PATIENCE)
+    assert len(host.times("begin", "a")) == 1 and len(host.acks(event)) == 1
+    host.wait_says("watching")
+    assert host.substatus("drain")["status"] == "success"
+
+
+for _name, _get, _post in (
+        ("too_many_requests", {"status": 429}, {"status": 429}), ("server_error", {"status": 500}, {"status": 503}),
+        ("cut", {"cut_after_bytes": 20}, {"drop": True}), ("garbage", {"garbage": True}, {"garbage": "http"}),
+        ("silence", {"drop": True}, {"status": 500}), ("empty_answers", {"body": b"{}"}, {"status": 410})):
+    SCENARIOS[f"faults_{_name}"] = lambda host, get=_get, post=_post: with_faults(host, get, post)
+
+
+@scenario
+def slow_first_answer(host):
+    host.platform.set_event_timing(first_get_delay_in_seconds=3)
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.configure(host.step("a"))
+    host.start()
+    host.platform.wait_for_acknowledgement(event)
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    first, second = host.polls()[:2]
+    assert second["time"] - first["time"] >= 3, "asked again while the first answer was on its way"
+
+
+@scenario
+def platform_that_is_down_at_first(host):
+    host.platform.set_fault("imds", drop=True)
+    host.configure(host.step("a"))
+    host.start()
+    wait_until("the trouble to be told", lambda: "name of this VM is not known yet" in host.says("drain"), 5)
+    assert host.ready() == 200
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.clear_faults()
+    host.platform.wait_for_acknowledgement(event, 15)
+
+
+@scenario
+def version_that_is_gone(host):
+    """400 with a list of newer versions: one of them is used."""
+    host.configure(host.step("a"), apiVersion="2016-01-01")
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    requests = host.platform.requests("imds", EVENTS)
+    assert [request["status"] for request in requests[:2]] == [400, 200]
+    assert {request["query"]["api-version"] for request in requests[1:]} == {"2020-07-01"}
+
+
+# Settings that change, boots, kills
+
+@scenario
+def section_removed_while_drained(host):
+    path = host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"), host.step("b"))
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    settings = json.loads(path.read_text())
+    del settings["drain"]
+    path.write_text(json.dumps(settings))
+    host._daemon.send_signal(signal.SIGHUP)
+    host.wait_ready(200)
+    assert [note for note in host.notes() if note[0] == "undo"] == [("undo", "b"), ("undo", "a")]
+    wait_until("drain to fall silent", lambda: host.substatus("drain") == {}, 5)
+    polls = len(host.polls())
+    time.sleep(1.5)
+    assert len(host.polls()) == polls, "nothing is polled without a section"
+
+
+@scenario
+def stopped_and_started_while_drained(host):
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.stop_daemon()
+    assert host.notes() == [("begin", "a"), ("end", "a")], "stopping the service restores nothing"
+    host.start()
+    host.wait_polls(2)
+    assert host.ready() == 503 and len(host.notes()) == 2 and len(host.acks(event)) == 1
+    host.stop_daemon()
+    host.platform.remove_event(event)
+    host.start()
+    host.wait_ready(200)
+    assert host.notes()[2:] == [("undo", "a"), ("undone", "a")] and len(host.acks(event)) == 1
+
+
+@scenario
+def a_boot_ends_the_event(host):
+    boot = host.root / BOOT
+    boot.parent.mkdir(parents=True)
+    boot.write_text("11111111-1111-4111-8111-111111111111\n")
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
+    host.platform.set_event_timing(ack_to_started_in_seconds=0)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.wait_polls(2)
+    host.kill_daemon()
+    boot.write_text("22222222-2222-4222-8222-222222222222\n")
+    # The platform has not told the end yet; nobody is sent here before it has answered at all.
+    host.platform.set_fault("imds", EVENTS, status=500)
+    host.start()
+    time.sleep(0.5)
+    assert host.ready() == 503 and host.notes()[2:] == []
+    host.platform.clear_faults()
+    host.wait_ready(200)
+    assert host.notes()[2:] == [("undo", "a"), ("undone", "a")]
+    host.wait_polls(2)
+    assert host.ready() == 200 and len(host.notes()) == 4, "drained again for an event that the boot has ended"
+
+
+@scenario
+def a_boot_in_the_middle_of_a_drain(host):
+    """Freeze: a boot does not end it. What the boot has started is drained again."""
+    boot = host.root / BOOT
+    boot.parent.mkdir(parents=True)
+    boot.write_text("11111111-1111-4111-8111-111111111111\n")
+    host.configure(host.step("a"), host.step("slow", "sleep 1"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+    host.wait_note("begin", "slow")
+    host.kill_daemon()
+    host._end_jobs()  # so does a boot
+    boot.write_text("22222222-2222-4222-8222-222222222222\n")
+    host.start()
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert len(host.times("begin", "a")) == 2 and len(host.times("end", "slow")) == 1
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+
+
+def check_history(host, event, kills, since, steps):
+    """What must be true of one drain and one restore, however often the daemon was killed meanwhile (settings.md 2.3)."""
+    notes = host.notes(since)
+    told = f"kills {kills}: " + "\n".join(host.lines()[since:])
+    assert "overlap" not in [what for what, _ in notes], told
+    firsts = {note: notes.index(note) for note in dict.fromkeys(notes)}
+    lasts = {note: len(notes) - 1 - notes[::-1].index(note) for note in firsts}
+    for before, after in zip(steps, steps[1:]):
+        assert lasts["end", before] < firsts["begin", after], f"{after} began before {before} had ended; {told}"
+        assert lasts["undone", after] < firsts["undo", before], f"undo is the reverse of begin; {told}"
+    for step in steps:
+        assert {("begin", step), ("end", step), ("undo", step), ("undone", step)} <= set(notes), told
+        assert lasts["end", step] < firsts["undo", step], told
+    acks = host.acks(event)
+    assert acks and acks[0] >= max(host.times("end", steps[-1], since)), f"acknowledged too early; {told}"
+    for first, second in zip(acks, acks[1:]):
+        assert any(first <= when + 0.5 and when <= second for when in kills), f"acknowledged twice: {acks}; {told}"
+
+
+@scenario
+def killed_at_any_instant(host, rounds=3, seed=20261120):
+    dice = random.Random(seed)
+    steps = ["a", "b", "c"]
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, *(host.step(name, "sleep 0.15", "sleep 0.15") for name in steps))
+    host.platform.set_event_timing(ack_to_started_in_seconds=0.1, started_to_removed_in_seconds=1)
+    host.start()
+    host.wait_says("watching")
+    seen, stop = [], threading.Event()
+
+    def probe():
+        while not stop.wait(0.02):
+            asked = time.time()
+            seen.append((asked, http_get(f"http://127.0.0.1:{host.port}/ready")[0], time.time()))
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    total = 0
+    try:
+        for _ in range(rounds):
+            since = len(host.lines())
+            event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+            wait_until("the drain to begin", lambda: host.lines()[since:], PATIENCE)
+            kills = []
+            for _ in range(5):
+                time.sleep(dice.choice((0.01, 0.05, 0.15, 0.3, 0.6)) * dice.uniform(0.5, 1.5))
+                kills.append(time.time())
+                host.kill_daemon()
+                host.start(wait=False)
+            total += len(kills)
+            wait_until(f"the end of it: {host.notes(since)}", lambda: host.status() and host.says("drain") == "watching", 30)
+            check_history(host, event, kills, since, steps)
+            begun, undone = host.times("begin", "a", since)[0], host.times("undone", "a", since)[-1]
+            wrong = [one for one in seen if one[1] == 200 and begun < one[0] and one[2] < undone]
+            assert not wrong, f"/ready said 200 while drained: {wrong[:3]}, begun {begun}, undone {undone}"
+    finally:
+        stop.set()
+        prober.join()
+    assert total == 15 and host.ready() == 200
+
+
+# Disks
+
+@scenario
+def full_disk(host):
+    """Filled to the last byte while nothing happens: the drain, its record and the restore do without."""
+    if not boots_of_root():
+        pytest.skip("mounting a small file system needs root and a mount namespace")
+    state = host.root / "var/lib/evenkeel"
+    state.mkdir(parents=True)
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start(prefix=["unshare", "-m", "sh", "-c",
+                       'mount -t tmpfs -o size=8m none "$0" && exec "$@"', str(state)])
+    host.wait_says("watching")
+    inside = f"/proc/{host._daemon.pid}/root{state}"
+    with open(f"{inside}/filler", "wb") as filler:
+        try:
+            while True:
+                filler.write(bytes(65536))
+                filler.flush()
+        except OSError:
+            pass
+    assert os.statvfs(inside).f_bavail == 0
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    assert host.notes() == [("begin", "a"), ("end", "a")]
+    assert host.ready() == 503
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.notes()[2:] == [("undo", "a"), ("undone", "a")]
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_scenario(performances, name):
+    performances[name].result()

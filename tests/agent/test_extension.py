@@ -1,0 +1,553 @@
+"""The extension commands as the Azure Linux Agent calls them: in any state of its files, twice, in an upgrade, without a
+service manager (extension-contract.md 2-4, 7-9; settings.md 3.2 and 3.3)."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+from vm import COMMAND_LIMIT, HANDLER, VM, check_status, free_port, http_get, next_version, script, wait_until
+
+VERBS = ("install", "enable", "update", "disable", "uninstall")
+CANARY = "c4n4ry-in-the-protected-settings"
+
+
+def lines(path):
+    return path.read_text().split() if path.exists() else []
+
+
+def first_line(done):
+    return done.stderr.split("\n")[0]
+
+
+# A goal state whose certificate comes late: it waits while the other tests run, and the last test looks at it.
+
+@pytest.fixture(scope="module", autouse=True)
+def latecomer(tmp_path_factory, platform):
+    with VM(tmp_path_factory.mktemp("late"), platform) as vm:
+        vm.command("install")
+        vm.start_daemon()
+        vm.put(0, script(f'echo "$TOLD" >>{vm.root}/told', environment={"TOLD": {"secretRef": "canary"}}),
+               {"secrets": {"canary": CANARY}}, tenant=False)
+        vm.command("enable")
+        status = vm.deployment()
+        assert status["status"] == "transitioning"
+        assert ".crt" in vm.says("settings") and "restart the agent" in vm.says("settings")
+        vm.put_tenant()
+        yield vm
+
+
+# HandlerEnvironment.json
+
+@pytest.mark.parametrize("text, word", [
+    (None, "is missing"),
+    ("", "is empty"),
+    ('[{"name":"x","handlerEnvironment":{"logFolder":"/var/lo', "try again"),
+    ("nothing", "try again"),
+    ("null", "list"),
+    ("[]", "at least"),
+    ("{}", "list"),
+    ('[{"name":"x"}]', "handlerEnvironment"),
+    ('[{"handlerEnvironment":{"logFolder":"/l","configFolder":"/c"}}]', "statusFolder"),
+    ('[{"handlerEnvironment":{"logFolder":"l","configFolder":"/c","statusFolder":"/s"}}]', "absolute"),
+    ("[" + " " * 70000 + "]", "65536"),
+], ids=["missing", "empty", "truncated", "not JSON", "null", "empty list", "object", "no folders", "no status folder",
+        "relative", "huge"])
+def test_environment_file_that_cannot_be_used(vm, text, word):
+    path = vm.folder() / "HandlerEnvironment.json"
+    path.unlink() if text is None else path.write_text(text)
+    for verb in ("install", "enable"):
+        done = vm.command(verb, exit_code=1)
+        assert first_line(done).startswith(f"evenkeel {verb}: ")
+        assert str(path) in first_line(done) and word in first_line(done), first_line(done)
+    for verb in ("disable", "update", "uninstall"):
+        vm.command(verb)
+
+
+def test_environment_file_of_other_agents(vm):
+    path = vm.folder() / "HandlerEnvironment.json"
+    document = json.loads(path.read_text())
+    document[0] |= {"version": "1.0", "seqNo": 3, "foreign": [None]}
+    document[0]["handlerEnvironment"] |= {"deploymentid": "d", "rolename": None, "eventsFolder_preview": "/x", "instance": {}}
+    path.write_text("\ufeff" + json.dumps(document, indent=4))
+    vm.command("install")
+    vm.enable(0, {})
+    assert vm.deployment()["status"] == "success"
+
+
+def test_found_without_the_agents_variables(vm):
+    """An agent of 2018 sets no variable; a person calls bin/evenkeel from somewhere else."""
+    vm.put(7, {})
+    none = {"AZURE_GUEST_AGENT_EXTENSION_PATH": None, "AZURE_GUEST_AGENT_EXTENSION_VERSION": None,
+            "ConfigSequenceNumber": None, "AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE": None,
+            "AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS": None}
+    vm.command("install", **none)
+    done = subprocess.run([vm.folder() / "bin/evenkeel", "enable"], cwd="/", env=vm.environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert vm.deployment(7)["status"] == "success"
+
+
+# N.settings
+
+def wrap(**handler_settings):
+    return json.dumps({"runtimeSettings": [{"handlerSettings": handler_settings}]})
+
+
+def public(text):
+    """publicSettings as it is, valid JSON or not."""
+    return '{"runtimeSettings":[{"handlerSettings":{"publicSettings":' + text + "}}]}"
+
+
+NOTHING = "nothing configured"
+THUMBPRINT = "0123456789ABCDEF0123456789ABCDEF01234567"
+SETTINGS = {
+    "no file": (None, "success", NOTHING),
+    "empty": ("", "success", NOTHING),
+    "blank": (" \r\n", "success", NOTHING),
+    "all null": (wrap(publicSettings=None, protectedSettings=None, protectedSettingsCertThumbprint=None), "success", NOTHING),
+    "no members": (wrap(), "success", NOTHING),
+    "public {}": (wrap(publicSettings={}), "success", NOTHING),
+    "protected empty": (wrap(publicSettings={}, protectedSettings="", protectedSettingsCertThumbprint=""), "success", NOTHING),
+    "public as text": (wrap(publicSettings="{}"), "success", NOTHING),
+    "with a BOM": ("\ufeff" + wrap(publicSettings={"timestamp": 1}), "success", NOTHING),
+    "handlerSettings null": ('{"runtimeSettings":[{"handlerSettings":null}]}', "success", NOTHING),
+    "not JSON": ("settings: yes", "error", ".settings"),
+    "truncated": (wrap(publicSettings={"drain": {}})[:60], "error", ".settings"),
+    "NUL bytes": ("\0" * 300, "error", "NUL"),
+    "a list": ("[]", "error", ".settings"),
+    "no settings in it": ('{"runtimeSettings":[]}', "error", "wrong runtimeSettings count. expected:1, got:0"),
+    "two": ('{"runtimeSettings":[{"handlerSettings":{}},{"handlerSettings":{}}]}', "error",
+            "wrong runtimeSettings count. expected:1, got:2"),
+    "public a list": (public("[]"), "error", "publicSettings"),
+    "too large a file": (public('{"x":"' + "y" * (3 << 20) + '"}'), "error", "2097152"),
+    "too large a document": (public('{"timestamp":1' + " " * 1100000 + ',"drian":{}}'), "error", "settings"),
+    "too deep": (public('{"drain":' + "[" * 40 + "]" * 40 + "}"), "error", "settings"),
+    "no thumbprint": (wrap(publicSettings={}, protectedSettings="MIIB"), "error", "protectedSettingsCertThumbprint"),
+    "a path as thumbprint": (wrap(protectedSettings="MIIB", protectedSettingsCertThumbprint="../../../../etc/ssl/x"), "error",
+                             "40 hexadecimal digits"),
+    "unknown section": (public('{"drian":{}}'), "error", 'drian: unknown section; did you mean "drain"?'),
+    "out of range": (public('{"drain":{"marginInSeconds":61}}'), "error", "drain.marginInSeconds"),
+    "wrong type": (public('{"drain":{"steps":[{"type":"probeDown"}]},"health":[]}'), "error", "health"),
+    "secret that is not there": (public(json.dumps(script("true", environment={"A": {"secretRef": "databaseUrl"}}))), "error",
+                                 'secretRef "databaseUrl": no such secret'),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, platform):
+    """One VM with the service running, for goal states that leave nothing behind."""
+    with VM(tmp_path_factory.mktemp("shared"), platform) as vm:
+        vm.numbers = iter(range(1000))
+        vm.command("install")
+        vm.start_daemon()
+        vm.put_tenant()
+        yield vm
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_file(shared, name):
+    text, level, word = SETTINGS[name]
+    number = next(shared.numbers)
+    if text is not None:
+        shared.put_file(number, text)
+    done = shared.command("enable", number)
+    assert done.stderr == ""
+    status = shared.deployment(number)
+    assert status["status"] == level
+    settings = [item for item in status["substatus"] if item["name"] == "settings"]
+    assert settings and settings[0]["status"] == level and word in settings[0]["formattedMessage"]["message"], settings
+    if level == "error":
+        assert word in status["formattedMessage"]["message"]
+        # whose fault it is: the customer's settings, in the number that the peer uses
+        assert status["code"] == -21
+
+
+@pytest.mark.parametrize("blob, word", [
+    ("not base64!", "base64"), (base64.b64encode(b"no CMS at all").decode(), "CMS"), ("MIIB", ""),
+], ids=["not base64", "not CMS", "cut"])
+def test_protected_settings_that_are_none(shared, blob, word):
+    thumbprint = shared.platform.tenant_certificate()["thumbprint"]
+    number = next(shared.numbers)
+    shared.put_file(number, wrap(publicSettings={}, protectedSettings=blob, protectedSettingsCertThumbprint=thumbprint))
+    shared.command("enable", number)
+    status = shared.deployment(number)
+    assert status["status"] == "error" and "apply the extension's settings again" in status["formattedMessage"]["message"]
+    assert word in status["formattedMessage"]["message"]
+
+
+@pytest.mark.parametrize("cipher", ["des3", "aes256"])
+def test_protected_settings(service, cipher):
+    told = service.root / "told"
+    service.put(0, script(f'echo "$TOLD" >{told}', environment={"TOLD": {"secretRef": "canary"}}),
+                {"secrets": {"canary": CANARY}}, cipher=cipher)
+    service.command("enable")
+    assert service.settled()["status"] == "success"
+    assert lines(told) == [CANARY]
+
+
+def test_wrong_key(vm):
+    """A key pair that is renewed at this moment: no error yet, and nothing of what was in force is touched."""
+    port = free_port()
+    vm.command("install")
+    vm.start_daemon()
+    vm.enable(0, {"health": {"listen": f"127.0.0.1:{port}"}})
+    other = subprocess.run(["openssl", "genrsa", "2048"], capture_output=True, text=True, check=True).stdout
+    vm.put(1, {}, {"secrets": {}}, tenant=False)
+    vm.put_tenant(key=other)
+    vm.command("enable", 1)
+    status = vm.deployment(1)
+    assert status["status"] == "transitioning" and ".crt and .prv" in vm.says("settings")
+    assert http_get(f"http://127.0.0.1:{port}/ready")[0] == 200
+    vm.put_tenant()
+    vm.command("enable", 1)  # the agent does so at each goal state
+    assert vm.deployment(1)["status"] == "success"
+
+
+# Sequence numbers
+
+def counting(vm, name="ran"):
+    return script(f"echo {name} >>{vm.root}/ran")
+
+
+def ran(vm):
+    return lines(vm.root / "ran")
+
+
+def test_the_same_number_again_does_nothing(service):
+    service.enable(3, counting(service))
+    assert service.settled(3)["status"] == "success"
+    before = service.status_path(3).read_bytes(), service.status_path(3).stat().st_ino
+    for _ in range(2):
+        service.enable(3, counting(service))
+    service.restart_daemon()
+    service.enable(3, counting(service))
+    time.sleep(0.2)
+    assert ran(service) == ["ran"]
+    assert service.deployment(3)["status"] == "success"
+    assert (service.status_path(3).read_bytes(), service.status_path(3).stat().st_ino) == before
+
+
+def test_a_lost_status_file_is_written_again_with_the_same_content(service):
+    service.enable(3, counting(service))
+    before = service.settled(3)
+    service.status_path(3).unlink()
+    service.command("enable", 3)
+    assert service.deployment(3) == before
+    assert ran(service) == ["ran"]
+
+
+def test_number_of_the_newest_file(service):
+    now = time.time()
+    for number, age in ((9, 60), (2, 0), (4, 30)):
+        service.put(number, counting(service, f"n{number}"))
+        os.utime(service.folder() / f"config/{number}.settings", (now - age, now - age))
+    (service.folder() / "config/name.11.settings").write_text("")
+    (service.folder() / "config/HandlerState").write_text("Installed")
+    service.command("enable", ConfigSequenceNumber=None)
+    assert service.settled(2)["status"] == "success"
+    assert ran(service) == ["n2"]
+    assert sorted(path.name for path in service.status_path().parent.iterdir()) == ["2.status"]
+
+
+@pytest.mark.parametrize("number", ["-1", "5x", "18446744073709551616", " 5"])
+def test_a_number_that_is_none(shared, number):
+    done = shared.command("enable", number, exit_code=1)
+    assert first_line(done).startswith("evenkeel enable: ConfigSequenceNumber: expected a number, got")
+
+
+def test_numbers_that_start_anew(service):
+    service.enable(5, counting(service, "five"))
+    assert service.settled(5)["status"] == "success"
+    service.enable(0, counting(service, "nought"))
+    assert service.settled(0)["status"] == "success"
+    assert ran(service) == ["five", "nought"]
+
+
+def test_a_new_number_runs_the_script_again(service):
+    for number in (0, 1):
+        service.enable(number, counting(service, f"n{number}"))
+        service.settled(number)
+    assert ran(service) == ["n0", "n1"]
+
+
+# N.status
+
+def test_status_is_never_torn(service):
+    """Rewritten as fast as it goes, while a reader reads as fast as it goes."""
+    path = service.status_path(0)
+    stop, torn, seen = threading.Event(), [], set()
+
+    def read():
+        while not stop.is_set():
+            try:
+                text = path.read_text()
+            except FileNotFoundError:
+                if seen:
+                    torn.append("gone")
+                continue
+            try:
+                check_status(text, 0)
+                seen.add(text)
+            except (AssertionError, ValueError) as error:
+                torn.append(f"{error}: {text}")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for i in range(30):
+            service.put(0, {"log": {"maxFiles": i % 20 + 1}} if i % 2 else {"drian": {"n": i}})
+            assert service.call("POST", "/v1/goal")[0] == 200 if i else service.command("enable")
+    finally:
+        stop.set()
+        reader.join()
+    assert not torn and len(seen) > 5
+
+
+def test_status_with_the_longest_messages_stays_small(service):
+    noisy = "i=0; while [ $i -lt 3000 ]; do echo \"\u00e9\\\"\\\\$i\"; i=$((i+1)); done"
+    scripts = [{**script(noisy, name=f"s{i:02}", continueOnFailure=True,
+                         output={"tailInBytes": 4096})["customScript"]["scripts"][0]} for i in range(8)]
+    service.enable(0, {"customScript": {"scripts": scripts}})
+    status = service.settled(0, limit=30)
+    assert status["status"] == "success"
+    assert {f"customScript/s{i:02}" for i in range(8)} <= {item["name"] for item in status["substatus"]}
+
+
+def test_script_output_and_failure_are_told(service):
+    service.enable(0, script("echo to stdout; echo to stderr >&2"))
+    message = service.settled(0)["formattedMessage"]["message"]
+    assert message == "Enable succeeded: \n[stdout]\nto stdout\n\n[stderr]\nto stderr\n"
+    service.enable(1, script("echo why >&2; exit 7"))
+    status = service.settled(1)
+    assert status["status"] == "error" and status["code"] == 2
+    assert status["formattedMessage"]["message"].startswith("Enable failed: ") and "7" in status["formattedMessage"]["message"]
+    assert "why" in status["formattedMessage"]["message"]
+
+
+def test_invalid_settings_leave_the_former_number_in_force(vm):
+    port = free_port()
+    vm.command("install")
+    vm.start_daemon()
+    vm.enable(0, {"health": {"listen": f"127.0.0.1:{port}"}})
+    assert vm.deployment(0)["status"] == "success"
+    vm.enable(1, {"health": {"listen": f"127.0.0.1:{free_port()}", "aplication": {}}})
+    status = vm.deployment(1)
+    assert status["status"] == "error"
+    assert "health.aplication" in status["formattedMessage"]["message"]
+    assert 'did you mean "application"?' in status["formattedMessage"]["message"]
+    for _ in range(2):
+        assert http_get(f"http://127.0.0.1:{port}/ready") == (200, "ready")
+        assert vm.deployment(1) == status
+        vm.restart_daemon()
+    vm.enable(2, {})
+    assert vm.deployment(2)["status"] == "success"
+    assert http_get(f"http://127.0.0.1:{port}/ready")[0] == 0
+
+
+# Twice, and in any order
+
+def test_every_command_twice(service):
+    service.put(0, counting(service))
+    for verb in ("install", "enable", "disable", "enable", "update", "install", "enable"):
+        for _ in range(2):
+            service.command(verb)
+        if verb == "enable":
+            assert service.settled()["status"] == "success"
+    assert ran(service) == ["ran"]
+    service.stop_daemon()
+    for _ in range(2):
+        service.command("uninstall")
+    assert not (service.root / "var/lib/evenkeel").exists()
+    assert not (service.root / "usr/local/bin/evenkeel").is_symlink()
+    assert list((service.root / "etc/systemd/system").iterdir()) == []
+
+
+def test_commands_without_an_installation(vm):
+    for verb in ("disable", "uninstall", "update"):
+        for _ in range(2):
+            vm.command(verb, 12)
+    # an agent whose updateMode skips install
+    vm.enable(0, {})
+    assert vm.deployment()["status"] == "success"
+
+
+def test_disable_takes_the_status_folder_away(service):
+    service.enable(0, counting(service))
+    service.settled()
+    service.command("disable")
+    service.status_path(0).unlink()
+    service.call("POST", "/v1/goal")
+    time.sleep(0.1)
+    assert service.deployment(0) is None
+    service.command("enable")
+    assert service.deployment(0)["status"] == "success"
+    assert ran(service) == ["ran"]
+
+
+# Without a daemon
+
+def test_enable_in_the_foreground(vm):
+    """Where no service manager answers, enable does the service's work until its jobs have ended."""
+    vm.command("install")
+    vm.put(0, script(f"sleep 0.7; echo ran >>{vm.root}/ran"))
+    start = time.monotonic()
+    done = vm.command("enable", limit=10)
+    assert time.monotonic() - start > 0.7
+    assert done.stderr == ""
+    assert vm.deployment()["status"] == "success"
+    assert ran(vm) == ["ran"]
+    assert vm.status() is None
+    vm.command("enable")
+    assert ran(vm) == ["ran"]
+
+
+def test_enable_in_the_foreground_of_a_failing_script(vm):
+    vm.command("install")
+    vm.put(0, script("exit 3"))
+    vm.command("enable", limit=10)
+    assert vm.deployment()["status"] == "error"
+
+
+def test_enable_whose_service_cannot_start(vm):
+    """The one case in which the agent hears a failure from enable."""
+    vm.command("install")
+    (vm.root / "etc/machine-id").unlink()
+    vm.put(0, {})
+    done = vm.command("enable", exit_code=1)
+    assert "cannot be told from its clones" in first_line(done)
+    status = vm.deployment()
+    assert status["status"] == "error" and "cannot be told from its clones" in status["formattedMessage"]["message"]
+
+
+# Upgrade, downgrade, removal
+
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory):
+    from vm import BINARY
+
+    version = "0.9.7"
+    return version, next_version(BINARY, tmp_path_factory.mktemp("newer"), version)
+
+
+def go_over(vm, number, old, new, downgrade=False, fail=()):
+    """What the agent does between two versions (extension-contract.md 9.5 and 9.6), and the manager's restart."""
+    old_folder, new_folder = vm.folder(old), vm.folder(new)
+    shutil.copy2(old_folder / f"config/{number}.settings", new_folder / "config")
+    vm.command("disable", number, version=old)
+    for path in (old_folder / "status").iterdir():
+        shutil.copy2(path, new_folder / "status")
+    vm.command("update", number, version=old if downgrade else new, VERSION=new,
+               AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=new if downgrade else old, AZURE_GUEST_AGENT_DISABLE_CMD_EXIT_CODE="0")
+    vm.command("uninstall", number, version=old)
+    shutil.rmtree(old_folder)
+    vm.command("install", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
+    vm.stop_daemon()
+    vm.start_daemon(version=new)
+    vm.command("enable", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
+
+
+def owner(vm):
+    return json.loads((vm.root / "var/lib/evenkeel/state/owner.json").read_text())
+
+
+def test_upgrade_and_downgrade(service, newer):
+    version, binary = newer
+    service.unpack(version, binary)
+    service.enable(4, counting(service))
+    before = service.settled(4)
+    first = owner(service)
+    assert first["version"] == service.version
+
+    go_over(service, 4, service.version, version)
+    assert service.deployment(4, version=version) == before
+    assert service.status()["version"] == version
+    assert owner(service) == {**first, "version": version}
+    assert not (service.root / "var/lib/evenkeel/state/upgrade.json").exists()
+    unit = (service.root / "etc/systemd/system/evenkeel.service").read_text()
+    assert f"/usr/local/libexec/evenkeel/{version}/evenkeel daemon" in unit
+
+    service.unpack(service.version, service.binary)
+    go_over(service, 4, version, service.version, downgrade=True)
+    assert service.deployment(4) == before
+    assert service.status()["version"] == service.version
+    assert owner(service) == first
+    assert ran(service) == ["ran"]
+
+    service.enable(5, counting(service, "again"))
+    assert service.settled(5)["status"] == "success"
+    assert ran(service) == ["ran", "again"]
+
+
+def test_upgrade_while_a_script_runs(service, newer):
+    version, binary = newer
+    service.unpack(version, binary)
+    service.enable(0, script(f"echo begun >>{service.root}/ran; sleep 2; echo ended >>{service.root}/ran"))
+    wait_until("the script to begin", lambda: ran(service) == ["begun"], 5)
+    go_over(service, 0, service.version, version)
+    assert service.settled(0, version=version)["status"] == "success"
+    assert ran(service) == ["begun", "ended"]
+
+
+def test_an_upgrade_that_is_given_up(service):
+    """update of the new version has failed half-way: the goal state goes back, and only enable of the old one is called."""
+    service.enable(0, counting(service))
+    service.settled()
+    service.command("disable")
+    service.command("update", VERSION="0.9.9", AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=service.version)
+    service.command("enable")
+    assert service.deployment()["status"] == "success" and ran(service) == ["ran"]
+    service.command("disable")
+    service.command("uninstall")
+    assert not (service.root / "var/lib/evenkeel/state").exists(), "the mark of an upgrade that never was kept it alive"
+
+
+def test_removal_and_return(service):
+    """Numbers start anew, and so does everything else."""
+    service.enable(0, counting(service))
+    service.settled()
+    certificates = service.root / "var/lib/evenkeel/certificates/mine"
+    certificates.mkdir()
+    service.command("disable")
+    service.command("uninstall")
+    wait_until("the service to end", lambda: service.status() is None, 5)
+    service._daemon.wait(5)
+    for gone in ("var/lib/evenkeel/state", "var/lib/evenkeel/jobs", "run/evenkeel", "usr/local/libexec/evenkeel",
+                 "usr/local/bin/evenkeel"):
+        assert not os.path.lexists(service.root / gone), gone
+    assert certificates.exists(), "certificates are the customer's until told otherwise"
+    shutil.rmtree(service.folder())
+    service.unpack(service.version, service.binary)
+    service.command("install")
+    service.start_daemon()
+    service.enable(0, counting(service))
+    assert service.settled()["status"] == "success"
+    assert ran(service) == ["ran", "ran"]
+
+
+def test_uninstall_of_a_version_that_is_not_the_owner(service, newer):
+    version, binary = newer
+    service.unpack(version, binary)
+    service.enable(0, {})
+    service.command("uninstall", version=version)
+    assert service.status() and service.deployment()["status"] == "success"
+    assert owner(service)["version"] == service.version
+
+
+def test_package_version_with_four_parts(service):
+    """The publisher's pipeline may say 0.1.0.0 for what the program calls 0.1.0."""
+    service.enable(0, {}, AZURE_GUEST_AGENT_EXTENSION_VERSION=f"{service.version}.0")
+    service.command("disable", AZURE_GUEST_AGENT_EXTENSION_VERSION=f"{service.version}.0")
+    service.stop_daemon()
+    service.command("uninstall", AZURE_GUEST_AGENT_EXTENSION_VERSION=f"{service.version}.0")
+    assert not (service.root / "var/lib/evenkeel/state").exists()
+
+
+# Last: what has been waiting since the first
+
+def test_certificate_that_comes_late(latecomer):
+    assert latecomer.settled(0, limit=20)["status"] == "success"
+    assert lines(latecomer.root / "told") == [CANARY]

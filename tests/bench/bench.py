@@ -1,0 +1,259 @@
+#!/usr/bin/python3
+"""What the program costs, beside the peers' figures: enable, enable to terminal status, the idle daemon, event to first
+action. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
+
+import argparse
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import time
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(SOURCE / "tests/support"))
+
+from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
+
+# Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
+PEER_ENABLE, PEER_SHIM, PEER_STATUS = 4.3, 46.3, 52.2
+PEM = "application/x-pem-file"
+
+
+def spawn(argv, environment, directory="/"):
+    """Whole life of a process in ms, as its parent sees it."""
+    before = time.perf_counter_ns()
+    # A file action instead of chdir: what the parent does in between would be measured too.
+    pid = os.posix_spawn(argv[0], argv, environment, file_actions=[
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)])
+    _, status = os.waitpid(pid, 0)
+    took = (time.perf_counter_ns() - before) / 1e6
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        raise StageError(f"{' '.join(argv)} ended with {code}")
+    return took
+
+
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
+
+
+class Table:
+    def __init__(self):
+        self.rows = [("", "median", "p10 .. p90", "n", "beside", "ratio", "reach")]
+
+    def has(self, what):
+        return any(row[0] == what for row in self.rows)
+
+    def add(self, what, values, unit, beside="", reference=None, reach="", digits=2, share=0.5):
+        middle = percentile(values, share) if share != 0.5 else statistics.median(values)
+        spread = f"{percentile(values, 0.1):.{digits}f} .. {percentile(values, 0.9):.{digits}f}"
+        ratio = f"{middle / reference:.2f}" if reference else ""
+        self.rows.append((what, f"{middle:.{digits}f} {unit}", spread, str(len(values)), beside, ratio, reach))
+
+    def show(self):
+        widths = [max(len(row[column]) for row in self.rows) for column in range(len(self.rows[0]))]
+        for row in self.rows:
+            print("  ".join(cell.ljust(width) if column in (0, 4, 6) else cell.rjust(width)
+                            for column, (cell, width) in enumerate(zip(row, widths))).rstrip())
+
+
+class Bench:
+    def __init__(self, quick):
+        self.runs = 15 if quick else 200
+        self.deployments = 5 if quick else 60
+        self.idle_seconds = 5 if quick else 75
+        self.events = 2 if quick else 50
+        self.table = Table()
+
+    def agent_environment(self, stage, sequence):
+        return {**stage.environment(), "ConfigSequenceNumber": str(sequence),
+                "AZURE_GUEST_AGENT_EXTENSION_PATH": str(stage.extension),
+                "AZURE_GUEST_AGENT_EXTENSION_VERSION": stage.version}
+
+    # enable
+
+    def enable(self, label, stage):
+        program = str(stage.extension / "bin/evenkeel")
+        shell, ours, version = [], [], []
+        stage.put_settings(0, {})
+        environment = self.agent_environment(stage, 0)
+        for _ in range(5):
+            spawn([program, "enable"], environment)
+        for _ in range(self.runs):  # in turns, so that noise hits all of them
+            shell.append(spawn(["/bin/sh", "-c", "true"], environment))
+            version.append(spawn([program, "version"], environment))
+            ours.append(spawn([program, "enable"], environment))
+        base = statistics.median(shell)
+        if not self.table.has("sh -c true"):
+            self.table.add("sh -c true", shell, "ms")
+        self.table.add(f"{label}: evenkeel version", version, "ms", "sh -c true", base)
+        self.table.add(f"{label}: enable, nothing new", ours, "ms", f"peer {PEER_ENABLE} ms", PEER_ENABLE, "<= 0.60")
+
+    def deploy(self, label, stage):
+        program = str(stage.extension / "bin/evenkeel")
+        handed_over, terminal = [], []
+        user, _ = me()
+        for sequence in range(1, self.deployments + 1):
+            stage.put_settings(sequence, {"customScript": {"scripts": [
+                {"name": "nothing", "commandToExecute": f"true {sequence}", "runAs": user}]}})
+            environment = self.agent_environment(stage, sequence)
+            before = time.perf_counter()
+            handed_over.append(spawn([program, "enable"], environment))
+            while True:
+                status = stage.deployment(sequence)
+                if status and status["status"] != "transitioning":
+                    break
+                if time.perf_counter() - before > 20:
+                    raise StageError(f"sequence {sequence} did not end")
+                time.sleep(0.0005)
+            terminal.append((time.perf_counter() - before) * 1000)
+            if status["status"] != "success":
+                raise StageError(f"sequence {sequence}: {status['formattedMessage']['message']}")
+        self.table.add(f"{label}: enable, a new script", handed_over, "ms", f"peer's shim {PEER_SHIM} ms", PEER_SHIM)
+        self.table.add(f"{label}: enable to terminal status", terminal, "ms", f"peer's shim {PEER_STATUS} ms", PEER_STATUS,
+                       "<= 0.60")
+
+    # The idle daemon
+
+    def idle(self, label, stage):
+        pid = stage.daemon_pid
+        stage.put_settings(1000, {"drain": {"steps": []}, "log": {"console": False}})
+        self.apply(stage, 1000)
+        time.sleep(2)
+        before_tls = private_dirty(pid)
+        user, group = me()
+        secret = stage.platform.make_certificate("bench.example")
+        stage.platform.put_secret(VAULT.split(".")[0], "bench", secret["pem"], content_type=PEM)
+        stage.put_settings(1001, {"drain": {"steps": []}, "log": {"console": False},
+                                  "network": {"caFile": stage.addresses["caFile"]},
+                                  "keyRefresh": {"certificates": [{"name": "bench", "owner": user, "group": group,
+                                                                   "url": f"https://{VAULT}/secrets/bench"}]}})
+        self.apply(stage, 1001)
+        time.sleep(3)
+        since, started, cpu = time.time(), time.monotonic(), cpu_seconds(pid)
+        per_poll, share = [], []
+        slice_seconds = 5
+        while time.monotonic() - started < self.idle_seconds:
+            time.sleep(slice_seconds)
+            used = cpu_seconds(pid) - cpu
+            polls = len(stage.platform.requests("imds", "/metadata/scheduledevents", since))
+            if polls == 0:
+                raise StageError("the daemon does not poll")
+            elapsed = time.time() - since
+            per_poll.append(used / polls * 1000)
+            share.append(used / elapsed * 100)
+            since, cpu = time.time(), cpu_seconds(pid)
+        if before_tls is not None:
+            self.table.add(f"{label}: idle, private dirty", [before_tls], "MiB")
+            self.table.add(f"{label}: idle, after TLS", [private_dirty(pid)], "MiB", reach="zip <= 2 MB")
+        self.table.add(f"{label}: CPU per poll", per_poll, "ms", digits=3)
+        self.table.add(f"{label}: CPU at 1 poll/s", share, "% of a core", digits=3, reach="zip <= 0.03 %")
+
+    @staticmethod
+    def apply(stage, sequence):
+        done = stage.command("enable", sequence)
+        if done.returncode != 0:
+            raise StageError(f"enable: exit code {done.returncode}: {done.stderr.strip()}")
+        status = wait_until(f"sequence {sequence} to end", lambda: ended(stage.deployment(sequence)), 30)
+        if status["status"] != "success":
+            raise StageError(f"sequence {sequence}: {status['formattedMessage']['message']}")
+
+    # Events
+
+    def drain(self, label, stage):
+        user, _ = me()
+        mark = stage.root / "first-action"
+        stage.put_settings(2000, {"log": {"console": False}, "drain": {"steps": [
+            {"type": "run", "name": "first", "command": ["/usr/bin/touch", str(mark)], "user": user}]}})
+        self.apply(stage, 2000)
+        stage.platform.set_event_timing(ack_to_started_in_seconds=3600, started_to_removed_in_seconds=None)
+        delays = []
+        for _ in range(self.events):
+            wait_until("the daemon to serve", lambda: stage.status()["serving"] and
+                       stage.component("drain")[0] == "success", 15)
+            mark.unlink(missing_ok=True)
+            time.sleep(random.random())  # any phase of the poll
+            published = time.time()
+            event = stage.platform.add_event("Reboot", not_before_in_seconds=300)
+            wait_until("the first action", mark.exists, 15)
+            delays.append(mark.stat().st_mtime_ns / 1e9 - published)
+            stage.platform.wait_for_acknowledgement(event, 15)
+            stage.platform.remove_event(event)
+        self.table.add(f"{label}: event to first action", delays, "s", digits=3)
+        self.table.add(f"{label}: the same, p99", delays, "s", digits=3, reach="< 1.1 s", share=0.99)
+
+    def measure(self, label, binary, directory):
+        with Stage(binary, directory / label) as stage:
+            done = stage.command("install")
+            if done.returncode != 0:
+                raise StageError(f"install: exit code {done.returncode}: {done.stderr.strip()}")
+            stage.start_daemon()
+            try:
+                for part in (self.enable, self.deploy, self.idle, self.drain):
+                    print(f"measuring {label}: {part.__name__} …", file=sys.stderr, flush=True)
+                    part(label, stage)
+            except (StageError, TimeoutError) as error:
+                print(f"bench: {error}", *stage.log_tail(), sep="\n  ", file=sys.stderr)
+                return False
+        return True
+
+
+def ended(status):
+    return status if status and status["status"] != "transitioning" else None
+
+
+def private_dirty(pid):
+    """MiB; None when this user may not look (the daemon keeps its memory to itself)."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except PermissionError:
+        return None
+    return int(next(line for line in text.splitlines() if line.startswith("Private_Dirty:")).split()[1]) / 1024
+
+
+def cpu_seconds(pid):
+    """Processor time so far, of the scheduler's own count: clock ticks are too coarse for a poll."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (FileNotFoundError, PermissionError):
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def noise():
+    """Load, and how long the same short computation takes at different moments."""
+    samples = []
+    for _ in range(20):
+        before = time.perf_counter()
+        sum(range(200000))
+        samples.append((time.perf_counter() - before) * 1000)
+    return os.getloadavg()[0], statistics.median(samples), max(samples)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--directory", type=pathlib.Path, required=True)
+    parser.add_argument("programs", nargs="+", metavar="LABEL=FILE")
+    options = parser.parse_args()
+    load, middle, worst = noise()
+    bench = Bench(options.quick)
+    good = all([bench.measure(label, binary, options.directory)
+                for label, _, binary in (program.partition("=") for program in options.programs)])
+    load_after = os.getloadavg()[0]
+    bench.table.show()
+    kernel = subprocess.run(["uname", "-sr"], capture_output=True, text=True).stdout.strip()
+    print(f"\n{os.cpu_count()} processors, {kernel}; load {load:.1f} before, {load_after:.1f} after; the same computation took "
+          f"{middle:.1f} ms, at worst {worst:.1f} ms.")
+    if max(load, load_after) > os.cpu_count() / 2 or worst > 2 * middle:
+        print("This machine was busy: take the numbers with care.")
+    print("Jobs were plain children here; under systemd they are transient units. The peer's figures were measured on another\n"
+          "machine of this kind (Custom Script 2.1.19); only ratios carry over.")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
