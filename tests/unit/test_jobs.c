@@ -235,7 +235,7 @@ static void test_command(void **state)
 			 (char[]){ "a b" }, (char[]){ "$c" } };
 	struct job_variable variable = { (char[]){ "EXTRA" }, (char[]){ "x y" } };
 	struct job job = new_job(JOB_COMMAND);
-	_cleanup_free_ char *file = NULL, *expected = NULL, *work = NULL;
+	_cleanup_free_ char *expected = NULL, *work = NULL;
 
 	job.argv = (struct jd_list){ argv, 5 };
 	job.environment = (struct jd_list){ &variable, 1 };
