@@ -747,9 +747,6 @@ static void pump_draining(struct turn *t)
 		if (usec_add(end_of_time(t), BUDGET_TOLERANCE) < t->v.told_end)
 			host_input(t, HOST_IN_BUDGET, NULL);
 	}
-	for (size_t i = 0; i < t->s->ledger.n; i++)
-		if (drain_state_step(t->s, i)->stopping)
-			return;
 	if (t->s->snapshot_wanted) {
 		if (t->v.snapshot_token == 0) {
 			t->v.snapshot_token = new_token(t);
