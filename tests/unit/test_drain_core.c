@@ -525,7 +525,14 @@ static void test_lead(void **state)
 	assert_true(r.timer == r.now.boot + 840 * SEC);
 	later(&r, 839);
 	EXPECT(&r, "");
-	later(&r, 1);
+	/* A timer that goes off a little early is set again. */
+	r.now.wall += 990 * MSEC;
+	r.now.boot += 990 * MSEC;
+	r.timer = USEC_INFINITY;
+	OK(drain_core_timer(r.core, r.now));
+	EXPECT(&r, "");
+	assert_true(r.timer == r.now.boot + 10 * MSEC);
+	later(&r, 0.01);
 	EXPECT(&r, "snapshot");
 	rig_done(&r);
 }
