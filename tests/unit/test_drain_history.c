@@ -26,7 +26,7 @@
 #include "agent/core/drain_status.h"
 #include "agent/core/settings.h"
 
-#define HISTORIES 2000
+#define HISTORIES 1500
 #define OPERATIONS 60
 #define UNITS 5
 #define EVENTS 24
