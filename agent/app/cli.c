@@ -153,17 +153,35 @@ static int service_remove(const struct paths *p, struct bus *bus, struct error *
 	return installation_remove(p, bus, false, err);
 }
 
+/* Before the files go: what is drained is restored. Nothing running means nothing to restore. */
+static int service_retire(const struct paths *p, struct bus *bus, struct error *err)
+{
+	(void)bus;
+	return api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
+}
+
+static const struct {
+	const char *name;
+	int (*run)(const struct paths *p, struct bus *bus, struct error *err);
+} service_verbs[] = {
+	{ "install", service_install },
+	{ "remove", service_remove },
+	{ "retire", service_retire },
+};
+
 int verb_service(int argc, char **argv)
 {
 	_cleanup_(paths_done) struct paths p = { 0 };
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
-	bool install = argc == 2 && str_equal(argv[1], "install");
 	struct error e = ERROR_INIT;
+	size_t verb = 0;
 	int r;
 
-	if (argc != 2 || (!install && !str_equal(argv[1], "remove")))
-		return usage("service install | remove");
+	while (argc == 2 && verb < ARRAY_SIZE(service_verbs) && !str_equal(argv[1], service_verbs[verb].name))
+		verb++;
+	if (argc != 2 || verb == ARRAY_SIZE(service_verbs))
+		return usage("service install | remove | retire");
 	log_stderr_add(LOG_LEVEL_WARNING, true);
 	r = paths_init(&p, NULL, &e);
 	if (r >= 0)
@@ -171,7 +189,7 @@ int verb_service(int argc, char **argv)
 	if (r >= 0 && bus_open(&bus, loop, &e) < 0)
 		fprintf(stderr, "evenkeel: no systemd manager answers; files only (%s)\n", e.msg);
 	if (r >= 0)
-		r = install ? service_install(&p, bus, &e) : service_remove(&p, bus, &e);
+		r = service_verbs[verb].run(&p, bus, &e);
 	if (r < 0)
 		fprintf(stderr, "evenkeel service %s: %s\n", argv[1], e.msg);
 	log_stderr_remove();

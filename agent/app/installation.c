@@ -22,8 +22,6 @@
 #include "generated/version.h"
 
 #define LIMIT_OWNER 4096
-/* settings.md 3.3: a drain is ended by restoring, for at most this long. */
-#define RETIRE_USEC (240 * USEC_PER_SEC)
 
 extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
 	unit_evenkeel_drained_target[];
@@ -303,14 +301,34 @@ bool installation_is_current(const struct paths *p)
 	       fs_exists(unit);
 }
 
+/* Binaries of versions before the last one: nothing starts them any more. */
+static void prune_binaries(const struct paths *p, const char *former)
+{
+	_cleanup_strv_ char **names = NULL;
+	struct error e = ERROR_INIT;
+
+	if (fs_list(p->libexec, 1000, &names, &e) < 0) {
+		log_warning("%s", e.msg);
+		return;
+	}
+	for (char **n = names; *n; n++) {
+		_cleanup_free_ char *path = path_join(p->libexec, *n);
+
+		if (path && !str_equal(*n, EK_VERSION) && !str_equal(*n, former) && fs_remove_tree(path, &e) < 0)
+			log_warning("%s", e.msg);
+	}
+}
+
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
 	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
 	int changed, r;
 
 	if (!binary)
 		return error_oom(err);
+	(void)!owner_read(p, &former, NULL);
 	r = installation_make_directories(p, err);
 	if (r < 0)
 		return r;
@@ -326,7 +344,11 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
-	return bus ? start_service(bus, changed || !was_current, err) : 0;
+	if (bus)
+		r = start_service(bus, changed || !was_current, err);
+	if (r >= 0)
+		prune_binaries(p, former.version);
+	return r;
 }
 
 /* ---- removal: everything is tried, the first failure is told ---- */

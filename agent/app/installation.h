@@ -9,8 +9,13 @@
 #include "agent/base/error.h"
 #include "agent/base/macros.h"
 
+#include "agent/base/time.h"
+
 struct bus;
 struct paths;
+
+/* settings.md 3.3: before a removal a drain is ended by restoring, for at most this long. */
+#define RETIRE_USEC (240 * USEC_PER_SEC)
 
 /* state/owner.json: whose units these are. */
 struct owner {

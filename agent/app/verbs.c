@@ -14,7 +14,7 @@ const struct verb verbs[] = {
 	{ "version", verb_version, "", "Print the version" },
 	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
 	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },
-	{ "service", verb_service, "install | remove", "Install or remove binary, units and service (packages, VM Applications)", true },
+	{ "service", verb_service, "install | remove | retire", "Install or remove binary, units and service; or restore what is drained, before a removal", true },
 	{ "install", verb_install, "", "Extension command of the Azure Linux Agent", true },
 	{ "enable", verb_enable, "", "Extension command of the Azure Linux Agent", true },
 	{ "disable", verb_disable, "", "Extension command of the Azure Linux Agent", true },

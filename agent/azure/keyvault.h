@@ -21,13 +21,13 @@ struct vault_secret {
 	const char *value; /* valid in the callback only; erased afterwards */
 	size_t len;
 	char version[64];
-	char content_type[64];
+	char content_type[64]; /* "" when the secret has none; cut, if longer */
 	bool enabled;
 	usec_t not_before, expires, created; /* 0: not given */
 };
 
 struct vault_failure {
-	int status;	    /* 0: no answer or no token */
+	int status;	    /* 200: an answer that cannot be used; 0: no (whole) answer, or no token */
 	usec_t retry_after;
 	bool disabled;	    /* 403 SecretDisabled */
 	struct error err;   /* with cause, identity used, request id and what to do */
@@ -41,9 +41,12 @@ struct vault_request {
 	bool want_pem;
 };
 
+/* Exactly one of the first two is given. `who`: the identity used, "" if it did not come so far. At most once, from the
+ * loop; the call is the caller's, who may free it there. */
 typedef void (*vault_fn)(const struct vault_secret *secret, const struct vault_failure *failure, const char *who,
 			 void *userdata);
 
+/* Everything in the request is copied. -EINVAL: the url, or the endpoint. */
 _nodiscard_ int vault_get(struct loop *loop, struct http *http, struct tokens *tokens, const struct vault_request *req,
 			  vault_fn done, void *userdata, struct vault_call **ret, struct error *err);
 void vault_call_free(struct vault_call *c);
@@ -54,3 +57,11 @@ DEFINE_CLEANUP(struct vault_call *, vault_call_free)
  * token resource. */
 _nodiscard_ int vault_url_parse(const char *url, const char *const *suffixes, char host[static 256], char name[static 256],
 				char version[static 256], char resource[static 256], struct error *err);
+
+/* What the vault answers, for fuzzing. The secret points into the bundle. */
+struct vault_bundle;
+_nodiscard_ int vault_reply_parse(const char *text, size_t len, struct vault_bundle **ret, struct vault_secret *ret_secret,
+				  struct error *err);
+void vault_bundle_free(struct vault_bundle *v); /* erases */
+
+DEFINE_CLEANUP(struct vault_bundle *, vault_bundle_free)

@@ -24,7 +24,7 @@ struct drain_action *turn_act(struct turn *t, enum drain_action_kind kind)
 	struct drain_action *a;
 
 	if (t->n_actions == t->cap_actions) {
-		size_t cap = t->cap_actions ? t->cap_actions * 2 : 16;
+		size_t cap = t->cap_actions * 2;
 
 		a = reallocarray(t->actions, cap, sizeof(*a));
 		if (!a) {
@@ -62,14 +62,14 @@ static int turn_begin(struct drain_core *core, struct drain_now now, struct turn
 	*t = (struct turn){ .core = core, .drain = core->drain, .now = now, .v = core->v };
 	if (core->n_actions - core->first_action >= LIMIT_DRAIN_ACTIONS)
 		return -ENOBUFS;
-	if (drain_state_copy(core->state, &t->s) < 0)
-		return -ENOMEM;
-	/* FIRST_PERSIST: what is begun must be durable before. */
-	(void)turn_act(t, DRAIN_PERSIST);
-	if (!t->actions) {
-		drain_state_free(t->s);
+	t->cap_actions = 16;
+	t->actions = calloc(t->cap_actions, sizeof(*t->actions));
+	if (!t->actions || drain_state_copy(core->state, &t->s) < 0) {
+		free(t->actions);
 		return -ENOMEM;
 	}
+	/* FIRST_PERSIST: what is begun must be durable before. */
+	(void)turn_act(t, DRAIN_PERSIST);
 	return 0;
 }
 

@@ -36,8 +36,8 @@ static void want_ack(struct turn *t, struct drain_event *e, enum ack_reason reas
 
 	if (e->status != EVENT_SCHEDULED || ack == ACK_NONE)
 		return;
-	e->ack = ack;
-	e->ack_reason = reason;
+	e->ack = (int)ack;
+	e->ack_reason = (int)reason;
 	e->refusals = 0;
 	turn_touch(t);
 }

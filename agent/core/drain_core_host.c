@@ -268,7 +268,7 @@ static void enter_drained(struct turn *t, enum drain_result result)
 {
 	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
 
-	t->s->result = result;
+	t->s->result = (int)result;
 	set_probe(t, true);
 	turn_touch(t);
 	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
@@ -511,6 +511,13 @@ static void undo(struct turn *t)
 	turn_tell(t, LOG_LEVEL_INFO, TOPIC_RESTORE, NULL, true, str_format("restoring"));
 }
 
+static void redrain(struct turn *t)
+{
+	stop_all(t);
+	begin_pass(t, 0, false);
+	tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
+}
+
 static void host_act(struct turn *t, enum host_action action, struct ledger_entry *e, int exit_code)
 {
 	switch (action) {
@@ -551,11 +558,10 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 	case HOST_ACT_REDRAIN_ADD:
 		t->s->snapshot_wanted = true;
 		t->v.snapshot_token = 0;
-		/* fall through */
+		redrain(t);
+		break;
 	case HOST_ACT_REDRAIN:
-		stop_all(t);
-		begin_pass(t, 0, false);
-		tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
+		redrain(t);
 		break;
 	case HOST_ACT_REDRAIN_BOOTED:
 		forget_running(t);
@@ -614,10 +620,12 @@ static void host_input_code(struct turn *t, enum host_input in, struct ledger_en
 	if (before != cell.next) {
 		t->s->since_wall = t->now.wall;
 		turn_touch(t);
-		if (before == HOST_DRAINED || cell.next == HOST_DRAINED)
-			turn_act(t, DRAIN_TARGET)->on = cell.next == HOST_DRAINED;
+		if (before == HOST_DRAINED)
+			turn_act(t, DRAIN_TARGET)->on = false;
 	}
 	host_act(t, (enum host_action)cell.action, e, exit_code);
+	if (before != HOST_DRAINED && cell.next == HOST_DRAINED)
+		turn_act(t, DRAIN_TARGET)->on = true;
 }
 
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e)

@@ -278,7 +278,7 @@ static int check_part(struct settings_loader *l, enum part part, const struct jd
 
 		if (known ? known->in[part] : is_ours(part, m[i].key))
 			continue;
-		(void)snprintf(reason, sizeof(reason), "Additional property %.100s is not allowed", m[i].key);
+		(void)snprintf(reason, sizeof(reason), "Additional property %.*s is not allowed", CUT(m[i].key, 100));
 		return refuse_schema(l, part, "(root)", reason);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {

@@ -154,7 +154,7 @@ int check_path(const char *text, struct error *err)
 			return error_set(err, ERROR_USER, -EINVAL,
 					 "the Azure agent deletes \"" AGENT_DIR
 					 "/%.*s\"; choose a directory outside " AGENT_DIR,
-					 (int)(len > 128 ? 128 : len), entry);
+					 (int)utf8_cut(entry, len, 128), entry);
 	}
 	return 0;
 }

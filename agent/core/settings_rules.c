@@ -33,8 +33,8 @@ static void judge_command(struct visit *v, const struct jd_list *argv, const cha
 
 	if (argv->n > 0 && (str_empty(program) || (*program != '/' && strchr(program, '/'))))
 		settings_error(v->l, v->section, path,
-			       "expected an absolute path or a plain name as the first element, got \"%.48s\"",
-			       program ? program : "");
+			       "expected an absolute path or a plain name as the first element, got \"%.*s\"",
+			       CUT(program ? program : "", 48));
 }
 
 static void names_of_secrets(const struct jd_list *list, const char **words)
@@ -64,13 +64,14 @@ static void no_such_secret(struct visit *v, enum settings_door door, const char 
 	names_of_secrets(list, words);
 	near = str_nearest(ref, words);
 	if (near >= 0)
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; %s \"%s\"", ref, place,
-			       words[near]);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; %s \"%s\"", CUT(ref, 64),
+			       place, words[near]);
 	else if (words[0])
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; add it under \"secrets\"",
-			       ref);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; add it under \"secrets\"",
+			       CUT(ref, 64));
 	else
-		settings_error(v->l, v->section, "", "secretRef \"%.64s\": no such secret; %s none", ref, place);
+		settings_error(v->l, v->section, "", "secretRef \"%.*s\": no such secret; %s none", CUT(ref, 64),
+			       place);
 	free(words);
 }
 

@@ -98,7 +98,7 @@ static int take_place(struct settings_loader *l, struct places *p, const char *d
 		char where[96];
 
 		(void)snprintf(where, sizeof(where), "keyRefresh.%s[%zu].%s", kind, index, member);
-		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.200s\" is already written by %s", path,
+		settings_error(l, SECTION_KEY_REFRESH, where, "\"%.*s\" is already written by %s", CUT(path, 200),
 			       other->owner);
 		return 0;
 	}
@@ -173,7 +173,8 @@ static void judge_links(struct settings_loader *l, const struct certificate_sett
 			continue;
 		(void)snprintf(path, sizeof(path), "keyRefresh.certificates[%zu].customSymbolicLinkName", i);
 		settings_error(l, SECTION_KEY_REFRESH, path,
-			       "\"%.64s\" is already the link of observedCertificates[%zu]", all[i].link_name, k);
+			       "\"%.*s\" is already the link of observedCertificates[%zu]", CUT(all[i].link_name, 64),
+			       k);
 		return;
 	}
 }
@@ -227,7 +228,7 @@ static int judge_secret(struct settings_loader *l, struct places *places, size_t
 			(void)snprintf(where, sizeof(where), "keyRefresh.secrets[%zu].path", i);
 			if (str_equal(file, own))
 				settings_error(l, SECTION_KEY_REFRESH, where,
-					       "\"%.200s\" is already written by certificates[%zu]", own, n);
+					       "\"%.*s\" is already written by certificates[%zu]", CUT(own, 200), n);
 		}
 	}
 	return r < 0 ? r : take_place(l, places, s->path, NULL, "secrets", i, "path");

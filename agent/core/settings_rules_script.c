@@ -21,6 +21,8 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 	const struct script_file *f = s->files.items;
 
 	for (size_t i = 0; i < s->files.n; i++) {
+		/* What comes from a secret URI is a piece of the secret. */
+		const char *quote = f[i].uri.ref ? "" : "\"";
 		struct error why = ERROR_INIT;
 		char where[96];
 
@@ -30,7 +32,6 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 			continue;
 		}
 		if (check_relative_file_name(f[i].name, &why) < 0) {
-			/* What comes from a secret URI is a piece of the secret. */
 			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "name from the URI: %s",
 				       f[i].uri.ref ? "cannot be used; give \"name\"" : why.msg);
 			continue;
@@ -38,9 +39,8 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(f[k].name, f[i].name)) {
 				settings_error(l, SECTION_CUSTOM_SCRIPT, where,
-					       "%s%.64s%s is already the name of files[%zu]", f[i].uri.ref ? "" : "\"",
-					       f[i].uri.ref ? "what the URI ends in" : f[i].name,
-					       f[i].uri.ref ? "" : "\"", k);
+					       "%s%.*s%s is already the name of files[%zu]", quote,
+					       CUT(f[i].uri.ref ? "what the URI ends in" : f[i].name, 64), quote, k);
 				break;
 			}
 	}

@@ -4,6 +4,9 @@
  */
 #pragma once
 
+#include <string.h>
+
+#include "agent/base/str.h"
 #include "agent/core/settings.h"
 
 /* A member of a struct, as a table row; further initializers follow. */
@@ -11,6 +14,9 @@
 	{                                                                                                              \
 		.name = (key), .type = (type_), .offset = offsetof(struct strukt, member), __VA_ARGS__                 \
 	}
+
+/* Two arguments for "%.*s": no more than so many bytes, no half character. */
+#define CUT(text, max) (int)utf8_cut((text), strlen(text), (max)), (text)
 
 /* Types that need no name of their own. At file scope a compound literal lives as long as the program. */
 #define INTEGER(lo, hi)  (&(const struct jd_type){.kind = JD_INTEGER, .min = (lo), .max = (hi)})

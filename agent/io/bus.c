@@ -141,6 +141,8 @@ int bus_error_result(const sd_bus_error *e)
 	};
 	int r;
 
+	if (!e)
+		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (str_equal(e->name, known[i].name))
 			return known[i].result;

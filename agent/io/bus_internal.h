@@ -43,7 +43,7 @@ _nodiscard_ int bus_unit_get_all(struct bus *b, const char *unit, sd_bus_message
 				 sd_bus_slot **ret);
 _nodiscard_ int bus_read_unit(sd_bus_message *m, struct unit_properties *ret);
 
-/* Negative errno of our answers for an error reply. */
+/* Negative errno of our answers for an error reply; 0 for NULL, no error. */
 int bus_error_result(const sd_bus_error *e);
 
 #define _cleanup_message_ _cleanup_(sd_bus_message_unrefp)

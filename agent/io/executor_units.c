@@ -22,6 +22,8 @@
 #define CALL_TIMEOUT  (60 * USEC_PER_SEC) /* a manager that reloads its units answers nobody meanwhile */
 #define STOP_TIMEOUT  (5 * USEC_PER_SEC)
 #define RETRY_USEC    (2 * USEC_PER_SEC)
+#define NAME_TRIES    40 /* until the name of a unit we released is free */
+#define NAME_USEC     (50 * USEC_PER_MSEC)
 #define EXIT_SYSTEMD  200 /* from here on the status is systemd's own; the runner has none of these */
 
 struct release {
@@ -41,15 +43,19 @@ struct watch {
 	struct executor_job *job;
 	char unit[160];
 	sd_bus_slot *match, *query, *start;
-	struct loop_timer *retry;
+	sd_bus_message *request; /* until the start is answered */
+	unsigned name_tries;	 /* left; only after a release */
+	struct loop_timer *retry, *send_later;
 	char *start_job;  /* until it ended */
 	bool asked_again; /* something changed while a query was under way */
 	bool seen;	  /* loaded at least once, or started by us */
+	bool kill_all;	  /* the time to stop was over before the start was answered */
 	char job_result[16]; /* of our start job, when it was not "done" */
 	char result[32], detail[400];
 };
 
 static void query(struct watch *w);
+static void on_send_later(void *userdata);
 static void units_kill(struct executor_job *job, bool all);
 
 /* ---- ends ---- */
@@ -111,7 +117,7 @@ static void judge(struct watch *w, const struct unit_properties *p)
 	if (str_equal(p->load, "loaded")) {
 		w->seen = true;
 		/* While our start job is there the unit may look failed before the job says so. */
-		if (w->start || w->start_job)
+		if (w->request || w->start_job)
 			return;
 		if (has_never_run(w, p))
 			judge_start(w, p);
@@ -119,7 +125,7 @@ static void judge(struct watch *w, const struct unit_properties *p)
 			end(w, EXECUTOR_ENDED, p);
 		return;
 	}
-	if (w->start || w->start_job)
+	if (w->request || w->start_job)
 		return;
 	if (!w->seen) {
 		end(w, EXECUTOR_NOT_FOUND, NULL);
@@ -212,6 +218,8 @@ static int watch_new(struct executor_job *job, struct watch **ret)
 	(void)snprintf(w->unit, sizeof(w->unit), UNIT_PREFIX "%s.service", job->id);
 	r = loop_timer_new(job->executor->loop, "unit-retry", on_retry, w, &w->retry);
 	if (r >= 0)
+		r = loop_timer_new(job->executor->loop, "unit-send", on_send_later, w, &w->send_later);
+	if (r >= 0)
 		r = add_match(w);
 	*ret = w;
 	return r < 0 ? r : 0;
@@ -226,7 +234,9 @@ static void units_forget(struct executor_job *job)
 	sd_bus_slot_unref(w->match);
 	sd_bus_slot_unref(w->query);
 	sd_bus_slot_unref(w->start);
+	sd_bus_message_unref(w->request);
 	loop_timer_free(w->retry);
+	loop_timer_free(w->send_later);
 	free(w->start_job);
 	free(w);
 	job->backend = NULL;
@@ -321,6 +331,8 @@ static void check_start(struct watch *w)
 	free(TAKE_PTR(w->start_job));
 	if (!str_equal(result, "done"))
 		(void)snprintf(w->job_result, sizeof(w->job_result), "%s", result);
+	if (w->job->stopping)
+		units_kill(w->job, w->kill_all);
 	query(w);
 }
 
@@ -333,6 +345,12 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error)
 	w->start = sd_bus_slot_unref(w->start);
 	if (w->job->ended)
 		return 0;
+	if (bus_error_result(sd_bus_message_get_error(m)) == -EEXIST && w->name_tries) {
+		w->name_tries--;
+		loop_timer_after(w->send_later, NAME_USEC);
+		return 0;
+	}
+	w->request = sd_bus_message_unref(w->request);
 	w->seen = true;
 	if (sd_bus_message_is_method_error(m, NULL)) {
 		const sd_bus_error *e = sd_bus_message_get_error(m);
@@ -340,6 +358,8 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		/* Of an earlier process. The same when the connection went away: it may have been started. */
 		if (bus_error_result(e) == -EEXIST || bus_error_result(e) == -ENOTCONN) {
 			w->seen = bus_error_result(e) == -EEXIST;
+			if (w->job->stopping)
+				units_kill(w->job, w->kill_all);
 			query(w);
 			return 0;
 		}
@@ -350,10 +370,42 @@ static int on_started(sd_bus_message *m, void *userdata, sd_bus_error *error)
 		query(w);
 		return 0;
 	}
-	if (w->job->stopping)
-		units_kill(w->job, false);
 	check_start(w);
 	return 0;
+}
+
+/* A message is sent once, so each try is a copy. */
+static int send_start(struct watch *w)
+{
+	_cleanup_message_ sd_bus_message *m = NULL;
+	struct bus *b = w->job->executor->bus;
+	int r = bus_manager_call(b, "StartTransientUnit", &m);
+
+	if (r >= 0)
+		r = sd_bus_message_rewind(w->request, 1);
+	if (r >= 0)
+		r = sd_bus_message_copy(m, w->request, 1);
+	return r < 0 ? r : sd_bus_call_async(bus_sd(b), &w->start, m, on_started, w, CALL_TIMEOUT);
+}
+
+static void on_send_later(void *userdata)
+{
+	struct watch *w = userdata;
+
+	if (send_start(w) >= 0)
+		return;
+	w->request = sd_bus_message_unref(w->request);
+	fail_start(w, "the connection to systemd is lost");
+}
+
+static bool is_being_released(const struct executor *e, const char *unit)
+{
+	const struct units *u = e->backend;
+
+	for (const struct release *rel = u->releases; rel; rel = rel->next)
+		if (str_equal(rel->unit, unit))
+			return true;
+	return false;
 }
 
 static int units_start(struct executor_job *job, const struct executor_request *req, struct error *err)
@@ -376,7 +428,16 @@ static int units_start(struct executor_job *job, const struct executor_request *
 	if (r >= 0)
 		r = sd_bus_message_append(m, "a(sa(sv))", 0);
 	if (r >= 0)
-		r = sd_bus_call_async(bus_sd(e->bus), &w->start, m, on_started, w, CALL_TIMEOUT);
+		r = sd_bus_message_seal(m, 1, 0);
+	if (r >= 0) {
+		w->request = TAKE_PTR(m);
+		/* The old unit of that name has to go first; then the name is asked for until it is free. */
+		if (is_being_released(e, w->unit)) {
+			w->name_tries = NAME_TRIES;
+			return 0;
+		}
+		r = send_start(w);
+	}
 	return r < 0 ? error_errno(err, r, "systemd cannot be asked") : 0;
 }
 
@@ -395,8 +456,10 @@ static void units_kill(struct executor_job *job, bool all)
 {
 	struct watch *w = job->backend;
 
-	if (w->start) /* not there yet: its answer sends it */
+	if (w->request || w->start_job) { /* there is no process yet: the end of the start job sends it */
+		w->kill_all = w->kill_all || all;
 		return;
+	}
 	bus_manager_tell(job->executor->bus, "KillUnit", "ssi", w->unit, all ? "all" : "main",
 			 (int32_t)(all ? SIGKILL : SIGTERM));
 }
@@ -423,6 +486,12 @@ static void on_stopped(const struct unit_answer *answer, void *userdata)
 
 	(void)answer;
 	bus_manager_tell(rel->executor->bus, "ResetFailedUnit", "s", rel->unit);
+	for (struct executor_job *job = rel->executor->jobs; job; job = job->next) {
+		struct watch *w = job->backend;
+
+		if (!job->ended && w && w->request && !w->start && str_equal(w->unit, rel->unit))
+			loop_timer_after(w->send_later, 0);
+	}
 	release_free(rel);
 }
 
@@ -470,8 +539,12 @@ static void on_reconnected(void *userdata)
 			continue;
 		w->query = sd_bus_slot_unref(w->query);
 		w->start = sd_bus_slot_unref(w->start);
+		w->request = sd_bus_message_unref(w->request);
+		loop_timer_stop(w->send_later);
 		free(TAKE_PTR(w->start_job));
 		(void)add_match(w);
+		if (job->stopping)
+			units_kill(job, w->kill_all);
 		query(w);
 	}
 }

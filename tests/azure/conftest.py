@@ -15,12 +15,14 @@ from fakeplatform import Platform  # noqa: E402
 
 PROBE = os.path.join(os.environ["EK_TEST_BINARY_DIR"], "tests", "azure_probe")
 VAULTS = ("shop.vault.azure.net", "shop.vault.azure.cn", "shop.vault.example")
+CLOSED = "closed.vault.azure.net"  # where nobody listens
 
 
 class Probe:
     def __init__(self, platform, root, ca_file=None, imds=None):
         imds = imds or platform.addresses["imds"]
         connect = [f"169.254.169.254:80:{imds}"] + [f"{host}:443:{platform.addresses['vault']}" for host in VAULTS]
+        connect.append(f"{CLOSED}:443:127.0.0.1:1")
         self._process = subprocess.Popen([PROBE, ",".join(connect), ca_file or platform.addresses["caFile"], str(root)],
                                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

@@ -30,7 +30,7 @@ static const struct {
 	{ "in proportion", 45, false, false, 2, { { 30, 10, false, 18.75 }, { 60, 0, true, 26.25 } } },
 	/* probeDown, run, waitForConnections, three units: 25 s notice less 3 s margin */
 	{ "Preempt, 25 s", 22, false, false, 4,
-	  { { 15, 0, true, 0.948275 }, { 30, 5, false, 6.580459 }, { 60, 0, true, 3.793103 }, { 90, 6, false, 11.310344 } } },
+	  { { 15, 0, true, 0.896739 }, { 30, 5, false, 6.494565 }, { 60, 0, true, 3.586957 }, { 90, 6, false, 11.021739 } } },
 	{ "waits give way", 8, false, true, 4,
 	  { { 15, 0, true, -1 }, { 30, 5, false, 3.636363 }, { 60, 0, true, -1 }, { 90, 6, false, 4.363636 } } },
 	{ "a wait's own reserve gives way first", 12, false, true, 3,

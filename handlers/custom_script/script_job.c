@@ -1,0 +1,226 @@
+/* From a script's settings to its job, and what is kept of jobs that are over. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
+#include "agent/base/log.h"
+#include "agent/base/str.h"
+#include "agent/io/paths.h"
+#include "handlers/custom_script/script_private.h"
+
+#define PREFIX "cs-"
+#define RANDOM_LENGTH 8
+#define JOBS_LISTED_MAX 4096
+
+/* Small letters, digits and "-" only: it is part of a unit's name. */
+static char *slug(const char *name)
+{
+	char *s = strdup(name);
+
+	for (char *p = s; p && *p; p++) {
+		if (*p >= 'A' && *p <= 'Z')
+			*p = (char)(*p - 'A' + 'a');
+		else if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9')))
+			*p = '-';
+	}
+	return s;
+}
+
+char *script_job_id(const char *name, int64_t number)
+{
+	_cleanup_free_ char *s = slug(name);
+	uint32_t random = 0;
+
+	/* So that a directory left by an older record is never taken for this run's. */
+	if (getrandom(&random, sizeof(random), 0) < 0)
+		random = (uint32_t)time_wall();
+	return s ? str_format(PREFIX "%s-%08" PRIx32 "-%" PRId64, s, random, number) : NULL;
+}
+
+/* ---- making ---- */
+
+static int add_secret(struct job_secrets *all, const char *name, const char *value)
+{
+	struct job_secret *grown = reallocarray(all->values.items, all->values.n + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	all->values.items = grown;
+	grown[all->values.n] = (struct job_secret){ strdup(name), strdup(value) };
+	all->values.n++;
+	return grown[all->values.n - 1].name && grown[all->values.n - 1].value ? 0 : -ENOMEM;
+}
+
+/* What is a secret goes through the secrets' file; the document of the job names it only. */
+static int make_environment(const struct handler *h, const struct script_settings *s, struct job *job,
+			    struct job_secrets *secrets)
+{
+	const struct script_variable *from = s->environment.items;
+	struct job_variable *to;
+	int r = 0;
+
+	if (!s->environment.n)
+		return 0;
+	to = job->environment.items = calloc(s->environment.n, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->environment.n = s->environment.n;
+	for (size_t i = 0; r >= 0 && i < s->environment.n; i++) {
+		const char *value = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &from[i].value);
+
+		to[i].name = strdup(from[i].name);
+		if (from[i].value.ref)
+			r = add_secret(secrets, from[i].name, value ? value : "");
+		else
+			to[i].value = strdup(value ? value : "");
+		if (!to[i].name || (!from[i].value.ref && !to[i].value))
+			r = -ENOMEM;
+	}
+	return r;
+}
+
+static int make_arguments(const struct script_settings *s, struct job *job)
+{
+	char *const *from = s->arguments.items;
+	char **to;
+
+	if (!s->arguments.n)
+		return 0;
+	to = job->argv.items = calloc(s->arguments.n, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->argv.n = s->arguments.n;
+	for (size_t i = 0; i < s->arguments.n; i++) {
+		to[i] = strdup(from[i]);
+		if (!to[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int make_work(const struct handler *h, const struct script_settings *s, struct job *job, struct job_secrets *secrets)
+{
+	const char *command = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->command_to_execute);
+	const char *script = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->script);
+
+	if (command) {
+		job->kind = JOB_COMMAND;
+		job->shell_is_secret = true;
+		return add_secret(secrets, JOB_CONTENT_COMMAND, command);
+	}
+	job->kind = JOB_SCRIPT;
+	job->wipe_script = s->script.ref;
+	job->convert_line_endings = s->convert_line_endings;
+	return add_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
+}
+
+int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
+		    struct job_secrets *ret_secrets, struct error *err)
+{
+	struct job_secrets secrets = { 0 };
+	struct job job;
+	int r;
+
+	job_init(&job);
+	job.leave_survivors = true; /* as under Custom Script: `app &` is to go on */
+	job.timeout_seconds = s->timeout_seconds;
+	job.deadline_boot_usec = s->asynchronous ? 0 : (int64_t)h->deadline;
+	job.nice = s->limits.nice;
+	job.output_max_bytes = s->output.max_bytes;
+	job.tail_bytes = s->output.tail_bytes;
+	job.wipe = s->wipe;
+	r = make_work(h, s, &job, &secrets);
+	if (r >= 0)
+		r = make_arguments(s, &job);
+	if (r >= 0)
+		r = make_environment(h, s, &job, &secrets);
+	if (r >= 0 && (str_set(&job.id, id) < 0 || str_set(&job.handler, SCRIPT_HANDLER) < 0 ||
+		       str_set(&job.title, s->name) < 0 || str_set(&job.boot_id, h->host->boot_id) < 0 ||
+		       str_set(&job.user, s->run_as) < 0 ||
+		       str_set(&job.directory, str_empty(s->working_directory) ? NULL : s->working_directory) < 0))
+		r = -ENOMEM;
+	if (r < 0) {
+		jd_free(&job_type, &job);
+		jd_free(&job_secrets_type, &secrets);
+		return error_oom(err);
+	}
+	*ret = job;
+	*ret_secrets = secrets;
+	return 0;
+}
+
+int script_job_possible(const struct script_settings *s, struct error *err)
+{
+	if (s->files.n)
+		return error_set(err, ERROR_USER, -EOPNOTSUPP,
+				 "script %s: downloads are not built yet in this version, so it is not run without its %zu file%s; "
+				 "give the script itself in \"script\"",
+				 s->name, s->files.n, s->files.n == 1 ? "" : "s");
+	if (!str_empty(s->output.stdout_uri.text) || s->output.stdout_uri.ref || !str_empty(s->output.stderr_uri.text) ||
+	    s->output.stderr_uri.ref)
+		return error_set(err, ERROR_USER, -EOPNOTSUPP,
+				 "script %s: sending output to blobs is not built yet in this version, so it is not run; remove "
+				 "output.stdoutUri and output.stderrUri",
+				 s->name);
+	return 0;
+}
+
+/* ---- keeping ---- */
+
+struct kept {
+	char *name;
+	struct timespec made;
+};
+
+static int newest_first(const void *a, const void *b)
+{
+	const struct kept *x = a, *y = b;
+
+	if (x->made.tv_sec != y->made.tv_sec)
+		return x->made.tv_sec > y->made.tv_sec ? -1 : 1;
+	return x->made.tv_nsec > y->made.tv_nsec ? -1 : x->made.tv_nsec < y->made.tv_nsec;
+}
+
+/* Exactly "cs-SLUG-" and then eight hexadecimal digits, "-" and a number: "a" is not "a-b". */
+static bool is_job_of(const char *id, const char *s)
+{
+	size_t n = strlen(s);
+	const char *rest;
+
+	if (!str_starts(id, PREFIX) || strncmp(id + strlen(PREFIX), s, n) != 0)
+		return false;
+	rest = id + strlen(PREFIX) + n;
+	if (rest[0] != '-' || strspn(rest + 1, "0123456789abcdef") != RANDOM_LENGTH || rest[1 + RANDOM_LENGTH] != '-')
+		return false;
+	rest += 2 + RANDOM_LENGTH;
+	return *rest && strspn(rest, "0123456789") == strlen(rest);
+}
+
+void script_job_prune(const struct handler *h, const char *name, int64_t keep, const char *running)
+{
+	_cleanup_free_ char *s = slug(name);
+	_cleanup_strv_ char **names = NULL;
+	_cleanup_free_ struct kept *all = NULL;
+	struct error e = ERROR_INIT;
+	size_t n = 0;
+
+	if (!s || fs_list(h->host->paths->jobs, JOBS_LISTED_MAX, &names, &e) < 0)
+		return;
+	all = calloc(strv_length(names) + 1, sizeof(*all));
+	for (char **p = names; all && p && *p; p++) {
+		_cleanup_free_ char *path = path_join(h->host->paths->jobs, *p);
+		struct stat st;
+
+		if (path && is_job_of(*p, s) && !str_equal(*p, running) && lstat(path, &st) == 0)
+			all[n++] = (struct kept){ *p, st.st_mtim };
+	}
+	if (n)
+		qsort(all, n, sizeof(*all), newest_first);
+	for (size_t i = (size_t)keep; i < n; i++)
+		jobs_forget(h->host->jobs, all[i].name, true);
+}

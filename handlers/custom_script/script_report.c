@@ -1,0 +1,287 @@
+/* What is told of scripts: results as sentences, progress, and components for the status. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/cleanup.h"
+#include "agent/base/limits.h"
+#include "agent/base/str.h"
+#include "agent/codec/timefmt.h"
+#include "agent/core/exit_codes.h"
+#include "agent/io/loop.h"
+#include "handlers/custom_script/script_private.h"
+
+/* Both tails with their heads, so that a whole message with its first line stays within LIMIT_STATUS_MESSAGE. */
+#define OUTPUT_MAX   3600
+#define SENTENCE_MAX 400
+#define LIVE_MAX     600 /* of each stream while it runs */
+#define NAME_MAX_LENGTH 96
+
+/* ---- results ---- */
+
+/* What one stream does not need, the other may have. */
+static char *both_tails(const char *out, const char *err, size_t max)
+{
+	size_t n_out = out ? strlen(out) : 0, n_err = err ? strlen(err) : 0, half = max / 2;
+	size_t take_out = n_out, take_err = n_err, from_out, from_err;
+
+	if (n_out + n_err > max) {
+		take_err = n_out < half ? max - n_out : n_err < half ? n_err : half;
+		take_out = max - take_err < n_out ? max - take_err : n_out;
+	}
+	from_out = n_out ? utf8_tail(out, n_out, take_out) : 0;
+	from_err = n_err ? utf8_tail(err, n_err, take_err) : 0;
+	return str_format("\n[stdout]\n%s\n[stderr]\n%s", n_out ? out + from_out : "", n_err ? err + from_err : "");
+}
+
+static void say_end(const struct script_settings *s, const struct job_result *r, enum script_next next, bool rebooted,
+		    const char *span, struct buf *out)
+{
+	char phrase[128];
+
+	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
+		(void)buf_printf(out, "interrupted by a reboot after %s", span);
+	else if (r->end == JOB_TIMED_OUT)
+		(void)buf_printf(out, "timed out after %s and was ended with all it had started", span);
+	else if (r->end == JOB_STOPPED)
+		(void)buf_printf(out, "stopped after %s", span);
+	else if (r->end == JOB_NOT_STARTED || r->end == JOB_INTERRUPTED)
+		(void)buf_printf(out, "%s", r->message ? r->message : "not started");
+	else
+		(void)buf_printf(out, "%s after %s", job_result_phrase(r, phrase), span);
+	if (next == SCRIPT_REBOOT)
+		(void)buf_puts(out, "; it asks for a reboot");
+	else if (s && s->reboot_exit_code && r->end == JOB_EXITED && r->exit_code == s->reboot_exit_code)
+		(void)buf_printf(out, "; it asks for a reboot once more, after %d", SCRIPT_REBOOTS_MAX);
+	if (r->survivors > 0)
+		(void)buf_printf(out, "; %" PRId64 " process%s left running", r->survivors, r->survivors == 1 ? "" : "es");
+}
+
+int script_report_result(struct script_run *run, const struct script_settings *s, const struct job_result *r,
+			 enum script_next next, const char *boot_id)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
+	_cleanup_free_ char *output = both_tails(r->stdout_tail, r->stderr_tail, OUTPUT_MAX);
+	char span[TIMEFMT_MAX];
+
+	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
+	say_end(s, r, next, !str_equal(run->boot_id, boot_id), span, &text);
+	if (!output || buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
+		return -ENOMEM;
+	if (utf8_cut(run->message, strlen(run->message), SENTENCE_MAX) < strlen(run->message))
+		run->message[utf8_cut(run->message, strlen(run->message), SENTENCE_MAX)] = '\0';
+	run->code = next == SCRIPT_ENDED_WELL || next == SCRIPT_REBOOT ? CODE_NONE : r->code ? r->code : CODE_EXECUTION_UNKNOWN;
+	free(run->output);
+	run->output = TAKE_PTR(output);
+	return 0;
+}
+
+/* ---- progress ---- */
+
+static void elapsed(const struct handler *h, usec_t since, char out[static TIMEFMT_MAX])
+{
+	timefmt_span(usec_sub(loop_now_boot(h->host->loop), since), out);
+}
+
+void script_report_progress(struct handler *h, struct script_live *live)
+{
+	const struct script_run *run = script_memory_find(&h->memory, live->name);
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE), out = BUF_INIT(4 * LIVE_MAX),
+				 err = BUF_INIT(4 * LIVE_MAX);
+	_cleanup_free_ char *tails = NULL;
+	char span[TIMEFMT_MAX];
+
+	elapsed(h, live->since_boot, span);
+	(void)buf_printf(&text, "running for %s", span);
+	if (run && run->attempts > 1)
+		(void)buf_printf(&text, ", try %" PRId64, run->attempts);
+	if (jobs_tail(h->host->jobs, live->job, false, LIVE_MAX, &out) >= 0 &&
+	    jobs_tail(h->host->jobs, live->job, true, LIVE_MAX, &err) >= 0 && (out.len || err.len)) {
+		tails = both_tails(buf_str(&out), buf_str(&err), 2 * LIVE_MAX);
+		(void)buf_puts(&text, tails ? tails : "");
+	}
+	if (buf_ok(&text) == 0 && str_set(&live->progress, buf_str(&text)) < 0)
+		live->progress = NULL;
+}
+
+/* ---- components ---- */
+
+struct told {
+	struct component c;
+	char name[NAME_MAX_LENGTH];
+	struct buf message, headline;
+};
+
+static const struct script_live *find_live(const struct handler *h, const char *name)
+{
+	for (const struct script_live *l = h->lives; l; l = l->next)
+		if (!l->over && str_equal(l->name, name))
+			return l;
+	return NULL;
+}
+
+static void say_busy(const struct handler *h, struct buf *out)
+{
+	for (const struct script_live *l = h->lives; l; l = l->next) {
+		const struct script_run *run = script_memory_find(&h->memory, l->name);
+		char span[TIMEFMT_MAX];
+
+		if (l->over || !run || str_equal(run->key, h->key))
+			continue;
+		elapsed(h, l->since_boot, span);
+		(void)buf_printf(out, "waiting for %s of sequence %s, running %s", l->name, run->sequence ? run->sequence : "?",
+				 span);
+		return;
+	}
+	(void)buf_puts(out, "waiting for scripts of a former sequence");
+}
+
+static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+{
+	char span[TIMEFMT_MAX];
+
+	t->c.level = STATUS_TRANSITIONING;
+	t->c.duty = DUTY_OPEN;
+	if (h->phase == SCRIPTS_BUSY) {
+		say_busy(h, &t->message);
+	} else if (h->phase == SCRIPTS_WAITING) {
+		elapsed(h, h->wait_since, span);
+		(void)buf_printf(&t->message, "waiting for %s for %s", h->waiting_for, span);
+	} else if (h->phase == SCRIPTS_REBOOTING) {
+		(void)buf_puts(&t->message, "waiting for the reboot that an earlier script asked for");
+	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
+		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
+		(void)buf_printf(&t->message, "try %" PRId64 ": %s; tried again in %s", run->attempts,
+				 run->message ? run->message : "failed", span);
+	} else {
+		(void)buf_puts(&t->message, "waiting for its turn");
+	}
+}
+
+static void tell_running(const struct handler *h, const struct script_settings *s, const struct script_run *run,
+			 struct told *t)
+{
+	const struct script_live *live = find_live(h, run->name);
+	bool ours = str_equal(run->key, h->key);
+
+	t->c.level = s->asynchronous && ours ? STATUS_SUCCESS : STATUS_TRANSITIONING;
+	t->c.duty = s->asynchronous && ours ? DUTY_DONE : DUTY_OPEN;
+	if (!ours)
+		say_busy(h, &t->message);
+	else
+		(void)buf_printf(&t->message, "%s%s", s->asynchronous ? "started; " : "",
+				 live && live->progress ? live->progress : "running");
+}
+
+static void tell_done(const struct handler *h, const struct script_run *run, bool skipped, struct told *t)
+{
+	t->c.level = STATUS_SUCCESS;
+	t->c.duty = DUTY_DONE;
+	(void)buf_printf(&t->message, "%s%s%s", skipped ? "not run again, its content is the same: " : "",
+			 run->message ? run->message : "done", run->output ? run->output : "");
+	/* What tools that read the result of Custom Script look for. */
+	if (h->section->scripts.n == 1)
+		(void)buf_printf(&t->headline, "Enable succeeded: %s", run->output ? run->output : "\n[stdout]\n\n[stderr]\n");
+}
+
+static void tell_failed(const struct handler *h, const struct script_settings *s, const struct script_run *run, struct told *t)
+{
+	int64_t status;
+	const char *output = run->output ? run->output : "";
+
+	t->c.level = STATUS_ERROR;
+	t->c.duty = s->treat_failure_as_deployment_failure && !s->asynchronous ? DUTY_FAILED : DUTY_DONE;
+	t->c.code = (int)run->code;
+	(void)buf_printf(&t->message, "%s%s", run->message ? run->message : "failed", output);
+	if (t->c.duty != DUTY_FAILED)
+		return;
+	if (h->settings->drop_in_script && run->message && sscanf(run->message, "exit code %" SCNd64, &status) == 1)
+		(void)buf_printf(&t->headline,
+				 "Enable failed: failed to execute command: command terminated with exit status=%" PRId64 "%s", status,
+				 output);
+	else
+		(void)buf_printf(&t->headline, "Enable failed: script %s: %s%s", s->name, run->message ? run->message : "failed", output);
+}
+
+/* The one that failed before it has said why; this one only counts where that one was allowed to fail. */
+static void tell_not_run(const struct handler *h, const struct script_settings *s, const struct script_run *run, struct told *t)
+{
+	const struct script_settings *all = h->section->scripts.items;
+	bool told = false;
+
+	for (const struct script_settings *before = all; before < s; before++) {
+		const struct script_run *b = script_memory_find(&h->memory, before->name);
+
+		told = told || (b && b->state == SCRIPT_FAILED && before->treat_failure_as_deployment_failure);
+	}
+	t->c.level = STATUS_ERROR;
+	t->c.duty = !s->treat_failure_as_deployment_failure ? DUTY_DONE : told ? DUTY_NONE : DUTY_FAILED;
+	t->c.code = CODE_EXECUTION_UNKNOWN;
+	(void)buf_printf(&t->message, "not run: %s", run->message ? run->message : "an earlier script failed");
+}
+
+static void tell(const struct handler *h, size_t i, struct told *t)
+{
+	const struct script_settings *s = (const struct script_settings *)h->section->scripts.items + i;
+	const struct script_run *run = script_memory_find(&h->memory, s->name);
+	enum script_action action = script_decide(s, run, h->key, h->content[i], h->host->boot_id);
+
+	if (action == SCRIPT_RUN)
+		tell_pending(h, run, t);
+	else if (action == SCRIPT_ATTACH)
+		tell_running(h, s, run, t);
+	else if (run->state == SCRIPT_DONE)
+		tell_done(h, run, action == SCRIPT_SKIP, t);
+	else if (run->state == SCRIPT_FAILED)
+		tell_failed(h, s, run, t);
+	else
+		tell_not_run(h, s, run, t);
+}
+
+static int add_told(struct told *t, const char *name, handler_report_fn add, void *userdata)
+{
+	int r;
+
+	(void)snprintf(t->name, sizeof(t->name), SCRIPT_HANDLER "/%s", name);
+	t->c.name = t->name;
+	t->c.message = buf_str(&t->message);
+	t->c.headline = t->headline.len ? t->headline.data : NULL;
+	r = buf_ok(&t->message) < 0 || buf_ok(&t->headline) < 0 ? -ENOMEM : add(userdata, &t->c);
+	buf_done(&t->message);
+	buf_done(&t->headline);
+	return r;
+}
+
+/* Scripts that nobody asks for any more, but that still run. */
+static int report_left(struct handler *h, handler_report_fn add, void *userdata)
+{
+	int r = 0;
+
+	for (const struct script_live *l = h->lives; r >= 0 && l; l = l->next) {
+		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_MESSAGE), .headline = BUF_INIT(2 * LIMIT_STATUS_MESSAGE) };
+
+		if (l->over)
+			continue;
+		t.c.level = STATUS_SUCCESS;
+		(void)buf_printf(&t.message, "no longer in the settings; %s", l->progress ? l->progress : "still running");
+		r = add_told(&t, l->name, add, userdata);
+	}
+	return r;
+}
+
+int script_report_all(struct handler *h, handler_report_fn add, void *userdata)
+{
+	const struct script_settings *s = h->section ? h->section->scripts.items : NULL;
+	int r = 0;
+
+	if (!s)
+		return report_left(h, add, userdata);
+	for (size_t i = 0; r >= 0 && i < h->section->scripts.n; i++) {
+		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_MESSAGE), .headline = BUF_INIT(2 * LIMIT_STATUS_MESSAGE) };
+
+		tell(h, i, &t);
+		r = add_told(&t, s[i].name, add, userdata);
+	}
+	return r;
+}

@@ -1,0 +1,1026 @@
+/*
+ * Conversations with the drain core, read like transcripts: inputs on the left, the actions they must cause on the
+ * right. Also what its record keeps, and that running out of memory changes nothing.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/base/cleanup.h"
+#include "agent/base/limits.h"
+#include "agent/base/str.h"
+#include "agent/codec/json_report.h"
+#include "agent/codec/timefmt.h"
+#include "agent/core/drain_core.h"
+#include "agent/core/drain_record.h"
+#include "agent/core/drain_status.h"
+#include "agent/core/settings.h"
+
+#define SEC USEC_PER_SEC
+#define MSEC USEC_PER_MSEC
+#define START (UINT64_C(1795000000) * SEC) /* 2026-11-18 11:06:40 */
+
+/* Allocations of the core fail at will. */
+static long fail_at = -1, allocations;
+static bool fails(void)
+{
+	return fail_at >= 0 && allocations++ == fail_at;
+}
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_reallocarray(void *p, size_t n, size_t size);
+char *__real_strdup(const char *s);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_reallocarray(void *p, size_t n, size_t size);
+char *__wrap_strdup(const char *s);
+void *__wrap_malloc(size_t n)
+{
+	return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_reallocarray(void *p, size_t n, size_t size)
+{
+	return fails() ? NULL : __real_reallocarray(p, n, size);
+}
+char *__wrap_strdup(const char *s)
+{
+	return fails() ? NULL : __real_strdup(s);
+}
+
+/* The rig. */
+
+struct begun {
+	char name[64];
+	int64_t token;
+};
+
+struct rig {
+	struct settings settings;
+	struct drain_core *core;
+	struct drain_now now;
+	char log[4000], told[8000];
+	struct begun begun[64];
+	size_t n_begun;
+	int64_t post, question, snapshot;
+	usec_t timer;
+	char *record;
+	const char *active[8];
+	int incarnation;
+};
+
+static void note(struct rig *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct rig *r, const char *fmt, ...)
+{
+	size_t n = strlen(r->log);
+	va_list ap;
+
+	if (n > 0)
+		r->log[n++] = ' ';
+	va_start(ap, fmt);
+	vsnprintf(r->log + n, sizeof(r->log) - n, fmt, ap);
+	va_end(ap);
+}
+
+static void take(struct rig *r)
+{
+	struct drain_action a;
+
+	while (drain_core_next(r->core, &a)) {
+		_cleanup_buf_ struct buf b = BUF_INIT(LIMIT_RECORD);
+
+		switch (a.kind) {
+		case DRAIN_PERSIST:
+			assert_int_equal(drain_record_encode(drain_core_state(r->core), &b), 0);
+			free(r->record);
+			r->record = buf_take(&b);
+			break;
+		case DRAIN_TAKE_SNAPSHOT:
+			r->snapshot = a.token;
+			note(r, "snapshot");
+			break;
+		case DRAIN_BEGIN_STEP:
+			assert_true(r->n_begun < ARRAY_SIZE(r->begun));
+			snprintf(r->begun[r->n_begun].name, 64, "%s", a.step->name);
+			r->begun[r->n_begun++].token = a.token;
+			note(r, "%s%s:%s:%llu", a.attach ? "attach-" : "", a.undo ? "undo" : "do", a.step->name,
+			     (unsigned long long)(a.timeout_usec / MSEC));
+			break;
+		case DRAIN_SHORTEN_STEP:
+			note(r, "shorten:%s:%llu", a.step->name, (unsigned long long)(a.timeout_usec / MSEC));
+			break;
+		case DRAIN_STOP_STEP:
+			note(r, "stop:%s", a.step->name);
+			break;
+		case DRAIN_PUT_BACK:
+			note(r, "putback:%s", a.step->name);
+			break;
+		case DRAIN_ACKNOWLEDGE:
+			r->post = a.token;
+			for (size_t i = 0; a.ids[i]; i++)
+				note(r, "ack:%s", a.ids[i]);
+			break;
+		case DRAIN_ASK_PEERS:
+			r->question = a.token;
+			for (size_t i = 0; a.ids[i]; i++)
+				note(r, "ask:%s", a.ids[i]);
+			break;
+		case DRAIN_PROBE:
+			note(r, "probe%c", a.on ? '+' : '-');
+			break;
+		case DRAIN_TARGET:
+			note(r, "target%c", a.on ? '+' : '-');
+			break;
+		case DRAIN_SET_TIMER:
+			r->timer = a.at_boot;
+			break;
+		case DRAIN_TELL:
+			snprintf(r->told + strlen(r->told), sizeof(r->told) - strlen(r->told), "%s\n", a.text);
+			break;
+		}
+		drain_action_done(&a);
+	}
+}
+
+static void expect(struct rig *r, const char *log, int line)
+{
+	take(r);
+	if (!str_equal(r->log, log))
+		fail_msg("line %d:\n  got      %s\n  expected %s\n  told %s", line, r->log, log, r->told);
+	r->log[0] = '\0';
+}
+#define EXPECT(r, log) expect((r), (log), __LINE__)
+#define OK(e) assert_int_equal((e), 0)
+
+static void rig_core(struct rig *r, struct drain_state *record, const char *boot_id)
+{
+	drain_core_free(r->core);
+	r->core = NULL;
+	r->n_begun = 0;
+	OK(drain_core_new(r->settings.drain, r->settings.health && r->settings.health->application, &r->core));
+	OK(drain_core_set_self(r->core, "vm1"));
+	OK(drain_core_boot(r->core, record, boot_id, r->now));
+}
+
+static void rig_load(struct rig *r, const char *drain)
+{
+	struct jd_report report = {};
+	struct error err = ERROR_INIT;
+	char text[3000];
+	struct settings_source source = { .door = DOOR_FILES, .name = "settings", .public_text = text };
+
+	snprintf(text, sizeof(text), "{\"health\":{\"listen\":\"127.0.0.1:8008\"%s},\"drain\":{%s}}",
+		 strstr(drain, "APP") ? ",\"application\":{\"http\":\"http://127.0.0.1/\"}" : "",
+		 strstr(drain, "APP") ? drain + 3 : drain);
+	source.public_len = strlen(text);
+	if (settings_load(&source, 1, &r->settings, &report, &err) < 0)
+		fail_msg("%s", err.msg);
+	jd_report_done(&report);
+}
+
+static void rig_init(struct rig *r, const char *drain)
+{
+	*r = (struct rig){ .now = { START, 1000 * SEC }, .incarnation = 1, .timer = USEC_INFINITY };
+	rig_load(r, drain);
+	rig_core(r, NULL, "boot-1");
+	EXPECT(r, "probe+ target-");
+}
+
+static void rig_done(struct rig *r)
+{
+	drain_core_free(r->core);
+	free(r->record);
+	settings_done(&r->settings);
+}
+
+/* Our process, or the machine, begins anew with what was last made durable. */
+static void again(struct rig *r, const char *boot_id)
+{
+	struct drain_state *record = NULL;
+	struct error err = ERROR_INIT;
+
+	if (r->record && drain_record_decode(r->record, strlen(r->record), &record, &err) < 0)
+		fail_msg("%s", err.msg);
+	rig_core(r, record, boot_id);
+}
+
+/* "A Reboot Scheduled 600" [, …]: notice in seconds from now, "-" none; resources vm1 or what follows. */
+static void document(struct rig *r, const char *events)
+{
+	_cleanup_buf_ struct buf b = BUF_INIT(LIMIT_EVENTS_DOCUMENT);
+	_cleanup_free_ char *copy = strdup(events);
+	struct events_document doc = {};
+	struct error err = ERROR_INIT;
+	char *save = NULL;
+
+	buf_printf(&b, "{\"DocumentIncarnation\":%d,\"Events\":[", r->incarnation);
+	for (char *p = strtok_r(copy, ",", &save); p; p = strtok_r(NULL, ",", &save)) {
+		char id[16], type[16], status[16], notice[16], names[64] = "vm1", when[TIMEFMT_MAX] = "";
+		char *names_save = NULL;
+
+		assert_true(sscanf(p, " %15s %15s %15s %15s %63s", id, type, status, notice, names) >= 4);
+		if (*notice != '-' || notice[1])
+			timefmt_utc_usec(r->now.wall + (usec_t)(atof(notice) * 1e6), when);
+		buf_printf(&b, "%s{\"EventId\":\"%s\",\"EventType\":\"%s\",\"EventStatus\":\"%s\",\"NotBefore\":\"%s\",\"Resources\":[",
+			   p == copy ? "" : ",", id, type, status, when);
+		for (char *n = strtok_r(names, "+", &names_save); n; n = strtok_r(NULL, "+", &names_save))
+			buf_printf(&b, "%s\"%s\"", n == names ? "" : ",", n);
+		buf_puts(&b, "]}");
+	}
+	buf_puts(&b, "]}");
+	if (events_parse(b.data, b.len, &doc, &err) < 0)
+		fail_msg("%s", err.msg);
+	OK(drain_core_document(r->core, &doc, r->now));
+	events_done(&doc);
+}
+
+/* A changed document. */
+static void changed(struct rig *r, const char *events)
+{
+	r->incarnation++;
+	document(r, events);
+}
+
+static void later(struct rig *r, double seconds)
+{
+	r->now.wall += (usec_t)(seconds * 1e6);
+	r->now.boot += (usec_t)(seconds * 1e6);
+	if (r->timer <= r->now.boot) {
+		r->timer = USEC_INFINITY;
+		OK(drain_core_timer(r->core, r->now));
+	}
+	take(r);
+}
+
+static int64_t token_of(const struct rig *r, const char *name)
+{
+	for (size_t i = r->n_begun; i-- > 0;)
+		if (str_equal(r->begun[i].name, name))
+			return r->begun[i].token;
+	fail_msg("%s was never begun", name);
+	return 0;
+}
+
+static void result(struct rig *r, const char *name, enum step_outcome outcome)
+{
+	take(r);
+	OK(drain_core_step_result(r->core, token_of(r, name), outcome, outcome == STEP_OUTCOME_FAILED ? 3 : 0,
+				  outcome == STEP_OUTCOME_OK ? NULL : "no luck", r->now));
+	take(r);
+}
+
+static void answer(struct rig *r, enum ack_outcome outcome)
+{
+	take(r);
+	OK(drain_core_ack_result(r->core, r->post, outcome, r->now));
+}
+
+static void snapshot(struct rig *r)
+{
+	take(r);
+	OK(drain_core_snapshot_result(r->core, r->snapshot, (const char *const *)r->active, NULL, r->now));
+	take(r);
+}
+
+static void says(struct rig *r, enum drain_level level, const char *sentence, int line)
+{
+	struct drain_status st;
+
+	drain_status_get(r->core, r->now, &st);
+	if (st.level != level || !str_equal(st.sentence, sentence))
+		fail_msg("line %d: level %d: %s", line, (int)st.level, st.sentence);
+}
+#define SAYS(r, level, sentence) says((r), DRAIN_LEVEL_##level, (sentence), __LINE__)
+
+static enum host_state host(const struct rig *r)
+{
+	return (enum host_state)drain_core_state(r->core)->host;
+}
+
+#define STEPS                                                                                            \
+	"\"steps\":[{\"type\":\"probeDown\"},"                                                           \
+	"{\"type\":\"run\",\"name\":\"pause\",\"command\":[\"/bin/p\"],\"undo\":[\"/bin/r\"],\"user\":\"root\"}," \
+	"{\"type\":\"waitForConnections\",\"name\":\"idle\",\"ports\":[80]},"                            \
+	"{\"type\":\"stopUnits\",\"name\":\"units\",\"units\":[\"a.service\",\"b.service\"]}]"
+
+/* Scheduled, Started, removed: the whole life. */
+static void test_life(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	r.active[0] = "a.service";
+	SAYS(&r, SUCCESS, "watching");
+	document(&r, "");
+	EXPECT(&r, "");
+
+	changed(&r, "A Reboot Scheduled 900");
+	EXPECT(&r, "snapshot");
+	SAYS(&r, TRANSITIONING, "draining for Reboot A");
+	snapshot(&r);
+	EXPECT(&r, "probe-");
+	SAYS(&r, TRANSITIONING, "draining for Reboot A: probeDown-1, step 1 of 4");
+	document(&r, "A Reboot Scheduled 900");
+	later(&r, 14.9);
+	EXPECT(&r, "");
+	later(&r, 0.1);
+	EXPECT(&r, "do:pause:30000");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:idle:60000");
+	later(&r, 60);
+	result(&r, "idle", STEP_OUTCOME_TIMEOUT);
+	EXPECT(&r, "do:units:60000");
+	result(&r, "units", STEP_OUTCOME_OK);
+	EXPECT(&r, "target+ ack:A");
+	SAYS(&r, SUCCESS, "drained for Reboot A");
+	answer(&r, ACK_OUTCOME_OK);
+	EXPECT(&r, "");
+	SAYS(&r, SUCCESS, "drained for Reboot A, acknowledged 11:07:55");
+
+	changed(&r, "A Reboot Started -");
+	EXPECT(&r, "");
+	assert_int_equal(drain_core_acknowledge(r.core, "A", r.now), -EALREADY);
+	SAYS(&r, SUCCESS, "drained for Reboot A, acknowledged 11:07:55");
+	changed(&r, "");
+	EXPECT(&r, "target- undo:units:60000");
+	result(&r, "units", STEP_OUTCOME_OK);
+	EXPECT(&r, "undo:pause:30000");
+	SAYS(&r, TRANSITIONING, "restoring: pause, step 2 of 4");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "probe+");
+	assert_int_equal(host(&r), HOST_SERVING);
+	SAYS(&r, SUCCESS, "watching");
+	assert_non_null(strstr(r.told, "Reboot A is scheduled, not before 11:21:40 (in 15 min), will be drained for\n"));
+	assert_non_null(strstr(r.told, "Reboot A is over\n"));
+	rig_done(&r);
+}
+
+/* No notice: waits are skipped, the rest has its reserve; nothing is acknowledged. */
+static void test_started_without_notice(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	document(&r, "A Freeze Started -");
+	EXPECT(&r, "snapshot");
+	snapshot(&r);
+	EXPECT(&r, "probe- do:pause:5000");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:units:4000");
+	result(&r, "units", STEP_OUTCOME_TIMEOUT);
+	EXPECT(&r, "target+");
+	SAYS(&r, WARNING, "drained for Freeze A; step units: no luck");
+	rig_done(&r);
+}
+
+static void test_preempt(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	document(&r, "A Preempt Scheduled 25");
+	EXPECT(&r, "snapshot");
+	snapshot(&r);
+	EXPECT(&r, "probe-"); /* a wait of 13/154 of 15 s */
+	later(&r, 2);
+	EXPECT(&r, "do:pause:6950");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:idle:8275");
+	/* Approved elsewhere, it starts: the wait is over, the rest is quick. */
+	changed(&r, "A Preempt Started -");
+	EXPECT(&r, "stop:idle");
+	result(&r, "idle", STEP_OUTCOME_CANCELLED);
+	EXPECT(&r, "do:units:4000");
+	rig_done(&r);
+}
+
+static void test_no_time(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	document(&r, "A Reboot Scheduled -10");
+	EXPECT(&r, "probe- target+ ack:A");
+	SAYS(&r, WARNING, "drained for Reboot A, incomplete: there was no time left for all steps");
+	/* An earlier deadline shortens what runs; at the end it is stopped. */
+	rig_done(&r);
+	rig_init(&r, "\"marginInSeconds\":5," STEPS);
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:30000");
+	changed(&r, "A Reboot Scheduled 900, B Preempt Scheduled 20");
+	EXPECT(&r, "shorten:pause:6063");
+	r.now.wall += USEC_PER_HOUR; /* a jump of the clock changes budgets, no more */
+	document(&r, "A Reboot Scheduled 900, B Preempt Scheduled -3580");
+	EXPECT(&r, "stop:pause target+ ack:A ack:B");
+	result(&r, "pause", STEP_OUTCOME_CANCELLED);
+	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+static void test_cancelled(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:30000");
+	changed(&r, "");
+	EXPECT(&r, "stop:pause");
+	/* Comes again before all is undone: from step 1, and no new snapshot. */
+	changed(&r, "B Reboot Scheduled 900");
+	EXPECT(&r, "");
+	result(&r, "pause", STEP_OUTCOME_CANCELLED);
+	later(&r, 15);
+	EXPECT(&r, "do:pause:30000");
+	changed(&r, "");
+	result(&r, "pause", STEP_OUTCOME_OK); /* had ended before the stop came */
+	EXPECT(&r, "stop:pause undo:pause:30000");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "probe+");
+	rig_done(&r);
+}
+
+/* Removal needs another incarnation, or three documents in a row. What is no document changes nothing. */
+static void test_removal(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"leadInSeconds\":10," STEPS);
+	document(&r, "A Reboot Scheduled 900, F Reboot Scheduled 10 other");
+	EXPECT(&r, "");
+	SAYS(&r, SUCCESS, "watching; Reboot A not before 11:21:40");
+	document(&r, "");
+	document(&r, "");
+	drain_core_poll_failed(r.core);
+	assert_int_equal(drain_core_state(r.core)->events.n, 1);
+	document(&r, "A Reboot Scheduled 900");
+	document(&r, "");
+	document(&r, "");
+	assert_int_equal(drain_core_state(r.core)->events.n, 1);
+	document(&r, "");
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
+	/* The incarnation is only compared for being another one. */
+	r.incarnation = 1;
+	document(&r, "A Reboot Scheduled 900");
+	r.incarnation = 0;
+	document(&r, "");
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
+	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+static void test_lead(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"leadInSeconds\":60,\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"]}]");
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	assert_true(r.timer == r.now.boot + 840 * SEC);
+	later(&r, 839);
+	EXPECT(&r, "");
+	later(&r, 1);
+	EXPECT(&r, "snapshot");
+	rig_done(&r);
+}
+
+static void test_poll_delay(void **state)
+{
+	static const unsigned known[] = { 1, 2, 4, 4 }, idle[] = { 1, 2, 4, 8, 16, 16 };
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"leadInSeconds\":0");
+	for (size_t i = 0; i < ARRAY_SIZE(idle); i++, drain_core_poll_failed(r.core))
+		assert_true(drain_core_poll_delay(r.core, r.now) == idle[i] * SEC);
+	document(&r, "A Reboot Scheduled 900");
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++, drain_core_poll_failed(r.core))
+		assert_true(drain_core_poll_delay(r.core, r.now) == known[i] * SEC);
+	changed(&r, "");
+	for (int i = 0; i < 9; i++)
+		drain_core_poll_failed(r.core);
+	later(&r, 59);
+	assert_true(drain_core_poll_delay(r.core, r.now) == 4 * SEC);
+	later(&r, 2);
+	assert_true(drain_core_poll_delay(r.core, r.now) == 16 * SEC);
+	rig_done(&r);
+}
+
+#define ONE "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],\"undo\":[\"/y\"]}]"
+
+static void drain_one(struct rig *r)
+{
+	take(r);
+	snapshot(r);
+	result(r, "x", STEP_OUTCOME_OK);
+	take(r);
+}
+
+static void test_acknowledging(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	document(&r, "A Reboot Scheduled 900, B Redeploy Scheduled 900, C Rebalance Scheduled 900");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A ack:B");
+	answer(&r, ACK_OUTCOME_RETRY);
+	later(&r, 0.49);
+	EXPECT(&r, "");
+	later(&r, 0.01);
+	EXPECT(&r, "ack:A ack:B");
+	answer(&r, ACK_OUTCOME_RETRY);
+	later(&r, 0.99);
+	EXPECT(&r, "");
+	later(&r, 0.01);
+	EXPECT(&r, "ack:A ack:B");
+	for (int i = 0; i < 3; i++) {
+		answer(&r, ACK_OUTCOME_RETRY);
+		later(&r, 1.99);
+		EXPECT(&r, "");
+		later(&r, 0.01);
+		EXPECT(&r, "ack:A ack:B");
+	}
+	/* 400: the document is read anew, once more, then no more. */
+	answer(&r, ACK_OUTCOME_BAD_REQUEST);
+	later(&r, 10);
+	EXPECT(&r, "");
+	assert_true(drain_core_poll_delay(r.core, r.now) == 0);
+	changed(&r, "A Reboot Scheduled 900, C Rebalance Scheduled 900, D Reboot Scheduled 900");
+	EXPECT(&r, "ack:A ack:D");
+	answer(&r, ACK_OUTCOME_BAD_REQUEST);
+	document(&r, "A Reboot Scheduled 900, C Rebalance Scheduled 900, D Reboot Scheduled 900");
+	EXPECT(&r, "ack:D");
+	assert_non_null(strstr(r.told, "Reboot A: the platform refuses the acknowledgement (400)"));
+	answer(&r, ACK_OUTCOME_OK);
+	/* The same answer twice, and an operator who wants the unknown type to go on. */
+	answer(&r, ACK_OUTCOME_RETRY);
+	OK(drain_core_acknowledge(r.core, "C", r.now));
+	EXPECT(&r, "ack:C");
+	assert_int_equal(drain_core_acknowledge(r.core, "C", r.now), -EALREADY);
+	assert_int_equal(drain_core_acknowledge(r.core, "D", r.now), -EALREADY);
+	assert_int_equal(drain_core_acknowledge(r.core, "E", r.now), -ENOENT);
+	/* Started: no further try. */
+	answer(&r, ACK_OUTCOME_RETRY);
+	changed(&r, "A Reboot Scheduled 900, C Rebalance Started -, D Reboot Scheduled 900");
+	later(&r, 10);
+	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+static void test_policy_of_acknowledging(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"policy\":[{\"types\":[\"Freeze\"],\"action\":\"notify\",\"acknowledge\":\"immediately\"},"
+		     "{\"types\":[\"Preempt\"],\"action\":\"drain\",\"acknowledge\":\"never\"},"
+		     "{\"types\":[\"Terminate\"],\"action\":\"drain\",\"acknowledge\":\"immediately\"},"
+		     "{\"action\":\"drain\"}]," ONE);
+	document(&r, "F Freeze Scheduled 900, G Freeze Scheduled 900 vm1+vm2, H Freeze Started -, I Freeze Scheduled 9 vm2");
+	EXPECT(&r, "ack:F");
+	answer(&r, ACK_OUTCOME_OK);
+	changed(&r, "P Preempt Scheduled 30");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:27000 probe- target+");
+	/* Already drained: the others come at once, in one document or another. */
+	changed(&r, "P Preempt Scheduled 30, R Reboot Scheduled 30, S Reboot Scheduled 30 vm1+vm2");
+	EXPECT(&r, "ack:R");
+	rig_done(&r);
+
+	rig_init(&r, "\"policy\":[{\"types\":[\"Terminate\"],\"action\":\"drain\",\"acknowledge\":\"immediately\"}]," ONE);
+	document(&r, "T Terminate Scheduled 900");
+	EXPECT(&r, "snapshot ack:T");
+	rig_done(&r);
+
+	rig_init(&r, "\"sharedEvents\":{\"acknowledge\":\"leader\",\"peerUrl\":\"http://{name}/\"}," ONE);
+	document(&r, "A Reboot Scheduled 900 vm2+vm1, B Reboot Scheduled 900 VM1+vm2+vm3");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ask:vm2 ask:vm3");
+	OK(drain_core_peers_result(r.core, r.question, false, r.now));
+	later(&r, 1.9);
+	EXPECT(&r, "");
+	later(&r, 0.1);
+	EXPECT(&r, "ask:vm2 ask:vm3");
+	OK(drain_core_peers_result(r.core, r.question, true, r.now));
+	EXPECT(&r, "ack:B");
+	rig_done(&r);
+}
+
+static void test_failures(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],\"onFailure\":\"abort\","
+		     "\"retry\":{\"times\":1,\"delayInSeconds\":5,\"onExitCodes\":[3]}},"
+		     "{\"type\":\"run\",\"name\":\"y\",\"command\":[\"/y\"],\"onFailure\":\"finish\"},"
+		     "{\"type\":\"run\",\"name\":\"z\",\"command\":[\"/z\"]}]");
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	snapshot(&r);
+	result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "snapshot do:x:30000");
+	later(&r, 5);
+	EXPECT(&r, "do:x:30000");
+	result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "probe- target+");
+	SAYS(&r, WARNING, "drained for Reboot A, aborted and not acknowledged; step x: no luck");
+	/* A new hold goes on from the step that failed. */
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, "kernel update", 0, 0, r.now));
+	EXPECT(&r, "target- do:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:y:30000");
+	result(&r, "y", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "target+ ack:A");
+	SAYS(&r, WARNING, "drained for Reboot A and operator: kernel update; step y: no luck");
+	rig_done(&r);
+}
+
+static void test_degraded(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+");
+	assert_int_equal(drain_core_restore(r.core, false, r.now), 0);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "target- undo:x:30000 undo:x:30000 undo:x:30000");
+	SAYS(&r, ERROR, "not restored: step x: no luck; tried again by itself, or mend it and run \"evenkeel restore --force\"");
+	later(&r, 9.9);
+	EXPECT(&r, "");
+	later(&r, 0.1);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_TIMEOUT);
+	EXPECT(&r, "undo:x:30000 undo:x:30000 undo:x:30000");
+	later(&r, 19.9);
+	EXPECT(&r, "");
+	/* Restarted in between: it is not forgotten. */
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target-");
+	assert_int_equal(host(&r), HOST_DEGRADED);
+	assert_int_equal(drain_core_restore(r.core, true, r.now), 0);
+	EXPECT(&r, "probe+");
+	assert_int_equal(host(&r), HOST_SERVING);
+	rig_done(&r);
+}
+
+static void test_health(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "APP\"restoreTimeoutInSeconds\":30," ONE);
+	OK(drain_core_health(r.core, true, r.now));
+	OK(drain_core_hold(r.core, HOLD_BACKUP, "nightly", 0, 60 * SEC, r.now));
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+");
+	OK(drain_core_health(r.core, false, r.now));
+	later(&r, 60); /* its own deadline */
+	EXPECT(&r, "target- undo:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "");
+	SAYS(&r, TRANSITIONING, "restoring: waiting for the application to become healthy");
+	later(&r, 30);
+	EXPECT(&r, "");
+	assert_int_equal(host(&r), HOST_DEGRADED);
+	OK(drain_core_health(r.core, true, r.now));
+	EXPECT(&r, "probe+");
+	assert_int_equal(host(&r), HOST_SERVING);
+	rig_done(&r);
+}
+
+static void test_resume(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"steps\":[{\"type\":\"refuseProbe\",\"name\":\"table\",\"ports\":[80]},"
+		     "{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],\"undo\":[\"/y\"]}]");
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	again(&r, "boot-1");
+	EXPECT(&r, "snapshot probe+ target- snapshot");
+	snapshot(&r);
+	EXPECT(&r, "do:table:5000");
+	later(&r, 1);
+	again(&r, "boot-1");
+	EXPECT(&r, "probe+ target- attach-do:table:4000");
+	result(&r, "table", STEP_OUTCOME_OK);
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:x:30000 probe- target+");
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target+ putback:table");
+	/* Not before a document has been seen, and then without its being asked for anew. */
+	document(&r, "A Reboot Scheduled 900");
+	EXPECT(&r, "ack:A");
+	rig_done(&r);
+}
+
+static void test_boot(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	document(&r, "A Reboot Scheduled 900");
+	drain_one(&r);
+	answer(&r, ACK_OUTCOME_OK);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+	again(&r, "boot-2");
+	EXPECT(&r, "probe- target-");
+	SAYS(&r, TRANSITIONING, "booted; waiting for the first answer about scheduled events");
+	/* It shows as started: this boot was the event. */
+	document(&r, "A Reboot Started -");
+	EXPECT(&r, "target- undo:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "probe+");
+	SAYS(&r, SUCCESS, "watching");
+	document(&r, "A Reboot Started -");
+	EXPECT(&r, "");
+
+	/* A freeze is not ended by a boot: drained again, from step 1. */
+	changed(&r, "B Freeze Scheduled 900");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:B");
+	again(&r, "boot-3");
+	document(&r, "B Freeze Scheduled 900");
+	EXPECT(&r, "probe- target- target- do:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "target+ ack:B");
+	/* No document for 60 s: as if there were no events. */
+	r.now.boot = 5 * SEC;
+	again(&r, "boot-4");
+	later(&r, 59.9);
+	EXPECT(&r, "probe- target-");
+	later(&r, 0.1);
+	EXPECT(&r, "target- undo:x:30000");
+	rig_done(&r);
+}
+
+static void test_operator(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	document(&r, "A Reboot Scheduled 900");
+	drain_one(&r);
+	answer(&r, ACK_OUTCOME_OK);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	assert_int_equal(drain_core_hold(r.core, HOLD_REHEARSAL, NULL, 0, 0, r.now), -EBUSY);
+	assert_int_equal(drain_core_restore(r.core, false, r.now), DRAIN_STILL_HELD);
+	assert_int_equal(drain_core_release(r.core, HOLD_OPERATOR, r.now), -ENOENT);
+	EXPECT(&r, "");
+	/* Waived: and a reload does not bring it back. */
+	assert_int_equal(drain_core_restore(r.core, true, r.now), 0);
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "target- undo:x:30000 probe+");
+	OK(drain_core_reload(r.core, r.settings.drain, false, r.now));
+	document(&r, "A Reboot Scheduled 900");
+	changed(&r, "A Reboot Started -");
+	EXPECT(&r, "");
+
+	/* A rehearsal acknowledges nothing; a real event takes it over, drained as it is. */
+	OK(drain_core_hold(r.core, HOLD_REHEARSAL, "Reboot", 0, 0, r.now));
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+");
+	changed(&r, "B Reboot Scheduled 900");
+	EXPECT(&r, "ack:B");
+	assert_int_equal(drain_core_state(r.core)->holds.n, 0);
+	/* The section goes: everything ends in serving. */
+	OK(drain_core_reload(r.core, NULL, false, r.now));
+	EXPECT(&r, "target- undo:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "probe+");
+	assert_int_equal(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now), -ENOTSUP);
+	rig_done(&r);
+}
+
+/* Reloads that change the policy decide again about what does not hold yet. */
+static void test_reload(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"policy\":[{\"action\":\"notify\"}]," ONE);
+	document(&r, "A Reboot Scheduled 900, B Reboot Started -");
+	EXPECT(&r, "");
+	settings_done(&r.settings);
+	rig_load(&r, ONE);
+	OK(drain_core_reload(r.core, r.settings.drain, false, r.now));
+	EXPECT(&r, "snapshot");
+	assert_int_equal(drain_state_n_holds(drain_core_state(r.core)), 2);
+	rig_done(&r);
+}
+
+/* The record. */
+
+static void test_record(void **state)
+{
+	static const char *const refused[] = {
+		"",
+		"null",
+		"{}",
+		"{\"version\":1}",
+		"{\"version\":1,\"host\":\"gone\"}",
+		"{\"version\":1,\"host\":\"drained\"}",
+		"{\"version\":1,\"host\":\"serving\",\"ledger\":[{\"mark\":\"ok\"}]}",
+		"{\"version\":1,\"host\":\"drained\",\"plan\":{\"steps\":[]},\"cursor\":1}",
+		"{\"version\":1,\"host\":\"drained\",\"plan\":{\"steps\":[{\"type\":\"run\",\"name\":\"a\",\"group\":0}]}}",
+		"{\"version\":1,\"host\":\"drained\",\"plan\":{\"steps\":[{\"type\":\"run\",\"name\":\"a\",\"group\":0}]},"
+		"\"ledger\":[{\"mark\":\"begun\",\"now\":\"doing\",\"token\":1}],\"nextToken\":2}",
+		"{\"version\":1,\"host\":\"draining\",\"plan\":{\"steps\":[{\"type\":\"run\",\"name\":\"a\",\"group\":0}]},"
+		"\"ledger\":[{\"mark\":\"begun\",\"now\":\"doing\",\"token\":2}],\"nextToken\":2}",
+		"{\"version\":1,\"host\":\"serving\",\"events\":[{\"id\":\"a\",\"type\":\"b\",\"state\":\"new\"}]}",
+		"{\"version\":1,\"host\":\"serving\",\"holds\":[{\"kind\":\"operator\"},{\"kind\":\"operator\"}]}",
+	};
+	_cleanup_buf_ struct buf b = BUF_INIT(LIMIT_RECORD);
+	struct drain_state *s = NULL;
+	struct error err = ERROR_INIT;
+	struct rig r;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++)
+		if (drain_record_decode(refused[i], strlen(refused[i]), &s, &err) >= 0)
+			fail_msg("accepted: %s", refused[i]);
+	assert_int_equal(drain_record_decode("{\"version\":2,\"host\":7}", 22, &s, &err), -ENOTSUP);
+	assert_null(s);
+
+	/* What is written is what is read. */
+	rig_init(&r, STEPS);
+	r.active[0] = "a.service";
+	OK(drain_core_hold(r.core, HOLD_SHUTDOWN, "for a \"test\"\n", 30 * SEC, 60 * SEC, r.now));
+	document(&r, "A Reboot Scheduled 900 vm1+vm2");
+	take(&r);
+	snapshot(&r);
+	later(&r, 10);
+	take(&r);
+	assert_non_null(r.record);
+	OK(drain_record_decode(r.record, strlen(r.record), &s, &err));
+	OK(drain_record_encode(s, &b));
+	assert_string_equal(buf_str(&b), r.record);
+	assert_true(drain_state_had_active(s, "a.service") && !drain_state_had_active(s, "b.service"));
+	drain_state_free(s);
+	rig_done(&r);
+}
+
+/* Every allocation of every input fails once: the state is the former one, and the same input then does its work. */
+static void test_out_of_memory(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	r.active[0] = "a.service";
+	for (int input = 0; input < 10; input++) {
+		_cleanup_buf_ struct buf before = BUF_INIT(LIMIT_RECORD), after = BUF_INIT(LIMIT_RECORD);
+		struct events_document doc = {};
+		const char *text = input < 9 ? "{\"DocumentIncarnation\":9,\"Events\":[{\"EventId\":\"A\",\"EventType\":\"Reboot\","
+					       "\"EventStatus\":\"Scheduled\",\"Resources\":[\"vm1\",\"vm2\"],\"NotBefore\":\"\"}]}" :
+					       "{\"DocumentIncarnation\":10,\"Events\":[]}";
+		int ret = -ENOMEM;
+
+		OK(events_parse(text, strlen(text), &doc, NULL));
+		for (long n = 0; ret == -ENOMEM; n++) {
+			assert_true(n < 3000);
+			buf_reset(&before);
+			buf_reset(&after);
+			OK(drain_record_encode(drain_core_state(r.core), &before));
+			allocations = 0;
+			fail_at = n;
+			switch (input) {
+			case 0:
+			case 9:
+				ret = drain_core_document(r.core, &doc, r.now);
+				break;
+			case 1:
+				ret = drain_core_snapshot_result(r.core, r.snapshot, (const char *const *)r.active, NULL, r.now);
+				break;
+			case 2:
+				r.now.wall += 15 * SEC * (n == 0);
+				r.now.boot += 15 * SEC * (n == 0);
+				ret = drain_core_timer(r.core, r.now);
+				break;
+			case 3:
+				ret = drain_core_step_result(r.core, token_of(&r, "pause"), STEP_OUTCOME_FAILED, 1, "bad", r.now);
+				break;
+			case 4:
+				ret = drain_core_step_result(r.core, token_of(&r, "idle"), STEP_OUTCOME_OK, 0, NULL, r.now);
+				break;
+			case 5:
+				ret = drain_core_step_result(r.core, token_of(&r, "units"), STEP_OUTCOME_OK, 0, NULL, r.now);
+				break;
+			case 6:
+				ret = drain_core_acknowledge(r.core, "A", r.now);
+				break;
+			case 7:
+				ret = drain_core_hold(r.core, HOLD_OPERATOR, "why", 0, 0, r.now);
+				break;
+			default:
+				ret = drain_core_restore(r.core, false, r.now);
+				ret = ret == DRAIN_STILL_HELD ? 0 : ret;
+				break;
+			}
+			fail_at = -1;
+			if (ret != -ENOMEM)
+				break;
+			OK(drain_record_encode(drain_core_state(r.core), &after));
+			assert_string_equal(buf_str(&before), buf_str(&after));
+		}
+		OK(ret);
+		events_done(&doc);
+		take(&r);
+	}
+	assert_string_equal(r.log, "snapshot probe- do:pause:30000 do:idle:60000 do:units:60000 target+ ack:A "
+				   "target- undo:units:60000");
+
+	/* Reading the record, and going on with it. */
+	for (long n = 0;; n++) {
+		struct drain_state *s = NULL;
+		int ret;
+
+		allocations = 0;
+		fail_at = n;
+		ret = drain_record_decode(r.record, strlen(r.record), &s, NULL);
+		fail_at = -1;
+		drain_state_free(s);
+		if (ret == 0)
+			break;
+		assert_int_equal(ret, -ENOMEM);
+	}
+	rig_done(&r);
+}
+
+/* A shell that never takes its actions is told so, before anything is lost. */
+static void test_bounded(void **state)
+{
+	struct rig r;
+	int ret = 0;
+
+	(void)state;
+	rig_init(&r, ONE);
+	for (int i = 0; i < 5000 && ret == 0; i++)
+		ret = drain_core_hold(r.core, HOLD_OPERATOR, "again", 0, 0, r.now);
+	assert_int_equal(ret, -ENOBUFS);
+	take(&r);
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, "again", 0, 0, r.now));
+	rig_done(&r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_life),
+		cmocka_unit_test(test_started_without_notice),
+		cmocka_unit_test(test_preempt),
+		cmocka_unit_test(test_no_time),
+		cmocka_unit_test(test_cancelled),
+		cmocka_unit_test(test_removal),
+		cmocka_unit_test(test_lead),
+		cmocka_unit_test(test_poll_delay),
+		cmocka_unit_test(test_acknowledging),
+		cmocka_unit_test(test_policy_of_acknowledging),
+		cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_degraded),
+		cmocka_unit_test(test_health),
+		cmocka_unit_test(test_resume),
+		cmocka_unit_test(test_boot),
+		cmocka_unit_test(test_operator),
+		cmocka_unit_test(test_reload),
+		cmocka_unit_test(test_record),
+		cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
