@@ -374,7 +374,8 @@ static void begin_units(struct doing *d, const struct drain_action *a, const str
 	if (list_units(d, a->step, state) < 0) {
 		(void)error_oom(&e);
 		end_failed(d, &e);
-	} else if (!d->steps->host->bus && d->units[0]) {
+	} else if (!d->steps->host->bus && (!d->undo || d->units[0])) {
+		/* What was active could not even be asked: an empty list does not mean that there is nothing to stop. */
 		end(d, STEP_OUTCOME_FAILED, 0, "no systemd manager answers, so units can be neither stopped nor started");
 	} else {
 		next_unit(d);
