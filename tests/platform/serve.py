@@ -2,8 +2,8 @@
 """Serves the fake platform until SIGTERM; prints its addresses as one line of JSON when all services listen."""
 
 import argparse
-import os
 import json
+import os
 import pathlib
 import signal
 import sys
