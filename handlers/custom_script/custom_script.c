@@ -342,7 +342,7 @@ static void run_script(struct handler *h, size_t i)
 			h->host->changed(h->host);
 			return;
 		}
-		fail(h, run, SCRIPT_FAILED, CODE_INTERNAL, e.msg);
+		fail(h, run, SCRIPT_FAILED, r == -EINVAL ? CODE_BAD_URI : CODE_INTERNAL, e.msg);
 	}
 	save_or_log(h);
 }

@@ -446,7 +446,7 @@ static void test_secrets(void **state)
 	assert_non_null(strstr(w->c[0].message, "[stdout]\nq 7\n"));
 }
 
-static void test_what_is_not_built(void **state)
+static void test_not_run_at_all(void **state)
 {
 	struct world *w = *state;
 
@@ -458,7 +458,8 @@ static void test_what_is_not_built(void **state)
 	look(w);
 	expect_said(w, "log", "");
 	assert_int_equal(status_top(w->model), STATUS_ERROR);
-	assert_non_null(strstr(status_top_message(w->model), "not built yet"));
+	assert_non_null(strstr(status_top_message(w->model), "a storage account key opens blobs only"));
+	assert_int_equal(status_top_code(w->model), CODE_BAD_URI);
 	apply(w, "2", "{'scripts':[{'name':'a','commandToExecute':'echo ran > @/log','output':{'stdoutUri':'https://h.example/o'}}]}");
 	run_until(w, idle);
 	look(w);
@@ -837,7 +838,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_in_order), TEST(test_one_script), TEST(test_failure), TEST(test_failure_allowed), TEST(test_drop_in_words),
-		TEST(test_retry), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_what_is_not_built), TEST(test_downloads),
+		TEST(test_retry), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_not_run_at_all), TEST(test_downloads),
 		TEST(test_policies), TEST(test_restart_while_running), TEST(test_kills_at_any_moment), TEST(test_reboot_fail),
 		TEST(test_reboot_rerun), TEST(test_busy_wait), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
 		TEST(test_wait_in_vain), TEST(test_keep_runs), TEST(test_progress),
