@@ -27,6 +27,7 @@
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 #include "handlers/key_refresh/install.h"
+#include "handlers/key_refresh/layout.h"
 
 #define HANDLER       "keyRefresh"
 #define RECORD_MAX    (64UL * 1024)
@@ -239,25 +240,6 @@ static void note_installed(struct item *i, struct error *err)
 		i->plan.next_boot = clock.now_boot;
 }
 
-static void on_installed(const struct job_result *result, void *userdata)
-{
-	struct item *i = userdata;
-	struct error why = ERROR_INIT;
-	char phrase[128];
-
-	if (result->end == JOB_SUCCEEDED)
-		note_installed(i, &why);
-	else
-		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
-				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
-	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
-	if (why.msg[0])
-		install_failed(i, &why);
-	else
-		ended(i);
-}
-
 static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
 	const char *const writable[] = { j->writable, NULL };
@@ -277,6 +259,58 @@ static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done,
 	if (r < 0)
 		forget_job(i);
 	return r;
+}
+
+static void tell_not_removed(const struct item *i, const char *why)
+{
+	log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: files cannot be removed: %s", i->name, why);
+}
+
+static void on_pruned(const struct job_result *result, void *userdata)
+{
+	struct item *i = userdata;
+	char phrase[128];
+
+	if (result->end != JOB_SUCCEEDED)
+		tell_not_removed(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+	jobs_forget(i->h->host->jobs, i->job_id, true);
+	forget_job(i);
+	ended(i);
+}
+
+/* What a store keeps too many of. It is no failure of the certificate when that does not go. */
+static void prune(struct item *i)
+{
+	_cleanup_(key_job_done) struct key_job j = { 0 };
+	struct error e = ERROR_INIT;
+	int r = key_job_prune(i->h->host->paths, &i->plan, &j, &e);
+
+	i->phase = PHASE_REMOVING;
+	if (r > 0)
+		r = start_job(i, &j, on_pruned, &e) < 0 ? -1 : 1;
+	if (r < 0)
+		tell_not_removed(i, e.msg);
+	if (r <= 0)
+		ended(i);
+}
+
+static void on_installed(const struct job_result *result, void *userdata)
+{
+	struct item *i = userdata;
+	struct error why = ERROR_INIT;
+	char phrase[128];
+
+	if (result->end == JOB_SUCCEEDED)
+		note_installed(i, &why);
+	else
+		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
+				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+	jobs_forget(i->h->host->jobs, i->job_id, true);
+	forget_job(i);
+	if (why.msg[0])
+		install_failed(i, &why);
+	else
+		prune(i);
 }
 
 static void install(struct item *i, const struct x509_bundle *bundle, const struct vault_secret *secret)
@@ -340,7 +374,7 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 
 	if (r >= 0)
 		verdict =
-			key_judge(&i->plan, &i->found, is_pinned(i), key_files_there(i->h->host->paths, &i->plan.wish),
+			key_judge(&i->plan, &i->found, is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
 				  loop_now_wall(i->h->host->loop), &e);
 	switch (verdict) {
 	case KEY_KEEP:
@@ -680,9 +714,7 @@ static void on_removed(const struct job_result *result, void *userdata)
 	char phrase[128];
 
 	if (result->end != JOB_SUCCEEDED)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .job = i->job_id),
-			"%s: its files cannot be removed: %s", i->name,
-			str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		tell_not_removed(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
 	else if (fs_unlink(i->record_path, &e) < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
@@ -702,7 +734,7 @@ static void remove_files(struct item *i)
 		r = start_job(i, &j, on_removed, &e);
 	if (r < 0) {
 		i->phase = PHASE_IDLE;
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: its files cannot be removed: %s", i->name, e.msg);
+		tell_not_removed(i, e.msg);
 	}
 }
 
