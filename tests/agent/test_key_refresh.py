@@ -493,10 +493,12 @@ def test_uninstall_leaves_the_files_unless_told(vm, platform):
 
 
 def test_openssl_agrees_with_what_is_told(vm, platform):
-    version = vm.put(vm.make(key="rsa2048"))
-    vm.refresh({"name": "web", "files": {"certificate": "cert.pem", "key": "key.pem"}})
+    """Self-signed, so there is nothing to be in the chain."""
+    version = vm.put(vm.make(key="rsa2048", chain=0))
+    vm.refresh({"name": "web", "files": {"certificate": "cert.pem", "key": "key.pem", "chain": "chain.pem"}})
     vm.start()
     said = vm.wait_installed(version)
+    assert vm.set_of()["chain.pem"] == b""
     out = subprocess.run(["openssl", "x509", "-noout", "-fingerprint", "-in", vm.file(f"{HOME}/web/cert.pem")], check=True,
                          capture_output=True, text=True).stdout
     assert out.partition("=")[2].strip().replace(":", "") in said
