@@ -56,6 +56,21 @@ def next_version(binary, directory, version):
     return copy
 
 
+def descendants(pid):
+    """All processes below this one."""
+    parents = {}
+    for number in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            stat = pathlib.Path(f"/proc/{number}/stat").read_text()
+        except OSError:
+            continue
+        parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(number))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found[1:]
+
+
 def script(command, name="deploy", **more):
     """Settings of one custom script."""
     return {"customScript": {"scripts": [{"name": name, "runAs": me()[0], "commandToExecute": command, **more}]}}
@@ -252,15 +267,20 @@ class VM(Stage):
 
     # The end
 
-    def _end_jobs(self):
+    def end_jobs(self):
         """Jobs outlive the daemon that started them: that is their point. Their numbers stand beside them."""
         for path in (self.root / "run/evenkeel/jobs").glob("*.pid"):
             try:
-                number, started = path.read_text().split()
-                if pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19] == started:
-                    os.killpg(int(number), signal.SIGKILL)
+                number, started = path.read_text().split()[:2]
+                if pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19] != started:
+                    continue
             except (OSError, ValueError):
-                pass
+                continue
+            for pid in [int(number), *descendants(int(number))]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
 
     def stop(self):
         try:
@@ -271,7 +291,7 @@ class VM(Stage):
                 if daemon.poll() is None:
                     daemon.kill()
                     daemon.wait()
-            self._end_jobs()
+            self.end_jobs()
         check_sanitizers(self.log_text())
 
 
