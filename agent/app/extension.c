@@ -211,15 +211,16 @@ static int disable(struct extension *x, struct error *err)
 }
 
 /* A version that does not own the units, or that hands over to another, touches nothing shared. */
-static const char *reason_to_stay(const struct extension *x)
+static const char *reason_to_stay(const struct paths *p)
 {
 	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
 	_cleanup_(owner_done) struct owner owner = { 0 };
 
-	if (upgrade_mark_read(&x->paths, &mark, NULL) == 0)
+	if (upgrade_mark_read(p, &mark, NULL) == 0)
 		return "another version takes over";
-	if (owner_read(&x->paths, &owner, NULL) == 0 &&
-	    (!str_equal(owner.version, x->version) || !str_equal(owner.kind, "extension")))
+	/* What stands there is what the program calls itself; the package may have another number of parts. */
+	if (owner_read(p, &owner, NULL) == 0 &&
+	    (!str_equal(owner.version, EK_VERSION) || !str_equal(owner.kind, "extension")))
 		return "another version or package owns the service";
 	return NULL;
 }
@@ -228,7 +229,7 @@ static int uninstall(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
-	const char *stay = reason_to_stay(x);
+	const char *stay = reason_to_stay(&x->paths);
 
 	if (stay) {
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
