@@ -29,6 +29,8 @@
 #include "handlers/common/jobs.h"
 
 #define HOUSEKEEPING_USEC (60 * USEC_PER_SEC)
+/* For the answer to whoever has asked it to leave. */
+#define ANSWERED_USEC (100 * USEC_PER_MSEC)
 /* settings.md 3.3: without a handler directory for this long the extension has been dropped without a word. */
 #define HOMELESS_USEC (30 * USEC_PER_MINUTE)
 
@@ -204,12 +206,20 @@ static void leave(struct daemon *d)
 	}
 }
 
+void daemon_leave(struct daemon *d)
+{
+	if (!d->bus)
+		loop_timer_after(d->housekeeping, ANSWERED_USEC);
+}
+
 static void on_housekeeping(void *userdata)
 {
 	struct daemon *d = userdata;
 	usec_t now = loop_now_boot(d->loop);
 
 	loop_timer_after(d->housekeeping, HOUSEKEEPING_USEC);
+	if (d->retiring && !d->bus)
+		leave(d);
 	if (!homeless(d)) {
 		d->homeless_since = 0;
 		return;
