@@ -60,11 +60,21 @@ static char *find_directory(void)
 	return getcwd(NULL, 0);
 }
 
+static void open_log(struct extension *x)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (!x->environment.log_folder)
+		return;
+	path = path_join(x->environment.log_folder, "evenkeel.log");
+	if (path && log_file_open(path, (size_t)settings_log_defaults.max_size_bytes,
+				  (unsigned)settings_log_defaults.max_files, LOG_LEVEL_INFO, &x->log, NULL) < 0)
+		x->log = NULL;
+}
+
 int extension_init(struct extension *x, bool need_environment, struct error *err)
 {
 	const char *version = getenv("AZURE_GUEST_AGENT_EXTENSION_VERSION");
-	_cleanup_free_ char *log_path = NULL;
-	struct log_file *file = NULL;
 	struct error local = ERROR_INIT;
 	int r;
 
@@ -84,12 +94,7 @@ int extension_init(struct extension *x, bool need_environment, struct error *err
 			*err = local;
 		return r;
 	}
-	if (x->environment.log_folder) {
-		log_path = path_join(x->environment.log_folder, "evenkeel.log");
-		if (log_path && log_file_open(log_path, (size_t)settings_log_defaults.max_size_bytes,
-					      (unsigned)settings_log_defaults.max_files, LOG_LEVEL_INFO, &file, NULL) == 0)
-			x->log = file;
-	}
+	open_log(x);
 	return 0;
 }
 
@@ -336,7 +341,9 @@ static int start_and_hand_over(struct extension *x, struct error *err)
 
 	if (!bus) {
 		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
-		return daemon_main(&(struct daemon_options){ .until_idle = true });
+		r = daemon_main(&(struct daemon_options){ .until_idle = true }, err);
+		open_log(x);
+		return r < 0 ? r : 0; /* what came of the jobs stands in the status */
 	}
 	r = installation_put(&x->paths, bus, "extension", false, err);
 	return r < 0 ? r : hand_over(&x->paths, err);
