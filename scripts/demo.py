@@ -136,6 +136,10 @@ class Demo:
         answer = self.ready()
         return answer if answer[0] == wanted else None
 
+    def expect_not_ready(self, when):
+        status, text = self.ready()
+        expect(status == 503, f"GET /ready {when}: {status} {text}, not 503")
+
     def enable_again(self):
         self.story.chapter("The agent enables again, as it does at every goal state")
         done = self.stage.command("enable")
@@ -167,13 +171,13 @@ class Demo:
         story.tell(f"the step pause-workers ran {paused - published:.1f} s after the event was published")
         entry = platform.wait_for_acknowledgement(event, 15)
         expect(paused <= entry["time"], "the event was acknowledged before the steps were done")
-        expect(self.ready()[0] == 503, "/ready does not say 503 any more")
+        self.expect_not_ready("when the event is acknowledged")
         story.tell(f"the platform received the acknowledgement after {entry['time'] - published:.1f} s: it need not wait two minutes")
         level, message = self.stage.component("drain")
         story.tell(f"drain: {message}")
         wait_until("the event to start", lambda: self._event_state(event) != "Scheduled", 10)
         story.tell("the platform does its work; the VM stays drained")
-        expect(self.ready()[0] == 503, "/ready does not say 503 during the maintenance")
+        self.expect_not_ready("during the maintenance")
         wait_until("the event to be over", lambda: self._event_state(event) is None, 15)
         story.tell("the platform has removed the event: it is over")
         wait_until("the undo of pause-workers to run", lambda: self.lines("resumed"), 15)
@@ -229,6 +233,8 @@ def main():
             Demo(stage).play()
         except (StageError, TimeoutError, OSError) as error:
             print(f"\ndemo: {error}", file=sys.stderr)
+            if stage.death() not in ("", str(error)):
+                print(f"demo: {stage.death()}", file=sys.stderr)
             print("demo: the agent's log ends with:", *stage.log_tail(), sep="\n  ", file=sys.stderr)
             return 1
     return 0

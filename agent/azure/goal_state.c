@@ -191,13 +191,12 @@ static int unwrap_public(const char *file, char **raw_text, char **ret, struct e
 		return error_set(err, ERROR_PLATFORM, -EINVAL, "%s: expected an object, or an object as a text",
 				 subject);
 	r = jd_decode_document(*raw_text, strlen(*raw_text), subject, LIMIT_FILE, &public_text, &inner, err);
-	if (r < 0 || is_blank(inner, strlen(inner)))
+	if (r < 0 || is_blank(inner, strlen(inner)) || str_equal(inner, "null"))
 		return r;
 	r = jd_decode_document(inner, strlen(inner), subject, LIMIT_SETTINGS, &any_object, &nothing, &why);
 	if (r < 0)
 		return error_set(err, why.cls, r, "%.400s (as a text inside the file)", why.msg);
-	if (inner[strspn(inner, "\xef\xbb\xbf" BLANKS)] == '{')
-		*ret = TAKE_PTR(inner);
+	*ret = TAKE_PTR(inner);
 	return 0;
 }
 

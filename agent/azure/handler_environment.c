@@ -82,11 +82,6 @@ int handler_environment_parse(const char *json, size_t len, const char *dir, str
 	}
 	if (jd_decode_document(json, len, file, LIMIT_ENVIRONMENT_FILE, &document, &list, &why) < 0)
 		return explain(&why, err);
-	if (list.n != 1) { /* a bare null: nothing at all */
-		(void)error_set(&why, ERROR_PLATFORM, -EINVAL, "%s: expected a list of one object, got null", file);
-		jd_free(&document, &list);
-		return explain(&why, err);
-	}
 	e = list.items;
 	*ret = (struct handler_environment){
 		.name = TAKE_PTR(e->name),

@@ -1,216 +1,11 @@
-/* The core's side of the host machine: what its actions mean, whose turn it is, how long it may take. */
+/* The core's side of the host machine: what its actions mean. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/codec/timefmt.h"
-#include "agent/core/drain_budget.h"
 #include "agent/core/drain_core_internal.h"
 #include "agent/core/settings_script.h"
-
-static const struct plan_step *step_at(const struct turn *t, size_t i)
-{
-	return drain_plan_step(t->s->plan, i);
-}
-
-static size_t index_of(const struct turn *t, const struct ledger_entry *e)
-{
-	return (size_t)(e - drain_state_step(t->s, 0));
-}
-
-static bool is_probe(const struct turn *t, size_t i)
-{
-	return step_at(t, i)->settings.type == STEP_PROBE_DOWN;
-}
-
-static size_t group_end(const struct turn *t, size_t i)
-{
-	int64_t group;
-
-	if (i >= t->s->ledger.n)
-		return t->s->ledger.n;
-	for (group = step_at(t, i)->group; i < t->s->ledger.n && step_at(t, i)->group == group; i++)
-		;
-	return i;
-}
-
-static bool anything_runs(const struct turn *t)
-{
-	for (size_t i = 0; i < t->s->ledger.n; i++)
-		if (drain_state_step(t->s, i)->now != STEP_IDLE)
-			return true;
-	return false;
-}
-
-/* Time. */
-
-usec_t host_time_left(const struct turn *t, bool *ret_started)
-{
-	usec_t margin = t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
-	usec_t left = USEC_INFINITY;
-
-	*ret_started = false;
-	for (size_t i = 0; i < t->s->events.n; i++) {
-		const struct drain_event *e = drain_state_event(t->s, i);
-
-		if (e->state == EVENT_BEGUN)
-			*ret_started = true;
-		else if (event_state_holds((enum event_state)e->state) && e->not_before_wall != 0)
-			left = usec_min(left, usec_sub(usec_sub(e->not_before_wall, t->now.wall), margin));
-	}
-	for (size_t i = 0; i < t->s->holds.n; i++)
-		if (drain_state_hold(t->s, i)->deadline_boot != 0)
-			left = usec_min(left, usec_sub(drain_state_hold(t->s, i)->deadline_boot, t->now.boot));
-	return left;
-}
-
-/* Boot time at which nothing may run any more; 0 when an event has begun. */
-static usec_t end_of_time(const struct turn *t)
-{
-	bool started;
-	usec_t left = host_time_left(t, &started);
-
-	return started ? 0 : usec_add(t->now.boot, left);
-}
-
-/* Of a whole step: hooks have their time each. */
-static usec_t most_of(const struct turn *t, size_t i)
-{
-	const struct plan_step *p = step_at(t, i);
-	int64_t hooks = drain_state_step(t->s, i)->hooks;
-
-	return (usec_t)p->timeout_usec * (usec_t)(p->settings.type == STEP_HOOKS && hooks > 1 ? hooks : 1);
-}
-
-static usec_t least_of(const struct turn *t, size_t i)
-{
-	const struct plan_step *p = step_at(t, i);
-	int64_t hooks = drain_state_step(t->s, i)->hooks;
-
-	return (usec_t)p->reserve_usec * (usec_t)(p->settings.type == STEP_HOOKS && hooks > 1 ? hooks : 1);
-}
-
-struct shares {
-	struct budget_item items[LIMIT_LEDGER];
-	size_t n;
-	bool tight;   /* waits are given up */
-	bool started; /* an event has begun */
-	usec_t left;
-};
-
-/* One item per group, from the one at the cursor to the last. What runs counts with its rest. */
-static void share(const struct turn *t, struct shares *ret)
-{
-	*ret = (struct shares){};
-	for (size_t i = (size_t)t->s->cursor, end; i < t->s->ledger.n; i = end) {
-		struct budget_item *item = &ret->items[ret->n++];
-
-		item->wait = true;
-		end = group_end(t, i);
-		for (size_t k = i; k < end; k++) {
-			const struct ledger_entry *e = drain_state_step(t->s, k);
-			usec_t most = most_of(t, k), least = least_of(t, k);
-
-			if (e->over)
-				continue;
-			if (e->now == STEP_DOING) {
-				most = usec_sub(e->deadline_boot, t->now.boot);
-				least = usec_min(most, usec_sub(least, usec_sub(t->now.boot, e->begun_boot)));
-			}
-			item->timeout_usec = usec_max(item->timeout_usec, most);
-			item->reserve_usec = usec_max(item->reserve_usec, least);
-			item->wait = item->wait && step_is_wait(&step_at(t, k)->settings);
-		}
-	}
-	ret->left = host_time_left(t, &ret->started);
-	ret->tight = drain_budget_share(ret->left, ret->started, ret->items, ret->n);
-}
-
-static usec_t share_of(const struct turn *t, const struct shares *s, size_t i)
-{
-	usec_t mine = usec_min(s->items[0].share_usec, usec_max(most_of(t, i), BUDGET_LEAST));
-
-	if (s->tight)
-		return usec_min(mine, usec_max(least_of(t, i), BUDGET_LEAST));
-	return usec_min(mine, most_of(t, i));
-}
-
-/* Beginning and stopping. */
-
-static int64_t new_token(struct turn *t)
-{
-	turn_touch(t);
-	return t->s->next_token++;
-}
-
-static struct drain_action *act_on(struct turn *t, enum drain_action_kind kind, size_t i)
-{
-	struct drain_action *a = turn_act(t, kind);
-
-	a->token = drain_state_step(t->s, i)->token;
-	a->index = i;
-	a->step = &step_at(t, i)->settings;
-	return a;
-}
-
-static void set_probe(struct turn *t, bool down)
-{
-	if (t->s->probe_down == down)
-		return;
-	t->s->probe_down = down;
-	turn_touch(t);
-	turn_act(t, DRAIN_PROBE)->on = !down;
-}
-
-static void begin(struct turn *t, size_t i, bool undo, usec_t timeout_usec)
-{
-	struct ledger_entry *e = drain_state_step(t->s, i);
-	struct drain_action *a;
-
-	e->token = new_token(t);
-	e->now = undo ? STEP_UNDOING : STEP_DOING;
-	e->stopping = false;
-	e->retry_boot = 0;
-	e->begun_boot = t->now.boot;
-	e->deadline_boot = usec_add(t->now.boot, timeout_usec);
-	if (!undo) {
-		e->mark = STEP_BEGUN;
-		e->attempts++;
-	}
-	/* The wait of probeDown is a matter of time only, and so ours. */
-	if (is_probe(t, i)) {
-		set_probe(t, true);
-		return;
-	}
-	a = act_on(t, DRAIN_BEGIN_STEP, i);
-	a->undo = undo;
-	a->timeout_usec = timeout_usec;
-}
-
-static void stop(struct turn *t, size_t i)
-{
-	struct ledger_entry *e = drain_state_step(t->s, i);
-
-	if (e->now == STEP_IDLE || e->stopping)
-		return;
-	turn_touch(t);
-	if (is_probe(t, i)) {
-		e->now = STEP_IDLE;
-		e->mark = STEP_STOPPED;
-		return;
-	}
-	e->stopping = true;
-	(void)act_on(t, DRAIN_STOP_STEP, i);
-}
-
-static void stop_all(struct turn *t)
-{
-	for (size_t i = 0; i < t->s->ledger.n; i++) {
-		drain_state_step(t->s, i)->retry_boot = 0;
-		stop(t, i);
-	}
-}
 
 /* For people. */
 
@@ -249,9 +44,9 @@ static void tell_phase(struct turn *t, enum log_level level, enum drain_topic to
 
 static const char *step_name(const struct turn *t, size_t i)
 {
-	const char *name = step_at(t, i)->settings.name;
+	const char *name = steps_at(t, i)->settings.name;
 
-	return name ? name : step_type_names[step_at(t, i)->settings.type];
+	return name ? name : step_type_names[steps_at(t, i)->settings.type];
 }
 
 static void tell_step(struct turn *t, size_t i, const char *what)
@@ -269,7 +64,7 @@ static void enter_drained(struct turn *t, enum drain_result result)
 	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
 
 	t->s->result = (int)result;
-	set_probe(t, true);
+	steps_set_probe(t, true);
 	turn_touch(t);
 	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
 	events_input_all(t, result == DRAIN_ABORTED ? EVENT_IN_ABORTED : EVENT_IN_DRAINED);
@@ -361,7 +156,7 @@ static void degrade(struct turn *t)
 	for (int64_t i = 0; i < t->s->degraded_rounds && delay < DEGRADED_LAST; i++)
 		delay *= 2;
 	t->s->degraded_rounds++;
-	set_probe(t, true); /* it may have been up still, when the drain was cut short */
+	steps_set_probe(t, true); /* it may have been up still, when the drain was cut short */
 	t->v.degraded_retry = t->now.boot + usec_min(delay, DEGRADED_LAST);
 	t->v.health_deadline = 0;
 	for (size_t i = t->s->ledger.n; i-- > 0;)
@@ -377,9 +172,9 @@ static void degrade(struct turn *t)
 }
 
 /* A step has had its turn for good: what its group leads to. */
-static void end_of_group(struct turn *t)
+void host_end_of_group(struct turn *t)
 {
-	size_t from = (size_t)t->s->cursor, end = group_end(t, from);
+	size_t from = (size_t)t->s->cursor, end = steps_group_end(t, from);
 	int worst = ON_FAILURE_CONTINUE;
 
 	for (size_t i = from; i < end; i++) {
@@ -387,8 +182,8 @@ static void end_of_group(struct turn *t)
 
 		if (!e->over || e->now != STEP_IDLE)
 			return;
-		if ((e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) && step_at(t, i)->settings.on_failure > worst)
-			worst = step_at(t, i)->settings.on_failure;
+		if ((e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) && steps_at(t, i)->settings.on_failure > worst)
+			worst = steps_at(t, i)->settings.on_failure;
 	}
 	if (worst == ON_FAILURE_ABORT) {
 		host_input(t, HOST_IN_ABORT, NULL);
@@ -411,12 +206,12 @@ static bool code_is_retried(const struct retry_settings *retry, int exit_code)
 /* Again only if there is a try left, and time for it besides what the others must have. */
 static bool may_retry(const struct turn *t, const struct ledger_entry *e, int exit_code)
 {
-	const struct retry_settings *retry = &step_at(t, index_of(t, e))->settings.retry;
+	const struct retry_settings *retry = &steps_at(t, steps_index(t, e))->settings.retry;
 	struct shares s;
 
 	if (e->attempts > retry->times || !code_is_retried(retry, exit_code))
 		return false;
-	share(t, &s);
+	steps_share(t, &s);
 	return !s.started && (s.left == USEC_INFINITY ||
 			      usec_add(drain_budget_reserves(s.items, s.n),
 				       usec_from_seconds((uint64_t)retry->delay_seconds)) < s.left);
@@ -424,54 +219,54 @@ static bool may_retry(const struct turn *t, const struct ledger_entry *e, int ex
 
 static void step_failed(struct turn *t, struct ledger_entry *e, int exit_code)
 {
-	size_t i = index_of(t, e);
+	size_t i = steps_index(t, e);
 
 	if (may_retry(t, e, exit_code)) {
 		tell_step(t, i, "failed, trying again");
 		e->retry_boot = usec_add(t->now.boot,
-					 usec_from_seconds((uint64_t)step_at(t, i)->settings.retry.delay_seconds));
+					 usec_from_seconds((uint64_t)steps_at(t, i)->settings.retry.delay_seconds));
 		turn_touch(t);
 		return;
 	}
 	tell_step(t, i, e->mark == STEP_TIMED_OUT ? "took too long" : "failed");
 	e->over = true;
 	turn_touch(t);
-	end_of_group(t);
+	host_end_of_group(t);
 }
 
 /* Time became shorter than what runs was told: a new hold, a jump of the wall clock, or an event began. */
 static void rebudget(struct turn *t)
 {
 	struct shares s;
-	size_t end = group_end(t, (size_t)t->s->cursor);
-	usec_t ends = end_of_time(t);
+	size_t end = steps_group_end(t, (size_t)t->s->cursor);
+	usec_t ends = steps_end_of_time(t);
 
 	if (usec_add(ends, BUDGET_TOLERANCE) >= t->v.told_end)
 		return;
 	t->v.told_end = ends;
-	share(t, &s);
+	steps_share(t, &s);
 	for (size_t i = (size_t)t->s->cursor; i < end; i++) {
 		struct ledger_entry *e = drain_state_step(t->s, i);
-		bool wait = step_is_wait(&step_at(t, i)->settings);
+		bool wait = step_is_wait(&steps_at(t, i)->settings);
 		usec_t rest = usec_sub(e->deadline_boot, t->now.boot), mine;
 
 		if (e->now != STEP_DOING || e->stopping)
 			continue;
 		if (s.tight && wait) {
 			e->over = true;
-			stop(t, i);
-			if (is_probe(t, i))
+			steps_stop(t, i);
+			if (steps_is_probe(t, i))
 				e->mark = STEP_OK;
-			end_of_group(t);
+			host_end_of_group(t);
 			continue;
 		}
-		mine = share_of(t, &s, i);
+		mine = steps_share_of(t, &s, i);
 		if (usec_add(mine, BUDGET_TOLERANCE) >= rest)
 			continue;
 		e->deadline_boot = usec_add(t->now.boot, mine);
 		turn_touch(t);
-		if (!is_probe(t, i))
-			act_on(t, DRAIN_SHORTEN_STEP, i)->timeout_usec = mine;
+		if (!steps_is_probe(t, i))
+			steps_act(t, DRAIN_SHORTEN_STEP, i)->timeout_usec = mine;
 	}
 }
 
@@ -489,11 +284,11 @@ static void attach(struct turn *t)
 		const struct ledger_entry *e = drain_state_step(t->s, i);
 		struct drain_action *a;
 
-		if (step_at(t, i)->settings.type == STEP_REFUSE_PROBE && e->mark == STEP_OK && e->now == STEP_IDLE)
-			(void)act_on(t, DRAIN_PUT_BACK, i);
-		if (e->now == STEP_IDLE || is_probe(t, i))
+		if (steps_at(t, i)->settings.type == STEP_REFUSE_PROBE && e->mark == STEP_OK && e->now == STEP_IDLE)
+			(void)steps_act(t, DRAIN_PUT_BACK, i);
+		if (e->now == STEP_IDLE || steps_is_probe(t, i))
 			continue;
-		a = act_on(t, e->stopping ? DRAIN_STOP_STEP : DRAIN_BEGIN_STEP, i);
+		a = steps_act(t, e->stopping ? DRAIN_STOP_STEP : DRAIN_BEGIN_STEP, i);
 		a->undo = e->now == STEP_UNDOING;
 		a->attach = !e->stopping;
 		a->timeout_usec = usec_sub(e->deadline_boot, t->now.boot);
@@ -502,7 +297,7 @@ static void attach(struct turn *t)
 
 static void undo(struct turn *t)
 {
-	stop_all(t);
+	steps_stop_all(t);
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		drain_state_step(t->s, i)->undo_failures = 0;
 	t->v.health_deadline = 0;
@@ -513,7 +308,7 @@ static void undo(struct turn *t)
 
 static void redrain(struct turn *t)
 {
-	stop_all(t);
+	steps_stop_all(t);
 	begin_pass(t, 0, false);
 	tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
 }
@@ -530,7 +325,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 	case HOST_ACT_NEXT:
 		e->over = true;
 		turn_touch(t);
-		end_of_group(t);
+		host_end_of_group(t);
 		break;
 	case HOST_ACT_STEP_FAILED:
 		step_failed(t, e, exit_code);
@@ -542,7 +337,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		enter_drained(t, DRAIN_ABORTED);
 		break;
 	case HOST_ACT_INCOMPLETE:
-		stop_all(t);
+		steps_stop_all(t);
 		enter_drained(t, DRAIN_INCOMPLETE);
 		break;
 	case HOST_ACT_TELL_HOLD:
@@ -578,7 +373,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		break;
 	case HOST_ACT_UNDO_FAILED:
 		e->undo_failures++;
-		tell_step(t, index_of(t, e), "could not be undone");
+		tell_step(t, steps_index(t, e), "could not be undone");
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORGET:
@@ -599,9 +394,9 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORCE:
-		stop_all(t);
+		steps_stop_all(t);
 		forget_all(t);
-		set_probe(t, false);
+		steps_set_probe(t, false);
 		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_RESTORE, NULL, true,
 			  str_format("serving by force: what was still to be undone is left as it is"));
 		break;
@@ -635,7 +430,7 @@ void host_input(struct turn *t, enum host_input in, struct ledger_entry *e)
 
 void host_resume(struct turn *t)
 {
-	t->v.told_end = end_of_time(t);
+	t->v.told_end = steps_end_of_time(t);
 	if (t->s->host == HOST_DEGRADED)
 		t->v.degraded_retry = t->now.boot + DEGRADED_FIRST;
 	host_input(t, HOST_IN_RESUMED, NULL);
@@ -652,7 +447,7 @@ void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, 
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		if (drain_state_step(t->s, i)->now != STEP_IDLE && drain_state_step(t->s, i)->token == token)
 			e = drain_state_step(t->s, i);
-	if (!e || is_probe(t, index_of(t, e)))
+	if (!e || steps_is_probe(t, steps_index(t, e)))
 		return;
 
 	was = e->now;
@@ -675,214 +470,8 @@ void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, 
 		if (was == STEP_UNDOING && outcome == STEP_OUTCOME_OK)
 			e->mark = STEP_UNTOUCHED;
 		if (t->s->host == HOST_DRAINING && e->over)
-			end_of_group(t);
+			host_end_of_group(t);
 		return;
 	}
 	host_input_code(t, outcome == STEP_OUTCOME_OK ? HOST_IN_STEP_OK : HOST_IN_STEP_FAILED, e, exit_code);
-}
-
-/* Whose turn it is. */
-
-static void begin_group(struct turn *t)
-{
-	size_t from = (size_t)t->s->cursor, end = group_end(t, from);
-	struct shares s;
-
-	share(t, &s);
-	if (s.left == 0 && !s.started) {
-		host_input(t, HOST_IN_EXHAUSTED, NULL);
-		return;
-	}
-	t->v.told_end = end_of_time(t);
-	for (size_t i = from; i < end; i++) {
-		struct ledger_entry *e = drain_state_step(t->s, i);
-		bool skip = s.items[0].skip || (s.tight && step_is_wait(&step_at(t, i)->settings));
-
-		if (e->over || e->now != STEP_IDLE || e->retry_boot > t->now.boot)
-			continue;
-		/* The probe goes down all the same; only the wait for it to be noticed is skipped. */
-		if (skip && !is_probe(t, i)) {
-			e->over = true;
-			turn_touch(t);
-			continue;
-		}
-		begin(t, i, false, skip ? 0 : share_of(t, &s, i));
-	}
-	end_of_group(t);
-}
-
-/* A member of a group is tried again while the others still run. */
-static bool retry_due(const struct turn *t)
-{
-	for (size_t i = 0; i < t->s->ledger.n; i++) {
-		const struct ledger_entry *e = drain_state_step(t->s, i);
-
-		if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0 && e->retry_boot <= t->now.boot)
-			return true;
-	}
-	return false;
-}
-
-static void pump_draining(struct turn *t)
-{
-	bool started;
-	usec_t left = host_time_left(t, &started);
-
-	for (size_t i = 0; i < t->s->ledger.n; i++) {
-		struct ledger_entry *e = drain_state_step(t->s, i);
-
-		if (e->now != STEP_DOING || !is_probe(t, i) || e->deadline_boot > t->now.boot)
-			continue;
-		e->now = STEP_IDLE;
-		e->mark = STEP_OK;
-		host_input(t, HOST_IN_STEP_OK, e);
-		return;
-	}
-
-	if (anything_runs(t) || t->s->snapshot_wanted) {
-		if (left == 0 && !started) {
-			host_input(t, HOST_IN_EXHAUSTED, NULL);
-			return;
-		}
-		if (usec_add(end_of_time(t), BUDGET_TOLERANCE) < t->v.told_end)
-			host_input(t, HOST_IN_BUDGET, NULL);
-	}
-	for (size_t i = 0; i < t->s->ledger.n; i++)
-		if (drain_state_step(t->s, i)->stopping)
-			return;
-	if (t->s->snapshot_wanted) {
-		if (t->v.snapshot_token == 0) {
-			t->v.snapshot_token = new_token(t);
-			turn_act(t, DRAIN_TAKE_SNAPSHOT)->token = t->v.snapshot_token;
-		}
-		return;
-	}
-	if ((size_t)t->s->cursor >= t->s->ledger.n)
-		host_input(t, HOST_IN_DONE, NULL);
-	else if (!anything_runs(t) || retry_due(t))
-		begin_group(t);
-}
-
-/* Least failures first, then the last one begun. */
-static size_t next_undo(const struct turn *t)
-{
-	size_t best = t->s->ledger.n;
-
-	for (size_t i = t->s->ledger.n; i-- > 0;) {
-		const struct ledger_entry *e = drain_state_step(t->s, i);
-
-		if (e->mark == STEP_UNTOUCHED || e->undo_failures >= UNDO_TRIES)
-			continue;
-		if (best == t->s->ledger.n || e->undo_failures < drain_state_step(t->s, best)->undo_failures)
-			best = i;
-	}
-	return best;
-}
-
-static void pump_restoring(struct turn *t)
-{
-	size_t i;
-
-	if (anything_runs(t))
-		return;
-	i = next_undo(t);
-	if (i < t->s->ledger.n) {
-		if (step_has_undo(&step_at(t, i)->settings))
-			begin(t, i, true, most_of(t, i));
-		else
-			host_input(t, HOST_IN_STEP_OK, drain_state_step(t->s, i));
-		return;
-	}
-	if (!drain_state_ledger_empty(t->s)) {
-		host_input(t, HOST_IN_EXHAUSTED, NULL);
-		return;
-	}
-
-	if (t->s->probe_down && !t->v.healthy) {
-		usec_t patience = usec_from_seconds(t->drain ? (uint64_t)t->drain->restore_timeout_seconds : 120);
-
-		if (t->v.health_deadline == 0)
-			t->v.health_deadline = usec_add(t->now.boot, patience);
-		if (t->v.health_deadline <= t->now.boot)
-			host_input(t, HOST_IN_EXHAUSTED, NULL);
-		return;
-	}
-	set_probe(t, false);
-	host_input(t, HOST_IN_DONE, NULL);
-}
-
-static void pump_once(struct turn *t)
-{
-	size_t holds = drain_state_n_holds(t->s);
-	bool drains = t->s->host == HOST_DRAINING || t->s->host == HOST_DRAINED;
-
-	if (drains != (holds > 0)) {
-		t->new_hold = false;
-		host_input(t, drains ? HOST_IN_RELEASE : HOST_IN_HOLD, NULL);
-		return;
-	}
-	/* It may have come and gone within this turn, as one that the boot has ended. */
-	if (t->new_hold && drains) {
-		t->new_hold = false;
-		host_input(t, HOST_IN_HOLD, NULL);
-	}
-	switch ((enum host_state)t->s->host) {
-	case HOST_DRAINING:
-		pump_draining(t);
-		break;
-	case HOST_RESTORING:
-		pump_restoring(t);
-		break;
-	case HOST_DEGRADED:
-		if (t->v.degraded_retry <= t->now.boot || (t->v.healthy && drain_state_ledger_empty(t->s)))
-			host_input(t, HOST_IN_RETRY, NULL);
-		break;
-	case HOST_SERVING:
-	case HOST_DRAINED:
-	case _HOST_STATES:
-		break;
-	}
-}
-
-void host_pump(struct turn *t)
-{
-	do {
-		t->changed = false;
-		pump_once(t);
-	} while (t->changed && t->r == 0);
-}
-
-usec_t host_next_time(const struct turn *t)
-{
-	bool started, busy = anything_runs(t) || t->s->snapshot_wanted;
-	usec_t next = USEC_INFINITY, left = host_time_left(t, &started);
-
-	switch ((enum host_state)t->s->host) {
-	case HOST_DRAINING:
-		for (size_t i = 0; i < t->s->ledger.n; i++) {
-			const struct ledger_entry *e = drain_state_step(t->s, i);
-
-			if (e->now == STEP_DOING && is_probe(t, i))
-				next = usec_min(next, e->deadline_boot);
-			if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0) {
-				next = usec_min(next, e->retry_boot);
-				busy = true;
-			}
-		}
-		if (busy && !started)
-			next = usec_min(next, usec_add(t->now.boot, left));
-		break;
-	case HOST_RESTORING:
-		if (t->v.health_deadline != 0)
-			next = t->v.health_deadline;
-		break;
-	case HOST_DEGRADED:
-		next = t->v.degraded_retry;
-		break;
-	case HOST_SERVING:
-	case HOST_DRAINED:
-	case _HOST_STATES:
-		break;
-	}
-	return next;
 }

@@ -7,6 +7,7 @@
 
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/core/drain_budget.h"
 #include "agent/core/drain_core.h"
 
 #define UNDO_TRIES	  3
@@ -102,9 +103,32 @@ usec_t events_next_time(const struct turn *t); /* boot time at which one of the 
 /* drain_core_host.c */
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e);
 void host_resume(struct turn *t);
-void host_pump(struct turn *t); /* begins what can be begun, ends what is over, until nothing more can be done */
 void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
-usec_t host_time_left(const struct turn *t, bool *ret_started);
-usec_t host_next_time(const struct turn *t);
+void host_end_of_group(struct turn *t); /* has every step of it had its turn? Then what that leads to */
 /* What the host does what it does for: "Reboot X", "operator: maintenance", several with " and ". */
 char *host_reasons(const struct drain_state *s);
+
+/* drain_core_steps.c: of the plan, by index */
+const struct plan_step *steps_at(const struct turn *t, size_t i);
+size_t steps_index(const struct turn *t, const struct ledger_entry *e);
+bool steps_is_probe(const struct turn *t, size_t i);
+size_t steps_group_end(const struct turn *t, size_t i);
+
+struct shares {
+	struct budget_item items[LIMIT_LEDGER];
+	size_t n;
+	bool tight;   /* waits are given up */
+	bool started; /* an event has begun */
+	usec_t left;
+};
+void steps_share(const struct turn *t, struct shares *ret); /* one item per group, from the cursor on */
+usec_t steps_share_of(const struct turn *t, const struct shares *s, size_t i); /* i: in the group at the cursor */
+usec_t steps_end_of_time(const struct turn *t);
+
+struct drain_action *steps_act(struct turn *t, enum drain_action_kind kind, size_t i);
+void steps_set_probe(struct turn *t, bool down);
+void steps_stop(struct turn *t, size_t i);
+void steps_stop_all(struct turn *t);
+/* Begins what can be begun, ends what is over, until nothing more can be done. */
+void steps_pump(struct turn *t);
+usec_t steps_next_time(const struct turn *t); /* boot time at which that will find something to do */

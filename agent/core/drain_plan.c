@@ -194,10 +194,12 @@ int drain_plan_new(const struct drain_settings *settings, struct drain_plan **re
 	int r = 0;
 
 	plan = calloc(1, sizeof(*plan));
-	d = calloc(1, sizeof(*d));
-	if (!plan || !d)
+	if (!plan)
 		return error_oom(err);
 	plan->refs = 1;
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return error_oom(err);
 
 	if (settings)
 		r = draft_settings(d, settings->steps.items, settings->steps.n);

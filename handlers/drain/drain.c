@@ -35,7 +35,7 @@
 struct handler {
 	const struct handler_host *host;
 	struct drain_core *core; /* NULL before the first apply() */
-	struct steps *steps;
+	struct drain_steps *steps;
 	struct record *record;
 	bool named;		 /* the core knows the name of this VM */
 
@@ -255,7 +255,7 @@ static void begin_step(struct handler *h, const struct drain_action *a)
 {
 	log_for(LOG_LEVEL_INFO, (.handler = "drain"), "%s %s (at most %llu ms)%s", a->undo ? "undoing" : "step", a->step->name,
 		(unsigned long long)(a->timeout_usec / USEC_PER_MSEC), a->attach ? ", taken up again" : "");
-	if (steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
+	if (drain_steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
 		after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h)),
 			    "a step that could not be begun");
 }
@@ -274,7 +274,7 @@ static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 
 static void stop_step(struct handler *h, int64_t token)
 {
-	if (steps_stop(h->steps, token) == -ENOENT)
+	if (drain_steps_stop(h->steps, token) == -ENOENT)
 		after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h)),
 			    "a step's end");
 }
@@ -292,7 +292,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		begin_step(h, a);
 		break;
 	case DRAIN_SHORTEN_STEP:
-		steps_shorten(h->steps, a->token, a->timeout_usec);
+		drain_steps_shorten(h->steps, a->token, a->timeout_usec);
 		break;
 	case DRAIN_STOP_STEP:
 		stop_step(h, a->token);
@@ -450,7 +450,7 @@ static int open_core(struct handler *h, struct error *err)
 	if (r < 0)
 		return r;
 	if (!state)
-		steps_forget_all(h->steps);
+		drain_steps_forget_all(h->steps);
 	r = drain_core_new(h->settings, h->health_checked, &h->core);
 	if (r >= 0) {
 		r = drain_core_boot(h->core, state, h->host->boot_id, now_of(h));
@@ -500,7 +500,7 @@ static void drain_free(struct handler *h)
 	bus_call_free(h->unit_call);
 	strv_free(h->units);
 	strv_free(h->active);
-	steps_free(h->steps);
+	drain_steps_free(h->steps);
 	drain_core_free(h->core);
 	record_close(h->record);
 	loop_timer_free(h->poll_timer);
@@ -523,7 +523,7 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 	h->host = host;
 	r = record_open(path, fallback, LIMIT_RECORD, DRAIN_RECORD_VERSION, &h->record, err);
 	if (r >= 0)
-		r = steps_new(host, on_step_result, h, &h->steps, err);
+		r = drain_steps_new(host, on_step_result, h, &h->steps, err);
 	if (r < 0)
 		return r;
 	if (loop_timer_new(host->loop, "events-poll", on_poll, h, &h->poll_timer) < 0 ||
@@ -541,12 +541,12 @@ static int check_built(const struct drain_settings *s, struct error *err)
 	for (size_t i = 0; i < s->steps.n; i++) {
 		const struct step_settings *inner = steps[i].steps.items;
 
-		if (steps_unbuilt((enum step_type)steps[i].type))
-			return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu]: %s", i, steps_unbuilt((enum step_type)steps[i].type));
+		if (drain_steps_unbuilt((enum step_type)steps[i].type))
+			return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu]: %s", i, drain_steps_unbuilt((enum step_type)steps[i].type));
 		for (size_t k = 0; k < steps[i].steps.n; k++)
-			if (steps_unbuilt((enum step_type)inner[k].type))
+			if (drain_steps_unbuilt((enum step_type)inner[k].type))
 				return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu].steps[%zu]: %s", i, k,
-						 steps_unbuilt((enum step_type)inner[k].type));
+						 drain_steps_unbuilt((enum step_type)inner[k].type));
 	}
 	if (s->shutdown)
 		return error_set(err, ERROR_USER, -ENOTSUP, "drain.shutdown: is accepted but not carried out by this version");

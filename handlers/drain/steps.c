@@ -28,7 +28,7 @@
 /* One step under way. */
 struct doing {
 	struct doing *next;
-	struct steps *steps;
+	struct drain_steps *steps;
 	int64_t token;
 	enum step_type type;
 	bool undo, stopping, timed_out;
@@ -52,9 +52,9 @@ struct doing {
 	char failure[DETAIL_MAX];
 };
 
-struct steps {
+struct drain_steps {
 	const struct handler_host *host;
-	steps_result_fn result;
+	drain_steps_result_fn result;
 	void *userdata;
 	struct doing *first;
 };
@@ -80,7 +80,7 @@ static void doing_free(struct doing *d)
 	free(d);
 }
 
-static struct doing *find(struct steps *s, int64_t token)
+static struct doing *find(struct drain_steps *s, int64_t token)
 {
 	for (struct doing *d = s->first; d; d = d->next)
 		if (d->token == token)
@@ -113,7 +113,7 @@ static void end(struct doing *d, enum step_outcome outcome, int exit_code, const
 
 static void deliver(struct doing *d)
 {
-	struct steps *s = d->steps;
+	struct drain_steps *s = d->steps;
 	int64_t token = d->token;
 	enum step_outcome outcome = d->outcome;
 	int exit_code = d->exit_code;
@@ -280,7 +280,7 @@ static void begin_job(struct doing *d, const struct drain_action *a, const struc
 		end_failed(d, &e);
 }
 
-void steps_forget_all(struct steps *s)
+void drain_steps_forget_all(struct drain_steps *s)
 {
 	_cleanup_strv_ char **names = NULL;
 	struct error e = ERROR_INIT;
@@ -397,10 +397,10 @@ static void on_deadline(void *userdata)
 		return;
 	}
 	d->timed_out = true;
-	(void)steps_stop(d->steps, d->token);
+	(void)drain_steps_stop(d->steps, d->token);
 }
 
-static struct doing *doing_new(struct steps *s, int64_t token, enum step_type type)
+static struct doing *doing_new(struct drain_steps *s, int64_t token, enum step_type type)
 {
 	struct doing *d = calloc(1, sizeof(*d));
 
@@ -418,7 +418,7 @@ static struct doing *doing_new(struct steps *s, int64_t token, enum step_type ty
 	return d;
 }
 
-const char *steps_unbuilt(enum step_type type)
+const char *drain_steps_unbuilt(enum step_type type)
 {
 	switch (type) {
 	case STEP_PROBE_DOWN:
@@ -432,7 +432,7 @@ const char *steps_unbuilt(enum step_type type)
 	}
 }
 
-int steps_begin(struct steps *s, const struct drain_action *a, const struct drain_state *state)
+int drain_steps_begin(struct drain_steps *s, const struct drain_action *a, const struct drain_state *state)
 {
 	struct doing *d = doing_new(s, a->token, (enum step_type)a->step->type);
 	usec_t span = a->timeout_usec;
@@ -444,8 +444,8 @@ int steps_begin(struct steps *s, const struct drain_action *a, const struct drai
 		span = usec_min(span, usec_from_seconds((uint64_t)a->step->wait_seconds));
 	d->deadline_boot = usec_add(loop_now_boot(s->host->loop), span);
 	loop_timer_at(d->deadline, d->deadline_boot);
-	if (steps_unbuilt(d->type))
-		end(d, STEP_OUTCOME_FAILED, 0, steps_unbuilt(d->type));
+	if (drain_steps_unbuilt(d->type))
+		end(d, STEP_OUTCOME_FAILED, 0, drain_steps_unbuilt(d->type));
 	else if (d->type == STEP_STOP_UNITS)
 		begin_units(d, a, state);
 	else if (d->type != STEP_PROBE_DOWN)
@@ -455,7 +455,7 @@ int steps_begin(struct steps *s, const struct drain_action *a, const struct drai
 	return 0;
 }
 
-void steps_shorten(struct steps *s, int64_t token, usec_t timeout)
+void drain_steps_shorten(struct drain_steps *s, int64_t token, usec_t timeout)
 {
 	struct doing *d = find(s, token);
 
@@ -466,7 +466,7 @@ void steps_shorten(struct steps *s, int64_t token, usec_t timeout)
 }
 
 /* A job that an earlier process of ours began, to be ended now. */
-static struct doing *take_up_job(struct steps *s, int64_t token)
+static struct doing *take_up_job(struct drain_steps *s, int64_t token)
 {
 	_cleanup_free_ char *directory = NULL;
 	struct doing *d;
@@ -486,7 +486,7 @@ static struct doing *take_up_job(struct steps *s, int64_t token)
 	return d;
 }
 
-int steps_stop(struct steps *s, int64_t token)
+int drain_steps_stop(struct drain_steps *s, int64_t token)
 {
 	struct doing *d = find(s, token);
 
@@ -507,18 +507,18 @@ int steps_stop(struct steps *s, int64_t token)
 	return 0;
 }
 
-int steps_new(const struct handler_host *host, steps_result_fn result, void *userdata, struct steps **ret, struct error *err)
+int drain_steps_new(const struct handler_host *host, drain_steps_result_fn result, void *userdata, struct drain_steps **ret, struct error *err)
 {
-	struct steps *s = calloc(1, sizeof(*s));
+	struct drain_steps *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_oom(err);
-	*s = (struct steps){ .host = host, .result = result, .userdata = userdata };
+	*s = (struct drain_steps){ .host = host, .result = result, .userdata = userdata };
 	*ret = s;
 	return 0;
 }
 
-void steps_free(struct steps *s)
+void drain_steps_free(struct drain_steps *s)
 {
 	if (!s)
 		return;

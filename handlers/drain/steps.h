@@ -8,23 +8,23 @@
 #include "agent/core/drain_core.h"
 #include "handlers/common/handler.h"
 
-struct steps;
+struct drain_steps;
 
-typedef void (*steps_result_fn)(void *userdata, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
+typedef void (*drain_steps_result_fn)(void *userdata, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
 
-_nodiscard_ int steps_new(const struct handler_host *host, steps_result_fn result, void *userdata, struct steps **ret,
+_nodiscard_ int drain_steps_new(const struct handler_host *host, drain_steps_result_fn result, void *userdata, struct drain_steps **ret,
 			  struct error *err);
-void steps_free(struct steps *s); /* what runs as a job runs on */
-DEFINE_CLEANUP(struct steps *, steps_free)
+void drain_steps_free(struct drain_steps *s); /* what runs as a job runs on */
+DEFINE_CLEANUP(struct drain_steps *, drain_steps_free)
 
 /* NULL, or why steps of this type cannot be carried out by this version. */
-const char *steps_unbuilt(enum step_type type);
+const char *drain_steps_unbuilt(enum step_type type);
 
 /* `state` says which units were active and what the VM is drained for. Whatever cannot be begun is answered as failed;
  * -ENOMEM: not even that. */
-_nodiscard_ int steps_begin(struct steps *s, const struct drain_action *a, const struct drain_state *state);
-void steps_shorten(struct steps *s, int64_t token, usec_t timeout);
+_nodiscard_ int drain_steps_begin(struct drain_steps *s, const struct drain_action *a, const struct drain_state *state);
+void drain_steps_shorten(struct drain_steps *s, int64_t token, usec_t timeout);
 /* -ENOENT: no such step is under way, and no answer will come. */
-int steps_stop(struct steps *s, int64_t token);
+int drain_steps_stop(struct drain_steps *s, int64_t token);
 /* Jobs of former records: their ids would be given out again. */
-void steps_forget_all(struct steps *s);
+void drain_steps_forget_all(struct drain_steps *s);

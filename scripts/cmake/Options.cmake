@@ -39,6 +39,12 @@ endif()
 target_compile_options(ek_options INTERFACE -ffunction-sections -fdata-sections)
 target_link_options(ek_options INTERFACE -Wl,--gc-sections)
 
+# The fuzzer finds its way by the coverage of what it calls, so that has to be counted in the layers, too.
+if(EK_FUZZ)
+  target_compile_options(ek_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(ek_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 if(EK_SANITIZE)
   target_compile_options(ek_options INTERFACE -fsanitize=${EK_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(ek_options INTERFACE -fsanitize=${EK_SANITIZE})

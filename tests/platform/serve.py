@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -18,6 +19,13 @@ EPILOG = """Steer it with fakeplatform.Client in Python, or by hand:
   curl -d '{}' http://CONTROL/control/requests"""
 
 
+def wait_for_end_of_stdin(stop):
+    """Reads the file descriptor itself: a thread inside sys.stdin keeps the interpreter from ending."""
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG)
     for service in SERVICES:
@@ -30,7 +38,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if options.stop_with_stdin:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stop.set()), daemon=True).start()
+        threading.Thread(target=wait_for_end_of_stdin, args=(stop,), daemon=True).start()
     with Platform(options.state_dir, **{service: getattr(options, service) for service in SERVICES}) as platform:
         print(json.dumps(platform.addresses), flush=True)
         stop.wait()

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -171,11 +172,13 @@ class Stage:
         with open(self.log, "ab") as log:
             self._daemon = subprocess.Popen([binary, "daemon", "--foreground"], env=self.environment(),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        wait_until("the daemon to answer", lambda: self.status() or self._check_daemon(), 10)
+        wait_until("the daemon to answer", self.status, 10)
 
     def _check_daemon(self):
-        if self._daemon.poll() is not None:
-            raise StageError(f"the daemon ended with exit code {self._daemon.returncode}")
+        if self._daemon and self._daemon.poll() is not None:
+            code = self._daemon.returncode
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise StageError(f"the daemon {how}")
 
     @property
     def daemon_pid(self):
@@ -188,6 +191,7 @@ class Stage:
         if asked.returncode == 0:
             return json.loads(asked.stdout)
         if asked.returncode == 4:
+            self._check_daemon()
             return None
         raise StageError(f"evenkeel status: exit code {asked.returncode}: {asked.stderr.strip()}")
 
@@ -198,6 +202,14 @@ class Stage:
             if entry["name"] == name:
                 return entry["status"], entry["formattedMessage"]["message"]
         return None, ""
+
+    def death(self):
+        """How the daemon ended by itself, or ""."""
+        try:
+            self._check_daemon()
+            return ""
+        except StageError as error:
+            return str(error)
 
     def log_tail(self, lines=25):
         try:

@@ -313,6 +313,8 @@ static enum host_state host(const struct rig *r)
 	"{\"type\":\"waitForConnections\",\"name\":\"idle\",\"ports\":[80]},"                            \
 	"{\"type\":\"stopUnits\",\"name\":\"units\",\"units\":[\"a.service\",\"b.service\"]}]"
 
+#define ONE "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],\"undo\":[\"/y\"]}]"
+
 /* Scheduled, Started, removed: the whole life. */
 static void test_life(void **state)
 {
@@ -461,6 +463,27 @@ static void test_cancelled(void **state)
 	rig_done(&r);
 }
 
+/* Neither the order inside a document matters, nor an id that stands there twice. */
+static void test_order(void **state)
+{
+	struct rig a, b;
+
+	(void)state;
+	rig_init(&a, ONE);
+	rig_init(&b, ONE);
+	document(&a, "C Freeze Scheduled 60, A Reboot Scheduled 900, B Preempt Started -");
+	document(&b, "B Preempt Scheduled 30, A Reboot Scheduled 900, B Preempt Started -, C Freeze Scheduled 60");
+	take(&a);
+	take(&b);
+	assert_string_equal(a.record, b.record);
+	assert_string_equal(a.log, b.log);
+	document(&b, "A Reboot Scheduled 900, C Freeze Scheduled 60, B Preempt Started -");
+	b.log[0] = '\0';
+	EXPECT(&b, "");
+	rig_done(&a);
+	rig_done(&b);
+}
+
 /* Removal needs another incarnation, or three documents in a row. What is no document changes nothing. */
 static void test_removal(void **state)
 {
@@ -502,7 +525,14 @@ static void test_lead(void **state)
 	assert_true(r.timer == r.now.boot + 840 * SEC);
 	later(&r, 839);
 	EXPECT(&r, "");
-	later(&r, 1);
+	/* A timer that goes off a little early is set again. */
+	r.now.wall += 990 * MSEC;
+	r.now.boot += 990 * MSEC;
+	r.timer = USEC_INFINITY;
+	OK(drain_core_timer(r.core, r.now));
+	EXPECT(&r, "");
+	assert_true(r.timer == r.now.boot + 10 * MSEC);
+	later(&r, 0.01);
 	EXPECT(&r, "snapshot");
 	rig_done(&r);
 }
@@ -528,8 +558,6 @@ static void test_poll_delay(void **state)
 	assert_true(drain_core_poll_delay(r.core, r.now) == 16 * SEC);
 	rig_done(&r);
 }
-
-#define ONE "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],\"undo\":[\"/y\"]}]"
 
 static void drain_one(struct rig *r)
 {
@@ -1005,6 +1033,7 @@ int main(void)
 		cmocka_unit_test(test_preempt),
 		cmocka_unit_test(test_no_time),
 		cmocka_unit_test(test_cancelled),
+		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_removal),
 		cmocka_unit_test(test_lead),
 		cmocka_unit_test(test_poll_delay),

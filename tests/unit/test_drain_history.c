@@ -26,7 +26,7 @@
 #include "agent/core/drain_status.h"
 #include "agent/core/settings.h"
 
-#define HISTORIES 2000
+#define HISTORIES 1500
 #define OPERATIONS 60
 #define UNITS 5
 #define EVENTS 24
@@ -119,7 +119,9 @@ struct world {
 	int64_t post, question; /* tokens; 0: none under way */
 	usec_t post_at, question_at;
 
-	bool may_kill, forced, booted_since, calm;
+	bool may_kill, forced, was_degraded, calm;
+	int posted[LIMIT_EVENTS];
+	size_t n_posted;
 	bool accepted[1000], operator_acked[1000];
 	size_t last_undo;
 	unsigned kills, acks, drains, restores;
@@ -218,7 +220,6 @@ static void reboot(struct world *w)
 	w->now.wall += 20 * SEC;
 	w->now.boot = 5 * SEC;
 	w->n_jobs = 0;
-	w->booted_since = true;
 	w->last_undo = SIZE_MAX;
 	w->target_on = false;
 	w->probe_up = false;
@@ -428,12 +429,6 @@ static void persist(struct world *w)
 	free(w->record);
 	w->record_len = b.len;
 	w->record = buf_take(&b);
-	for (size_t i = 0; i < drain_core_state(w->core)->events.n; i++) {
-		const struct drain_event *e = drain_state_event(drain_core_state(w->core), i);
-
-		if (e->ack == ACK_ACCEPTED)
-			w->accepted[atoi(e->id + 1)] = true;
-	}
 }
 
 static void take_snapshot(struct world *w, const struct drain_action *a)
@@ -444,6 +439,7 @@ static void take_snapshot(struct world *w, const struct drain_action *a)
 	size_t n = 0;
 
 	/* 6: only with nothing begun; after a failed restore it is added to, never replaced. */
+	CHECK(w, drain_state_ledger_empty(s) || w->was_degraded);
 	for (size_t u = 0; u < UNITS && drain_state_ledger_empty(s); u++)
 		w->in_snapshot[u] = false;
 	for (size_t i = 0; i < s->plan->steps.n; i++) {
@@ -465,6 +461,7 @@ static void check_ack(struct world *w, const struct drain_action *a)
 {
 	const struct drain_state *s = drain_core_state(w->core);
 
+	w->n_posted = 0;
 	for (size_t i = 0; a->ids[i]; i++) {
 		int id = atoi(a->ids[i] + 1);
 		const struct platform_event *p = &w->events[id % EVENTS];
@@ -482,6 +479,7 @@ static void check_ack(struct world *w, const struct drain_action *a)
 				  s->result != DRAIN_ABORTED));
 		/* 2 */
 		CHECK(w, !w->accepted[id]);
+		w->posted[w->n_posted++] = id;
 		SAY(w, "ack %s", a->ids[i]);
 	}
 }
@@ -572,6 +570,7 @@ static void check_state(struct world *w)
 		CHECK(w, !st.serving);
 		return;
 	}
+	w->was_degraded |= s->host == HOST_DEGRADED;
 	/* 3 */
 	CHECK(w, (holds > 0) == (s->host == HOST_DRAINING || s->host == HOST_DRAINED));
 	if (s->host == HOST_DRAINED || s->host == HOST_DEGRADED)
@@ -590,7 +589,7 @@ static void check_state(struct world *w)
 	}
 	for (size_t i = 0; i < LIMIT_LEDGER; i++)
 		CHECK(w, !w->effect[i]);
-	w->booted_since = false;
+	w->was_degraded = false;
 }
 
 static void drain_actions(struct world *w)
@@ -747,16 +746,37 @@ static void change_event(struct world *w)
 
 /* Time. */
 
+static bool still_scheduled(const struct world *w, int id)
+{
+	const struct drain_state *s = drain_core_state(w->core);
+
+	for (size_t i = 0; i < s->events.n; i++)
+		if (atoi(drain_state_event(s, i)->id + 1) == id)
+			return drain_state_event(s, i)->status == EVENT_SCHEDULED;
+	return false;
+}
+
 static void answer_post(struct world *w)
 {
 	int64_t token = w->post;
 	enum ack_outcome o = w->calm || chance(w, 60) ? ACK_OUTCOME_OK : chance(w, 70) ? ACK_OUTCOME_RETRY :
 											  ACK_OUTCOME_BAD_REQUEST;
 
+	unsigned kills;
+	int posted[LIMIT_EVENTS];
+	size_t n;
+
 	SAY(w, "answer %d", (int)o);
 	w->post = 0;
 	assert_int_equal(drain_core_ack_result(w->core, token, o, w->now), 0);
-	if (chance(w, 10))
+	/* 2: from now on recorded, or at least to be made so; a kill before that may repeat it. */
+	kills = w->kills;
+	n = w->n_posted;
+	memcpy(posted, w->posted, sizeof(posted));
+	drain_actions(w);
+	for (size_t i = 0; i < n && o == ACK_OUTCOME_OK && kills == w->kills; i++)
+		w->accepted[posted[i]] = still_scheduled(w, posted[i]);
+	if (kills == w->kills && chance(w, 10))
 		assert_int_equal(drain_core_ack_result(w->core, token, ACK_OUTCOME_RETRY, w->now), 0);
 }
 

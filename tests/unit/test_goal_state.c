@@ -187,7 +187,7 @@ static void test_settings_broken(void **state)
 		{ "{", -EBADMSG, "the text ends" },
 		{ "<settings/>", -EBADMSG, "expected" },
 		{ "[]", -EINVAL, "expected" },
-		{ "null", -EINVAL, "count. expected:1, got:0" },
+		{ "null", -EINVAL, "expected an object, got null" },
 		{ "{}", -EINVAL, "wrong runtimeSettings count. expected:1, got:0" },
 		{ "{\"runtimeSettings\": []}", -EINVAL, "wrong runtimeSettings count. expected:1, got:0" },
 		{ "{\"runtimeSettings\": [{}, {}]}", -EINVAL, "wrong runtimeSettings count. expected:1, got:2" },
