@@ -109,6 +109,7 @@ static const struct jd_field file_fields[] = {
 	{ "content", &text_type,    offsetof(struct job_file, content) },
 	{ "base64",  &boolean_type, offsetof(struct job_file, base64), JD_OMIT_EMPTY },
 	{ "acls",    &acls_type,    offsetof(struct job_file, acls),   JD_OMIT_EMPTY },
+	{ "link",    &plain_type,   offsetof(struct job_file, link),   JD_OMIT_EMPTY },
 	{ NULL },
 };
 static const struct jd_type file_type = { .kind = JD_OBJECT, .fields = file_fields, .size = sizeof(struct job_file) };

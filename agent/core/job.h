@@ -43,6 +43,7 @@ struct job_file {
 	char *content; /* name of the content in the secrets file; NULL: see job.version */
 	bool base64;   /* the content is bytes, in base64 */
 	struct jd_list acls; /* of struct job_acl */
+	char *link; /* JOB_INSTALL without a version: a symbolic link to this name beside it, instead of a file */
 };
 
 /* Downloaded into work/ before a command or script begins. */
