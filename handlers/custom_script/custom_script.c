@@ -490,6 +490,12 @@ static bool rebooting(struct handler *h)
 	}
 	if (h->reboot || loop_timer_due(h->timer) != USEC_INFINITY)
 		return true;
+	/* Where no manager answers this is a container, a test or a rehearsal: the machine is not ours to reboot. */
+	if (!h->host->bus) {
+		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "a script asked for a reboot, but no systemd manager answers");
+		loop_timer_after(h->timer, REBOOT_AGAIN);
+		return true;
+	}
 	id = script_job_id("reboot", ++h->memory.jobs);
 	job_init(&job);
 	job.id = id;
