@@ -122,7 +122,7 @@ static const struct jd_field network_fields[] = {
 	MEMBER("noProxy", LIST(0, 64, TEXT(1, 256)), network_settings, no_proxy,
 	       .doc = "Hosts and domains that are reached without it."),
 	MEMBER("caFile", &st_path_or_none, network_settings, ca_file,
-	       .doc = "Further trusted certificates (PEM), instead of the system's."),
+	       .doc = "Certificate authorities to trust (PEM), instead of the system's."),
 	{}};
 const struct jd_type st_network = {
 	.kind = JD_POINTER, .size = sizeof(struct network_settings), .fields = network_fields};
