@@ -262,7 +262,10 @@ static int open_machinery(struct daemon *d, struct error *err)
 	r = jobs_new(&d->jobs, d->loop, d->executor, &d->paths, d->boot_id, err);
 	if (r < 0)
 		return r;
-	return tokens_new(&d->tokens, d->loop, d->http, err);
+	r = tokens_new(&d->tokens, d->loop, d->http, err);
+	if (r < 0)
+		return r;
+	return tokens_set_root(d->tokens, d->paths.root) < 0 ? error_oom(err) : 0;
 }
 
 static int open_handlers(struct daemon *d, struct error *err)

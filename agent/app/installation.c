@@ -436,7 +436,8 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 
 		note(&rm, fs_unlink(p->bin_link, &e), &e);
 	}
-	/* Stays when certificates are in it. */
+	/* They stay when somebody's settings or certificates are in them. */
+	(void)rmdir(p->etc);
 	(void)rmdir(p->certificates);
 	(void)rmdir(p->state);
 	return rm.first;
