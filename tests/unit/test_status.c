@@ -46,14 +46,16 @@ static void test_duties_only(void **state)
 		for (int b = 0; b < 4; b++)
 			for (int l = 0; l < 16; l++) {
 				struct status_model *m = begin("4", "Sequence 4 accepted");
-				struct component one_ = { .name = "drain", .level = l & 3, .duty = a, .message = "x" };
-				struct component two = { .name = "userData", .level = l >> 2, .duty = b, .message = "y" };
+				struct component one_ = { .name = "drain", .level = (enum status_level)(l & 3),
+							  .duty = (enum duty)a, .message = "x" };
+				struct component two = { .name = "userData", .level = (enum status_level)(l >> 2),
+							 .duty = (enum duty)b, .message = "y" };
 
 				status_round_begin(m);
 				assert_int_equal(status_round_add(m, &one_), 0);
 				assert_int_equal(status_round_add(m, &two), 0);
 				status_round_end(m);
-				assert_int_equal(status_top(m), expected_verdict(a, b));
+				assert_int_equal(status_top(m), expected_verdict((enum duty)a, (enum duty)b));
 				status_model_free(m);
 			}
 }
