@@ -29,6 +29,8 @@
 #include "handlers/common/jobs.h"
 
 #define HOUSEKEEPING_USEC (60 * USEC_PER_SEC)
+/* For the answer to whoever has asked it to leave. */
+#define ANSWERED_USEC (100 * USEC_PER_MSEC)
 /* settings.md 3.3: without a handler directory for this long the extension has been dropped without a word. */
 #define HOMELESS_USEC (30 * USEC_PER_MINUTE)
 
@@ -204,12 +206,20 @@ static void leave(struct daemon *d)
 	}
 }
 
+void daemon_leave(struct daemon *d)
+{
+	if (!d->bus)
+		loop_timer_after(d->housekeeping, ANSWERED_USEC);
+}
+
 static void on_housekeeping(void *userdata)
 {
 	struct daemon *d = userdata;
 	usec_t now = loop_now_boot(d->loop);
 
 	loop_timer_after(d->housekeeping, HOUSEKEEPING_USEC);
+	if (d->retiring && !d->bus)
+		leave(d);
 	if (!homeless(d)) {
 		d->homeless_since = 0;
 		return;
@@ -252,7 +262,10 @@ static int open_machinery(struct daemon *d, struct error *err)
 	r = jobs_new(&d->jobs, d->loop, d->executor, &d->paths, d->boot_id, err);
 	if (r < 0)
 		return r;
-	return tokens_new(&d->tokens, d->loop, d->http, err);
+	r = tokens_new(&d->tokens, d->loop, d->http, err);
+	if (r < 0)
+		return r;
+	return tokens_set_root(d->tokens, d->paths.root) < 0 ? error_oom(err) : 0;
 }
 
 static int open_handlers(struct daemon *d, struct error *err)
@@ -362,31 +375,39 @@ static void close_daemon(struct daemon *d)
 	paths_done(&d->paths);
 }
 
-int daemon_main(const struct daemon_options *o)
+int daemon_main(const struct daemon_options *o, struct error *err)
 {
 	struct daemon d = { .options = *o, .lock_fd = -1, .serving = true };
-	struct error e = ERROR_INIT;
 	int r;
 
 	/* Settings and keys pass through memory: no core file, no ptrace by others. */
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	if (o->foreground)
-		log_stderr_add(LOG_LEVEL_INFO, false);
-	log_journal_add(LOG_LEVEL_INFO);
-	r = open_daemon(&d, &e);
+	r = open_daemon(&d, err);
 	if (r >= 0) {
 		log_for(LOG_LEVEL_INFO, (.handler = "daemon", .milestone = true), "version %s is running", EK_VERSION);
 		service_ready(status_top_message(d.model));
 		r = o->until_idle && daemon_idle(&d) ? EXIT_OK : loop_run(d.loop);
 		if (r < 0)
-			(void)error_errno(&e, r, "the event loop failed");
+			(void)error_errno(err, r, "the event loop failed");
 	}
-	if (r < 0)
-		log_error("%s", e.msg);
 	close_daemon(&d);
 	log_console_remove();
+	return r;
+}
+
+static int serve(const struct daemon_options *o, bool foreground)
+{
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (foreground)
+		log_stderr_add(LOG_LEVEL_INFO, false);
+	log_journal_add(LOG_LEVEL_INFO);
+	r = daemon_main(o, &e);
+	if (r < 0)
+		log_error("%s", e.msg);
 	log_journal_remove();
-	if (o->foreground)
+	if (foreground)
 		log_stderr_remove();
 	return r < 0 ? EXIT_FAILED : r;
 }
@@ -394,10 +415,11 @@ int daemon_main(const struct daemon_options *o)
 int verb_daemon(int argc, char **argv)
 {
 	struct daemon_options o = { 0 };
+	bool foreground = false;
 
 	for (int i = 1; i < argc; i++) {
 		if (str_equal(argv[i], "--foreground"))
-			o.foreground = true;
+			foreground = true;
 		else if (str_equal(argv[i], "--until-idle"))
 			o.until_idle = true;
 		else {
@@ -405,5 +427,5 @@ int verb_daemon(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	return daemon_main(&o);
+	return serve(&o, foreground);
 }

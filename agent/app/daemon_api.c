@@ -55,6 +55,7 @@ static void on_retire(struct daemon *d, struct listener_reply *reply)
 			return;
 		}
 	answer_status(d, reply);
+	daemon_leave(d);
 }
 
 static const struct {

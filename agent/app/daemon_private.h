@@ -82,6 +82,8 @@ void daemon_close_api(struct daemon *d);
 
 /* daemon.c */
 void daemon_retire(struct daemon *d);
+/* Retired: a manager stops the service, and where there is none it ends by itself. */
+void daemon_leave(struct daemon *d);
 
 /* health.c: /ready and /app-health, and the application's own health. */
 struct health;

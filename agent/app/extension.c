@@ -60,11 +60,21 @@ static char *find_directory(void)
 	return getcwd(NULL, 0);
 }
 
+static void open_log(struct extension *x)
+{
+	_cleanup_free_ char *path = NULL;
+
+	if (!x->environment.log_folder)
+		return;
+	path = path_join(x->environment.log_folder, "evenkeel.log");
+	if (path && log_file_open(path, (size_t)settings_log_defaults.max_size_bytes,
+				  (unsigned)settings_log_defaults.max_files, LOG_LEVEL_INFO, &x->log, NULL) < 0)
+		x->log = NULL;
+}
+
 int extension_init(struct extension *x, bool need_environment, struct error *err)
 {
 	const char *version = getenv("AZURE_GUEST_AGENT_EXTENSION_VERSION");
-	_cleanup_free_ char *log_path = NULL;
-	struct log_file *file = NULL;
 	struct error local = ERROR_INIT;
 	int r;
 
@@ -84,12 +94,7 @@ int extension_init(struct extension *x, bool need_environment, struct error *err
 			*err = local;
 		return r;
 	}
-	if (x->environment.log_folder) {
-		log_path = path_join(x->environment.log_folder, "evenkeel.log");
-		if (log_path && log_file_open(log_path, (size_t)settings_log_defaults.max_size_bytes,
-					      (unsigned)settings_log_defaults.max_files, LOG_LEVEL_INFO, &file, NULL) == 0)
-			x->log = file;
-	}
+	open_log(x);
 	return 0;
 }
 
@@ -211,15 +216,16 @@ static int disable(struct extension *x, struct error *err)
 }
 
 /* A version that does not own the units, or that hands over to another, touches nothing shared. */
-static const char *reason_to_stay(const struct extension *x)
+static const char *reason_to_stay(const struct paths *p)
 {
 	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
 	_cleanup_(owner_done) struct owner owner = { 0 };
 
-	if (upgrade_mark_read(&x->paths, &mark, NULL) == 0)
+	if (upgrade_mark_read(p, &mark, NULL) == 0)
 		return "another version takes over";
-	if (owner_read(&x->paths, &owner, NULL) == 0 &&
-	    (!str_equal(owner.version, x->version) || !str_equal(owner.kind, "extension")))
+	/* What stands there is what the program calls itself; the package may have another number of parts. */
+	if (owner_read(p, &owner, NULL) == 0 &&
+	    (!str_equal(owner.version, EK_VERSION) || !str_equal(owner.kind, "extension")))
 		return "another version or package owns the service";
 	return NULL;
 }
@@ -228,7 +234,7 @@ static int uninstall(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
-	const char *stay = reason_to_stay(x);
+	const char *stay = reason_to_stay(&x->paths);
 
 	if (stay) {
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
@@ -335,7 +341,9 @@ static int start_and_hand_over(struct extension *x, struct error *err)
 
 	if (!bus) {
 		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
-		return daemon_main(&(struct daemon_options){ .until_idle = true });
+		r = daemon_main(&(struct daemon_options){ .until_idle = true }, err);
+		open_log(x);
+		return r < 0 ? r : 0; /* what came of the jobs stands in the status */
 	}
 	r = installation_put(&x->paths, bus, "extension", false, err);
 	return r < 0 ? r : hand_over(&x->paths, err);

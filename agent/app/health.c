@@ -31,8 +31,9 @@ struct health {
 	struct http_call *http;
 	struct bus_call *bus;
 	const struct health_application *application;
-	unsigned failures;
-	bool asked; /* at least one answer */
+	unsigned failures; /* in a row */
+	bool healthy;	   /* from the first good answer until there are too many failures */
+	bool asked;	   /* at least one answer */
 	char last_failure[MESSAGE_MAX];
 };
 
@@ -40,7 +41,13 @@ struct health {
 
 bool health_application_ok(const struct health *h)
 {
-	return !h->application || (h->asked && h->failures < h->application->unhealthy_threshold);
+	return !h->application || h->healthy;
+}
+
+/* For the platform, which replaces what is unhealthy: one that has yet to begin is not. */
+static bool ailing(const struct health *h)
+{
+	return h->application && h->failures >= h->application->unhealthy_threshold;
 }
 
 static void tell_handlers(struct daemon *d, bool healthy)
@@ -56,6 +63,7 @@ static void settle(struct health *h, bool ok, const char *why)
 	bool before = health_application_ok(h);
 
 	h->failures = ok ? 0 : h->failures + 1;
+	h->healthy = ok || (h->healthy && !ailing(h));
 	h->asked = true;
 	(void)snprintf(h->last_failure, sizeof(h->last_failure), "%s", ok ? "" : why);
 	if (before != health_application_ok(h)) {
@@ -70,7 +78,7 @@ static void on_http(const struct http_response *resp, void *userdata)
 {
 	struct health *h = userdata;
 	char why[MESSAGE_MAX];
-	bool ok = resp->result == 0 && resp->status >= 200 && resp->status < 300;
+	bool ok = resp->result == 0 && resp->status >= 200 && resp->status < 400;
 
 	if (resp->result < 0)
 		(void)snprintf(why, sizeof(why), "%s: %s", h->application->http, resp->detail);
@@ -180,7 +188,7 @@ static void on_request(const struct listener_request *req, struct listener_reply
 	} else if (str_equal(req->path, "/app-health")) {
 		reply->status = 200;
 		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",
-				 health_application_ok(h) || !h->asked ? "Healthy" : "Unhealthy");
+				 ailing(h) ? "Unhealthy" : "Healthy");
 	}
 }
 
@@ -204,17 +212,35 @@ static void rebind(struct health *h, const char *endpoint)
 
 /* ---- in and out ---- */
 
+static bool same(const struct health_application *a, const struct health_application *b)
+{
+	if (!a || !b)
+		return a == b;
+	return str_equal(a->http, b->http) && str_equal(a->tcp, b->tcp) && str_equal(a->unit, b->unit) &&
+	       a->interval_seconds == b->interval_seconds && a->timeout_seconds == b->timeout_seconds &&
+	       a->unhealthy_threshold == b->unhealthy_threshold;
+}
+
+/* Every goal state of the VM brings us here: what is known of an application that stays the same stays known, else
+ * /ready would say 503 each time until it has answered again. */
 void health_apply(struct health *h, const struct settings *s)
 {
 	const struct health_settings *hs = s->health;
+	const struct health_application *former = h->application;
+	bool before = health_application_ok(h);
 
-	stop_asking(h);
-	loop_timer_stop(h->next);
 	h->application = hs ? hs->application : NULL;
-	h->failures = 0;
-	h->asked = false;
-	if (h->application)
-		loop_timer_after(h->next, 0);
+	if (!same(former, h->application)) {
+		stop_asking(h);
+		loop_timer_stop(h->next);
+		h->failures = 0;
+		h->healthy = false;
+		h->asked = false;
+		if (h->application)
+			loop_timer_after(h->next, 0);
+		if (before != health_application_ok(h))
+			tell_handlers(h->daemon, !before);
+	}
 	rebind(h, hs && !str_empty(hs->listen) ? hs->listen : NULL);
 }
 

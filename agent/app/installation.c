@@ -2,6 +2,7 @@
 #include "agent/app/installation.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "generated/version.h"
 
 #define LIMIT_OWNER 4096
+#define END_USEC    (5 * USEC_PER_SEC)
 
 extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
 	unit_evenkeel_drained_target[];
@@ -371,12 +373,26 @@ static void note(struct removal *rm, int r, const struct error *e)
 	}
 }
 
-static void retire_daemon(const struct paths *p, struct removal *rm)
+/* Where no manager stops it the daemon ends by itself; until then it may still write. */
+static void await_end(const struct paths *p)
+{
+	usec_t deadline = usec_add(time_boot(), END_USEC);
+
+	while (api_daemon_running(p) && time_boot() < deadline)
+		(void)poll(NULL, 0, 20);
+}
+
+static void retire_daemon(const struct paths *p, struct bus *bus, struct removal *rm)
 {
 	struct error e = ERROR_INIT;
+	int r;
 
-	if (api_daemon_running(p))
-		note(rm, api_wait(p, "POST", "/v1/retire", RETIRE_USEC, &e), &e);
+	if (!api_daemon_running(p))
+		return;
+	r = api_wait(p, "POST", "/v1/retire", RETIRE_USEC, &e);
+	note(rm, r, &e);
+	if (r >= 0 && !bus)
+		await_end(p);
 }
 
 static void stop_units(const struct paths *p, struct bus *bus, struct removal *rm)
@@ -407,7 +423,7 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 	const char *trees[] = { p->records, p->jobs, p->run, p->libexec, certificates_too ? p->certificates : NULL };
 	struct removal rm = { .err = err };
 
-	retire_daemon(p, &rm);
+	retire_daemon(p, bus, &rm);
 	stop_units(p, bus, &rm);
 	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
 		struct error e = ERROR_INIT;
@@ -420,7 +436,8 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 
 		note(&rm, fs_unlink(p->bin_link, &e), &e);
 	}
-	/* Stays when certificates are in it. */
+	/* They stay when somebody's settings or certificates are in them. */
+	(void)rmdir(p->etc);
 	(void)rmdir(p->certificates);
 	(void)rmdir(p->state);
 	return rm.first;

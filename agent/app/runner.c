@@ -35,6 +35,7 @@
 #define CONVERT_PIECE	65536
 
 enum phase {
+	PHASE_DOWNLOADING,
 	PHASE_RUNNING, /* the process that was started lives */
 	PHASE_ENDING,  /* SIGTERM was sent to all; until the grace is over */
 	PHASE_KILLING, /* SIGKILL, again and again until nothing is left */
@@ -274,7 +275,9 @@ static void on_timer(void *userdata)
 {
 	struct runner *r = userdata;
 
-	if (r->phase == PHASE_RUNNING)
+	if (r->phase == PHASE_DOWNLOADING)
+		loop_exit(r->loop, DOWNLOADS_STOPPED);
+	else if (r->phase == PHASE_RUNNING)
 		begin_ending(r, JOB_TIMED_OUT);
 	else if (r->phase == PHASE_ENDING)
 		begin_killing(r);
@@ -293,7 +296,10 @@ static void on_stop(int signo, void *userdata)
 		return;
 	}
 	r->stopped = true;
-	begin_ending(r, JOB_STOPPED);
+	if (r->phase == PHASE_DOWNLOADING)
+		loop_exit(r->loop, DOWNLOADS_STOPPED);
+	else
+		begin_ending(r, JOB_STOPPED);
 }
 
 static void on_main_exit(struct runner *r, int status)
@@ -602,7 +608,12 @@ static int open_capture(struct runner *r, const char *name, struct capture **ret
 	}
 	c->read_fd = c->write_fd = c->file_fd = -1;
 	*ret = c;
-	return capture_open(c, r->loop, path, (uint64_t)r->job.output_max_bytes, err);
+	if (capture_open(c, r->loop, path, (uint64_t)r->job.output_max_bytes, err) < 0)
+		return -EIO;
+	/* Or the user could not open /dev/stderr. */
+	if (r->user.switched && fchown(c->write_fd, r->user.uid, r->user.gid) < 0)
+		return error_errno(err, -errno, "cannot hand over the %s of the job", name);
+	return 0;
 }
 
 static int open_loop(struct runner *r, struct error *err)
@@ -686,6 +697,30 @@ static void drain_output(struct runner *r)
 	}
 }
 
+/* False: the job ends here, and the result says why. */
+static bool download(struct runner *r)
+{
+	struct error e = ERROR_INIT;
+	int code = CODE_NONE, end;
+
+	if (!r->job.downloads.n)
+		return true;
+	r->phase = PHASE_DOWNLOADING;
+	loop_timer_at(r->timer, step_due(r));
+	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, &code, &e);
+	loop_timer_stop(r->timer);
+	r->phase = PHASE_RUNNING;
+	if (end == DOWNLOADS_DONE)
+		return true;
+	if (end == DOWNLOADS_STOPPED && r->stopped)
+		conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "stopped while its files were downloaded");
+	else if (end == DOWNLOADS_STOPPED)
+		conclude(r, JOB_TIMED_OUT, CODE_TIMEOUT, "time was up while its files were downloaded");
+	else
+		conclude(r, JOB_NOT_STARTED, code, "%s", e.msg);
+	return false;
+}
+
 static void do_job(struct runner *r)
 {
 	struct error e = ERROR_INIT;
@@ -693,7 +728,7 @@ static void do_job(struct runner *r)
 
 	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE)) {
 		do_files(r);
-	} else {
+	} else if (k < 0 || download(r)) {
 		if (k >= 0)
 			k = start_job(r, &e);
 		if (k < 0)

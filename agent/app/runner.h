@@ -93,6 +93,18 @@ _nodiscard_ int text_convert_end(struct text_convert *t, struct buf *out);
  * NULL. */
 bool text_shebang(const char *text, size_t len, char **ret_interpreter, char **ret_argument);
 
+/* Whether a file of that name and beginning is a script whose text may be converted. */
+bool text_is_script(const char *name, const void *head, size_t len);
+
+/* ---- runner_download.c ---- */
+
+enum download_end { DOWNLOADS_DONE, DOWNLOADS_FAILED, DOWNLOADS_STOPPED };
+
+/* Downloads everything of the job into `work`, running the loop until then; whoever wants to stop it calls
+ * loop_exit(loop, DOWNLOADS_STOPPED). An enum download_end; of a failure *ret_code (status_code) and err tell more. */
+int runner_download(struct loop *l, const struct job *job, const struct job_secrets *secrets, const struct runner_user *user,
+		    const char *work, int *ret_code, struct error *err);
+
 /* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
 
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);

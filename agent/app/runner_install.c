@@ -409,6 +409,10 @@ static int install_plain(const struct job *job, const struct job_secrets *secret
 			return error_oom(err);
 		if (fs_is_dir(path))
 			return error_set(err, ERROR_USER, -EISDIR, "%s is a directory", path);
+		if (files[i].link) {
+			r = fs_symlink(files[i].link, path, err);
+			continue;
+		}
 		r = fs_unlink(made, err);
 		if (r >= 0)
 			r = make_file(made, &files[i], secrets, err);

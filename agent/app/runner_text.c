@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "agent/base/str.h"
+
 #define REPLACEMENT 0xfffdu
 
 static int put_utf8(struct buf *out, uint32_t c)
@@ -190,4 +192,18 @@ bool text_shebang(const char *text, size_t len, char **ret_interpreter, char **r
 	*ret_interpreter = interpreter;
 	*ret_argument = argument;
 	return true;
+}
+
+bool text_is_script(const char *name, const void *head, size_t len)
+{
+	static const char *const endings[] = { ".sh", ".txt", ".py", ".pl" };
+	const unsigned char *h = head;
+	size_t mark = len >= 3 && memcmp(h, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(endings); i++)
+		if (str_ends(name, endings[i]))
+			return true;
+	if (len >= 6 && (memcmp(h, "\xff\xfe#\0!\0", 6) == 0 || memcmp(h, "\xfe\xff\0#\0!", 6) == 0))
+		return true;
+	return len >= mark + 2 && h[mark] == '#' && h[mark + 1] == '!';
 }

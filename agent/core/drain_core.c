@@ -83,7 +83,7 @@ static void turn_drop(struct turn *t)
 
 static void set_timer(struct turn *t)
 {
-	usec_t next = usec_min(events_next_time(t), steps_next_time(t));
+	usec_t next = usec_min(events_next_time(t), turn_next_time(t));
 
 	if (t->v.boot_pending)
 		next = usec_min(events_next_time(t), t->v.boot_deadline);
@@ -167,7 +167,7 @@ static int turn_end(struct turn *t)
 	events_due(t);
 	expire_holds(t);
 	if (!t->v.boot_pending)
-		steps_pump(t);
+		turn_pump(t);
 	if (t->boot && t->r == 0) {
 		t->actions[BOOT_PROBE].on = !t->s->probe_down && !t->v.boot_pending;
 		t->actions[BOOT_TARGET].on = t->s->host == HOST_DRAINED && !t->v.boot_pending;

@@ -44,9 +44,9 @@ static void tell_phase(struct turn *t, enum log_level level, enum drain_topic to
 
 static const char *step_name(const struct turn *t, size_t i)
 {
-	const char *name = steps_at(t, i)->settings.name;
+	const char *name = turn_step_at(t, i)->settings.name;
 
-	return name ? name : step_type_names[steps_at(t, i)->settings.type];
+	return name ? name : step_type_names[turn_step_at(t, i)->settings.type];
 }
 
 static void tell_step(struct turn *t, size_t i, const char *what)
@@ -64,7 +64,7 @@ static void enter_drained(struct turn *t, enum drain_result result)
 	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
 
 	t->s->result = (int)result;
-	steps_set_probe(t, true);
+	turn_set_probe(t, true);
 	turn_touch(t);
 	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
 	events_input_all(t, result == DRAIN_ABORTED ? EVENT_IN_ABORTED : EVENT_IN_DRAINED);
@@ -156,7 +156,7 @@ static void degrade(struct turn *t)
 	for (int64_t i = 0; i < t->s->degraded_rounds && delay < DEGRADED_LAST; i++)
 		delay *= 2;
 	t->s->degraded_rounds++;
-	steps_set_probe(t, true); /* it may have been up still, when the drain was cut short */
+	turn_set_probe(t, true); /* it may have been up still, when the drain was cut short */
 	t->v.degraded_retry = t->now.boot + usec_min(delay, DEGRADED_LAST);
 	t->v.health_deadline = 0;
 	for (size_t i = t->s->ledger.n; i-- > 0;)
@@ -174,7 +174,7 @@ static void degrade(struct turn *t)
 /* A step has had its turn for good: what its group leads to. */
 void host_end_of_group(struct turn *t)
 {
-	size_t from = (size_t)t->s->cursor, end = steps_group_end(t, from);
+	size_t from = (size_t)t->s->cursor, end = turn_group_end(t, from);
 	int worst = ON_FAILURE_CONTINUE;
 
 	for (size_t i = from; i < end; i++) {
@@ -182,8 +182,8 @@ void host_end_of_group(struct turn *t)
 
 		if (!e->over || e->now != STEP_IDLE)
 			return;
-		if ((e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) && steps_at(t, i)->settings.on_failure > worst)
-			worst = steps_at(t, i)->settings.on_failure;
+		if ((e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) && turn_step_at(t, i)->settings.on_failure > worst)
+			worst = turn_step_at(t, i)->settings.on_failure;
 	}
 	if (worst == ON_FAILURE_ABORT) {
 		host_input(t, HOST_IN_ABORT, NULL);
@@ -206,12 +206,12 @@ static bool code_is_retried(const struct retry_settings *retry, int exit_code)
 /* Again only if there is a try left, and time for it besides what the others must have. */
 static bool may_retry(const struct turn *t, const struct ledger_entry *e, int exit_code)
 {
-	const struct retry_settings *retry = &steps_at(t, steps_index(t, e))->settings.retry;
+	const struct retry_settings *retry = &turn_step_at(t, turn_step_index(t, e))->settings.retry;
 	struct shares s;
 
 	if (e->attempts > retry->times || !code_is_retried(retry, exit_code))
 		return false;
-	steps_share(t, &s);
+	turn_share(t, &s);
 	return !s.started && (s.left == USEC_INFINITY ||
 			      usec_add(drain_budget_reserves(s.items, s.n),
 				       usec_from_seconds((uint64_t)retry->delay_seconds)) < s.left);
@@ -219,12 +219,12 @@ static bool may_retry(const struct turn *t, const struct ledger_entry *e, int ex
 
 static void step_failed(struct turn *t, struct ledger_entry *e, int exit_code)
 {
-	size_t i = steps_index(t, e);
+	size_t i = turn_step_index(t, e);
 
 	if (may_retry(t, e, exit_code)) {
 		tell_step(t, i, "failed, trying again");
 		e->retry_boot = usec_add(t->now.boot,
-					 usec_from_seconds((uint64_t)steps_at(t, i)->settings.retry.delay_seconds));
+					 usec_from_seconds((uint64_t)turn_step_at(t, i)->settings.retry.delay_seconds));
 		turn_touch(t);
 		return;
 	}
@@ -238,35 +238,35 @@ static void step_failed(struct turn *t, struct ledger_entry *e, int exit_code)
 static void rebudget(struct turn *t)
 {
 	struct shares s;
-	size_t end = steps_group_end(t, (size_t)t->s->cursor);
-	usec_t ends = steps_end_of_time(t);
+	size_t end = turn_group_end(t, (size_t)t->s->cursor);
+	usec_t ends = turn_end_of_time(t);
 
 	if (usec_add(ends, BUDGET_TOLERANCE) >= t->v.told_end)
 		return;
 	t->v.told_end = ends;
-	steps_share(t, &s);
+	turn_share(t, &s);
 	for (size_t i = (size_t)t->s->cursor; i < end; i++) {
 		struct ledger_entry *e = drain_state_step(t->s, i);
-		bool wait = step_is_wait(&steps_at(t, i)->settings);
+		bool wait = step_is_wait(&turn_step_at(t, i)->settings);
 		usec_t rest = usec_sub(e->deadline_boot, t->now.boot), mine;
 
 		if (e->now != STEP_DOING || e->stopping)
 			continue;
 		if (s.tight && wait) {
 			e->over = true;
-			steps_stop(t, i);
-			if (steps_is_probe(t, i))
+			turn_step_stop(t, i);
+			if (turn_step_is_probe(t, i))
 				e->mark = STEP_OK;
 			host_end_of_group(t);
 			continue;
 		}
-		mine = steps_share_of(t, &s, i);
+		mine = turn_share_of(t, &s, i);
 		if (usec_add(mine, BUDGET_TOLERANCE) >= rest)
 			continue;
 		e->deadline_boot = usec_add(t->now.boot, mine);
 		turn_touch(t);
-		if (!steps_is_probe(t, i))
-			steps_act(t, DRAIN_SHORTEN_STEP, i)->timeout_usec = mine;
+		if (!turn_step_is_probe(t, i))
+			turn_step_act(t, DRAIN_SHORTEN_STEP, i)->timeout_usec = mine;
 	}
 }
 
@@ -284,11 +284,11 @@ static void attach(struct turn *t)
 		const struct ledger_entry *e = drain_state_step(t->s, i);
 		struct drain_action *a;
 
-		if (steps_at(t, i)->settings.type == STEP_REFUSE_PROBE && e->mark == STEP_OK && e->now == STEP_IDLE)
-			(void)steps_act(t, DRAIN_PUT_BACK, i);
-		if (e->now == STEP_IDLE || steps_is_probe(t, i))
+		if (turn_step_at(t, i)->settings.type == STEP_REFUSE_PROBE && e->mark == STEP_OK && e->now == STEP_IDLE)
+			(void)turn_step_act(t, DRAIN_PUT_BACK, i);
+		if (e->now == STEP_IDLE || turn_step_is_probe(t, i))
 			continue;
-		a = steps_act(t, e->stopping ? DRAIN_STOP_STEP : DRAIN_BEGIN_STEP, i);
+		a = turn_step_act(t, e->stopping ? DRAIN_STOP_STEP : DRAIN_BEGIN_STEP, i);
 		a->undo = e->now == STEP_UNDOING;
 		a->attach = !e->stopping;
 		a->timeout_usec = usec_sub(e->deadline_boot, t->now.boot);
@@ -297,7 +297,7 @@ static void attach(struct turn *t)
 
 static void undo(struct turn *t)
 {
-	steps_stop_all(t);
+	turn_stop_all(t);
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		drain_state_step(t->s, i)->undo_failures = 0;
 	t->v.health_deadline = 0;
@@ -308,7 +308,7 @@ static void undo(struct turn *t)
 
 static void redrain(struct turn *t)
 {
-	steps_stop_all(t);
+	turn_stop_all(t);
 	begin_pass(t, 0, false);
 	tell_phase(t, LOG_LEVEL_INFO, TOPIC_DRAIN, "draining", "");
 }
@@ -337,7 +337,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		enter_drained(t, DRAIN_ABORTED);
 		break;
 	case HOST_ACT_INCOMPLETE:
-		steps_stop_all(t);
+		turn_stop_all(t);
 		enter_drained(t, DRAIN_INCOMPLETE);
 		break;
 	case HOST_ACT_TELL_HOLD:
@@ -373,7 +373,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		break;
 	case HOST_ACT_UNDO_FAILED:
 		e->undo_failures++;
-		tell_step(t, steps_index(t, e), "could not be undone");
+		tell_step(t, turn_step_index(t, e), "could not be undone");
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORGET:
@@ -394,9 +394,9 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORCE:
-		steps_stop_all(t);
+		turn_stop_all(t);
 		forget_all(t);
-		steps_set_probe(t, false);
+		turn_set_probe(t, false);
 		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_RESTORE, NULL, true,
 			  str_format("serving by force: what was still to be undone is left as it is"));
 		break;
@@ -430,7 +430,7 @@ void host_input(struct turn *t, enum host_input in, struct ledger_entry *e)
 
 void host_resume(struct turn *t)
 {
-	t->v.told_end = steps_end_of_time(t);
+	t->v.told_end = turn_end_of_time(t);
 	if (t->s->host == HOST_DEGRADED)
 		t->v.degraded_retry = t->now.boot + DEGRADED_FIRST;
 	host_input(t, HOST_IN_RESUMED, NULL);
@@ -447,7 +447,7 @@ void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, 
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		if (drain_state_step(t->s, i)->now != STEP_IDLE && drain_state_step(t->s, i)->token == token)
 			e = drain_state_step(t->s, i);
-	if (!e || steps_is_probe(t, steps_index(t, e)))
+	if (!e || turn_step_is_probe(t, turn_step_index(t, e)))
 		return;
 
 	was = e->now;

@@ -109,10 +109,10 @@ void host_end_of_group(struct turn *t); /* has every step of it had its turn? Th
 char *host_reasons(const struct drain_state *s);
 
 /* drain_core_steps.c: of the plan, by index */
-const struct plan_step *steps_at(const struct turn *t, size_t i);
-size_t steps_index(const struct turn *t, const struct ledger_entry *e);
-bool steps_is_probe(const struct turn *t, size_t i);
-size_t steps_group_end(const struct turn *t, size_t i);
+const struct plan_step *turn_step_at(const struct turn *t, size_t i);
+size_t turn_step_index(const struct turn *t, const struct ledger_entry *e);
+bool turn_step_is_probe(const struct turn *t, size_t i);
+size_t turn_group_end(const struct turn *t, size_t i);
 
 struct shares {
 	struct budget_item items[LIMIT_LEDGER];
@@ -121,14 +121,14 @@ struct shares {
 	bool started; /* an event has begun */
 	usec_t left;
 };
-void steps_share(const struct turn *t, struct shares *ret); /* one item per group, from the cursor on */
-usec_t steps_share_of(const struct turn *t, const struct shares *s, size_t i); /* i: in the group at the cursor */
-usec_t steps_end_of_time(const struct turn *t);
+void turn_share(const struct turn *t, struct shares *ret); /* one item per group, from the cursor on */
+usec_t turn_share_of(const struct turn *t, const struct shares *s, size_t i); /* i: in the group at the cursor */
+usec_t turn_end_of_time(const struct turn *t);
 
-struct drain_action *steps_act(struct turn *t, enum drain_action_kind kind, size_t i);
-void steps_set_probe(struct turn *t, bool down);
-void steps_stop(struct turn *t, size_t i);
-void steps_stop_all(struct turn *t);
+struct drain_action *turn_step_act(struct turn *t, enum drain_action_kind kind, size_t i);
+void turn_set_probe(struct turn *t, bool down);
+void turn_step_stop(struct turn *t, size_t i);
+void turn_stop_all(struct turn *t);
 /* Begins what can be begun, ends what is over, until nothing more can be done. */
-void steps_pump(struct turn *t);
-usec_t steps_next_time(const struct turn *t); /* boot time at which that will find something to do */
+void turn_pump(struct turn *t);
+usec_t turn_next_time(const struct turn *t); /* boot time at which that will find something to do */

@@ -1,28 +1,28 @@
 /* The core's steps: how long each may take, beginning and stopping them, and whose turn it is. */
 #include "agent/core/drain_core_internal.h"
 
-const struct plan_step *steps_at(const struct turn *t, size_t i)
+const struct plan_step *turn_step_at(const struct turn *t, size_t i)
 {
 	return drain_plan_step(t->s->plan, i);
 }
 
-size_t steps_index(const struct turn *t, const struct ledger_entry *e)
+size_t turn_step_index(const struct turn *t, const struct ledger_entry *e)
 {
 	return (size_t)(e - drain_state_step(t->s, 0));
 }
 
-bool steps_is_probe(const struct turn *t, size_t i)
+bool turn_step_is_probe(const struct turn *t, size_t i)
 {
-	return steps_at(t, i)->settings.type == STEP_PROBE_DOWN;
+	return turn_step_at(t, i)->settings.type == STEP_PROBE_DOWN;
 }
 
-size_t steps_group_end(const struct turn *t, size_t i)
+size_t turn_group_end(const struct turn *t, size_t i)
 {
 	int64_t group;
 
 	if (i >= t->s->ledger.n)
 		return t->s->ledger.n;
-	for (group = steps_at(t, i)->group; i < t->s->ledger.n && steps_at(t, i)->group == group; i++)
+	for (group = turn_step_at(t, i)->group; i < t->s->ledger.n && turn_step_at(t, i)->group == group; i++)
 		;
 	return i;
 }
@@ -58,7 +58,7 @@ static usec_t time_left(const struct turn *t, bool *ret_started)
 }
 
 /* Boot time at which nothing may run any more; 0 when an event has begun. */
-usec_t steps_end_of_time(const struct turn *t)
+usec_t turn_end_of_time(const struct turn *t)
 {
 	bool started;
 	usec_t left = time_left(t, &started);
@@ -69,7 +69,7 @@ usec_t steps_end_of_time(const struct turn *t)
 /* Of a whole step: hooks have their time each. */
 static usec_t most_of(const struct turn *t, size_t i)
 {
-	const struct plan_step *p = steps_at(t, i);
+	const struct plan_step *p = turn_step_at(t, i);
 	int64_t hooks = drain_state_step(t->s, i)->hooks;
 
 	return (usec_t)p->timeout_usec * (usec_t)(p->settings.type == STEP_HOOKS && hooks > 1 ? hooks : 1);
@@ -77,21 +77,21 @@ static usec_t most_of(const struct turn *t, size_t i)
 
 static usec_t least_of(const struct turn *t, size_t i)
 {
-	const struct plan_step *p = steps_at(t, i);
+	const struct plan_step *p = turn_step_at(t, i);
 	int64_t hooks = drain_state_step(t->s, i)->hooks;
 
 	return (usec_t)p->reserve_usec * (usec_t)(p->settings.type == STEP_HOOKS && hooks > 1 ? hooks : 1);
 }
 
 /* One item per group, from the one at the cursor to the last. What runs counts with its rest. */
-void steps_share(const struct turn *t, struct shares *ret)
+void turn_share(const struct turn *t, struct shares *ret)
 {
 	*ret = (struct shares){};
 	for (size_t i = (size_t)t->s->cursor, end; i < t->s->ledger.n; i = end) {
 		struct budget_item *item = &ret->items[ret->n++];
 
 		item->wait = true;
-		end = steps_group_end(t, i);
+		end = turn_group_end(t, i);
 		for (size_t k = i; k < end; k++) {
 			const struct ledger_entry *e = drain_state_step(t->s, k);
 			usec_t most = most_of(t, k), least = least_of(t, k);
@@ -104,14 +104,14 @@ void steps_share(const struct turn *t, struct shares *ret)
 			}
 			item->timeout_usec = usec_max(item->timeout_usec, most);
 			item->reserve_usec = usec_max(item->reserve_usec, least);
-			item->wait = item->wait && step_is_wait(&steps_at(t, k)->settings);
+			item->wait = item->wait && step_is_wait(&turn_step_at(t, k)->settings);
 		}
 	}
 	ret->left = time_left(t, &ret->started);
 	ret->tight = drain_budget_share(ret->left, ret->started, ret->items, ret->n);
 }
 
-usec_t steps_share_of(const struct turn *t, const struct shares *s, size_t i)
+usec_t turn_share_of(const struct turn *t, const struct shares *s, size_t i)
 {
 	usec_t mine = usec_min(s->items[0].share_usec, usec_max(most_of(t, i), BUDGET_LEAST));
 
@@ -128,17 +128,17 @@ static int64_t new_token(struct turn *t)
 	return t->s->next_token++;
 }
 
-struct drain_action *steps_act(struct turn *t, enum drain_action_kind kind, size_t i)
+struct drain_action *turn_step_act(struct turn *t, enum drain_action_kind kind, size_t i)
 {
 	struct drain_action *a = turn_act(t, kind);
 
 	a->token = drain_state_step(t->s, i)->token;
 	a->index = i;
-	a->step = &steps_at(t, i)->settings;
+	a->step = &turn_step_at(t, i)->settings;
 	return a;
 }
 
-void steps_set_probe(struct turn *t, bool down)
+void turn_set_probe(struct turn *t, bool down)
 {
 	if (t->s->probe_down == down)
 		return;
@@ -163,36 +163,36 @@ static void begin(struct turn *t, size_t i, bool undo, usec_t timeout_usec)
 		e->attempts++;
 	}
 	/* The wait of probeDown is a matter of time only, and so ours. */
-	if (steps_is_probe(t, i)) {
-		steps_set_probe(t, true);
+	if (turn_step_is_probe(t, i)) {
+		turn_set_probe(t, true);
 		return;
 	}
-	a = steps_act(t, DRAIN_BEGIN_STEP, i);
+	a = turn_step_act(t, DRAIN_BEGIN_STEP, i);
 	a->undo = undo;
 	a->timeout_usec = timeout_usec;
 }
 
-void steps_stop(struct turn *t, size_t i)
+void turn_step_stop(struct turn *t, size_t i)
 {
 	struct ledger_entry *e = drain_state_step(t->s, i);
 
 	if (e->now == STEP_IDLE || e->stopping)
 		return;
 	turn_touch(t);
-	if (steps_is_probe(t, i)) {
+	if (turn_step_is_probe(t, i)) {
 		e->now = STEP_IDLE;
 		e->mark = STEP_STOPPED;
 		return;
 	}
 	e->stopping = true;
-	(void)steps_act(t, DRAIN_STOP_STEP, i);
+	(void)turn_step_act(t, DRAIN_STOP_STEP, i);
 }
 
-void steps_stop_all(struct turn *t)
+void turn_stop_all(struct turn *t)
 {
 	for (size_t i = 0; i < t->s->ledger.n; i++) {
 		drain_state_step(t->s, i)->retry_boot = 0;
-		steps_stop(t, i);
+		turn_step_stop(t, i);
 	}
 }
 
@@ -200,28 +200,28 @@ void steps_stop_all(struct turn *t)
 
 static void begin_group(struct turn *t)
 {
-	size_t from = (size_t)t->s->cursor, end = steps_group_end(t, from);
+	size_t from = (size_t)t->s->cursor, end = turn_group_end(t, from);
 	struct shares s;
 
-	steps_share(t, &s);
+	turn_share(t, &s);
 	if (s.left == 0 && !s.started) {
 		host_input(t, HOST_IN_EXHAUSTED, NULL);
 		return;
 	}
-	t->v.told_end = steps_end_of_time(t);
+	t->v.told_end = turn_end_of_time(t);
 	for (size_t i = from; i < end; i++) {
 		struct ledger_entry *e = drain_state_step(t->s, i);
-		bool skip = s.items[0].skip || (s.tight && step_is_wait(&steps_at(t, i)->settings));
+		bool skip = s.items[0].skip || (s.tight && step_is_wait(&turn_step_at(t, i)->settings));
 
 		if (e->over || e->now != STEP_IDLE || e->retry_boot > t->now.boot)
 			continue;
 		/* The probe goes down all the same; only the wait for it to be noticed is skipped. */
-		if (skip && !steps_is_probe(t, i)) {
+		if (skip && !turn_step_is_probe(t, i)) {
 			e->over = true;
 			turn_touch(t);
 			continue;
 		}
-		begin(t, i, false, skip ? 0 : steps_share_of(t, &s, i));
+		begin(t, i, false, skip ? 0 : turn_share_of(t, &s, i));
 	}
 	host_end_of_group(t);
 }
@@ -246,7 +246,7 @@ static void pump_draining(struct turn *t)
 	for (size_t i = 0; i < t->s->ledger.n; i++) {
 		struct ledger_entry *e = drain_state_step(t->s, i);
 
-		if (e->now != STEP_DOING || !steps_is_probe(t, i) || e->deadline_boot > t->now.boot)
+		if (e->now != STEP_DOING || !turn_step_is_probe(t, i) || e->deadline_boot > t->now.boot)
 			continue;
 		e->now = STEP_IDLE;
 		e->mark = STEP_OK;
@@ -259,7 +259,7 @@ static void pump_draining(struct turn *t)
 			host_input(t, HOST_IN_EXHAUSTED, NULL);
 			return;
 		}
-		if (usec_add(steps_end_of_time(t), BUDGET_TOLERANCE) < t->v.told_end)
+		if (usec_add(turn_end_of_time(t), BUDGET_TOLERANCE) < t->v.told_end)
 			host_input(t, HOST_IN_BUDGET, NULL);
 	}
 	if (t->s->snapshot_wanted) {
@@ -299,7 +299,7 @@ static void pump_restoring(struct turn *t)
 		return;
 	i = next_undo(t);
 	if (i < t->s->ledger.n) {
-		if (step_has_undo(&steps_at(t, i)->settings))
+		if (step_has_undo(&turn_step_at(t, i)->settings))
 			begin(t, i, true, most_of(t, i));
 		else
 			host_input(t, HOST_IN_STEP_OK, drain_state_step(t->s, i));
@@ -319,7 +319,7 @@ static void pump_restoring(struct turn *t)
 			host_input(t, HOST_IN_EXHAUSTED, NULL);
 		return;
 	}
-	steps_set_probe(t, false);
+	turn_set_probe(t, false);
 	host_input(t, HOST_IN_DONE, NULL);
 }
 
@@ -356,7 +356,7 @@ static void pump_once(struct turn *t)
 	}
 }
 
-void steps_pump(struct turn *t)
+void turn_pump(struct turn *t)
 {
 	do {
 		t->changed = false;
@@ -364,7 +364,7 @@ void steps_pump(struct turn *t)
 	} while (t->changed && t->r == 0);
 }
 
-usec_t steps_next_time(const struct turn *t)
+usec_t turn_next_time(const struct turn *t)
 {
 	bool started, busy = anything_runs(t) || t->s->snapshot_wanted;
 	usec_t next = USEC_INFINITY, left = time_left(t, &started);
@@ -374,7 +374,7 @@ usec_t steps_next_time(const struct turn *t)
 		for (size_t i = 0; i < t->s->ledger.n; i++) {
 			const struct ledger_entry *e = drain_state_step(t->s, i);
 
-			if (e->now == STEP_DOING && steps_is_probe(t, i))
+			if (e->now == STEP_DOING && turn_step_is_probe(t, i))
 				next = usec_min(next, e->deadline_boot);
 			if (e->now == STEP_IDLE && !e->over && e->retry_boot != 0) {
 				next = usec_min(next, e->retry_boot);

@@ -47,9 +47,27 @@ static int check_plain(const char *text, struct error *err)
 	return error_set(err, ERROR_SYSTEM, -EINVAL, "expected a plain file name, got \"%s\"", text);
 }
 
+/* Below the working directory, whatever it is called. */
+static int check_relative(const char *text, struct error *err)
+{
+	for (const char *p = text;; p++) {
+		size_t n = strcspn(p, "/");
+
+		if (n == 0 || (n <= 2 && strspn(p, ".") == n))
+			return error_set(err, ERROR_SYSTEM, -EINVAL, "expected a file name below the working directory, got \"%s\"",
+					 text);
+		p += n;
+		if (!*p)
+			break;
+	}
+	return 0;
+}
+
 static const struct jd_type id_type = { .kind = JD_TEXT, .min = 1, .max = ID_MAX, .check = check_id };
 static const struct jd_type text_type = { .kind = JD_TEXT };
 static const struct jd_type plain_type = { .kind = JD_TEXT, .min = 1, .max = 255, .check = check_plain };
+static const struct jd_type relative_type = { .kind = JD_TEXT, .min = 1, .max = 1024, .check = check_relative };
+static const struct jd_type parallel_type = { .kind = JD_INTEGER, .min = 1, .max = 16 };
 static const struct jd_type input_type = { .kind = JD_TEXT, .max = INPUT_MAX, .sensitive = true };
 static const struct jd_type tail_type = { .kind = JD_TEXT, .max = TAIL_TEXT_MAX };
 static const struct jd_type content_type = { .kind = JD_TEXT, .max = LIMIT_JOB_CONTENT, .sensitive = true };
@@ -91,10 +109,24 @@ static const struct jd_field file_fields[] = {
 	{ "content", &text_type,    offsetof(struct job_file, content) },
 	{ "base64",  &boolean_type, offsetof(struct job_file, base64), JD_OMIT_EMPTY },
 	{ "acls",    &acls_type,    offsetof(struct job_file, acls),   JD_OMIT_EMPTY },
+	{ "link",    &plain_type,   offsetof(struct job_file, link),   JD_OMIT_EMPTY },
 	{ NULL },
 };
 static const struct jd_type file_type = { .kind = JD_OBJECT, .fields = file_fields, .size = sizeof(struct job_file) };
 static const struct jd_type files_type = { .kind = JD_LIST, .max = 64, .element = &file_type };
+
+static const struct jd_field download_fields[] = {
+	{ "name",       &relative_type, offsetof(struct job_download, name), JD_REQUIRED },
+	{ "uri",        &text_type,     offsetof(struct job_download, uri),  JD_REQUIRED },
+	{ "sha256",     &text_type,     offsetof(struct job_download, sha256) },
+	{ "mode",       &text_type,     offsetof(struct job_download, mode) },
+	{ "owner",      &text_type,     offsetof(struct job_download, owner) },
+	{ "maxInBytes", &positive_type, offsetof(struct job_download, max_bytes) },
+	{ NULL },
+};
+static const struct jd_type download_type = { .kind = JD_OBJECT, .fields = download_fields, .size = sizeof(struct job_download) };
+static const struct jd_type downloads_type = { .kind = JD_LIST, .max = 64, .element = &download_type };
+static const struct jd_type words_type = { .kind = JD_LIST, .max = 64, .element = &text_type };
 
 static const struct jd_field job_fields[] = {
 	{ "format",             &format_type,      offsetof(struct job, format), JD_REQUIRED },
@@ -122,6 +154,14 @@ static const struct jd_field job_fields[] = {
 	{ "files",              &files_type,       offsetof(struct job, files) },
 	{ "keepVersions",       &keep_type,        offsetof(struct job, keep_versions),        0, 2 },
 	{ "version",            &plain_type,       offsetof(struct job, version) },
+	{ "downloads",          &downloads_type,   offsetof(struct job, downloads) },
+	{ "parallelDownloads",  &parallel_type,    offsetof(struct job, parallel_downloads),   0, 4 },
+	{ "identity",           &boolean_type,     offsetof(struct job, identity),             JD_OMIT_EMPTY },
+	{ "clientId",           &text_type,        offsetof(struct job, client_id) },
+	{ "objectId",           &text_type,        offsetof(struct job, object_id) },
+	{ "resourceId",         &text_type,        offsetof(struct job, resource_id) },
+	{ "noProxy",            &words_type,       offsetof(struct job, no_proxy) },
+	{ "caFile",             &text_type,        offsetof(struct job, ca_file) },
 	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },
 	{ NULL },
 };
@@ -168,6 +208,7 @@ void job_init(struct job *j)
 			   .grace_seconds = DEFAULT_GRACE_SECONDS,
 			   .output_max_bytes = DEFAULT_OUTPUT_MAX,
 			   .tail_bytes = DEFAULT_TAIL,
+			   .parallel_downloads = 4,
 			   .keep_versions = 2 };
 }
 

@@ -43,6 +43,16 @@ struct job_file {
 	char *content; /* name of the content in the secrets file; NULL: see job.version */
 	bool base64;   /* the content is bytes, in base64 */
 	struct jd_list acls; /* of struct job_acl */
+	char *link; /* JOB_INSTALL without a version: a symbolic link to this name beside it, instead of a file */
+};
+
+/* Downloaded into work/ before a command or script begins. */
+struct job_download {
+	char *name;   /* below work/, may hold "/" */
+	char *uri;    /* name of the URI in the secrets file: it may hold a signature */
+	char *sha256; /* NULL: any content */
+	char *mode, *owner;
+	int64_t max_bytes;
 };
 
 struct job {
@@ -73,11 +83,18 @@ struct job {
 	 * the current one. Files without content: switch (back) to a version that is there. NULL: no set, each file is a
 	 * plain one of its own. */
 	char *version;
+	struct jd_list downloads;  /* JOB_COMMAND, JOB_SCRIPT: of struct job_download */
+	int64_t parallel_downloads;
+	bool identity; /* blob hosts are asked with a managed identity's token: the one named here, or the system's */
+	char *client_id, *object_id, *resource_id;
+	struct jd_list no_proxy; /* of char *; the proxy itself is JOB_CONTENT_PROXY of the secrets file */
+	char *ca_file;
 	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
 };
 
 /* Names in the secrets file of what is no environment value. */
 #define JOB_CONTENT_COMMAND "/command" /* shell text */
+#define JOB_CONTENT_PROXY   "/proxy"
 #define JOB_CONTENT_SCRIPT  "/script"  /* base64 of the script, which may be gzip */
 
 /* Values and contents that are secret: a flat map in one document of its own. */

@@ -110,10 +110,6 @@ const char *key_unbuilt(const struct key_wish *w)
 {
 	const struct activate_settings *a = w->certificate ? &w->certificate->activate : &w->secret->activate;
 
-	if (w->certificate && w->certificate->layout != STORE_OWN)
-		return "the store of the Key Vault extension (secretsManagementSettings) is not built yet; name the "
-		       "certificate "
-		       "in keyRefresh.certificates instead";
 	if (w->certificate && w->certificate->files.pkcs12)
 		return "files.pkcs12 is not built yet; remove it, or make it from fullchain and key";
 	if (a->check.n || a->reload_units.n || a->restart_units.n || a->commands.n || a->verify.endpoint)

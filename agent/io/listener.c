@@ -47,11 +47,23 @@ struct exchange {
 
 /* ---- the loop ---- */
 
+static unsigned connections(const struct listener *l)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+	return info ? info->num_connections : 0;
+}
+
 static void turn(struct listener *l)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
+	unsigned before = connections(l);
 
 	(void)MHD_run(l->daemon);
+	/* At its limit the library lets go of the socket, and takes it up again at the beginning of a run. When the last
+	 * connections have ended nothing else would bring one about, and nobody would be answered any more. */
+	if (connections(l) < before)
+		(void)MHD_run(l->daemon);
 	if (MHD_get_timeout(l->daemon, &ms) == MHD_YES)
 		loop_timer_after(l->timer, (usec_t)ms * USEC_PER_MSEC);
 	else

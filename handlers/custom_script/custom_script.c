@@ -335,7 +335,7 @@ static void run_script(struct handler *h, size_t i)
 	if (!s->asynchronous && loop_now_boot(h->host->loop) >= h->deadline) {
 		fail(h, run, SCRIPT_FAILED, CODE_TIMEOUT, "not begun: deadlineInSeconds of customScript has passed");
 	} else if (script_job_possible(s, &e) < 0) {
-		fail(h, run, SCRIPT_FAILED, s->files.n ? CODE_DOWNLOAD_UNKNOWN : CODE_BAD_CONFIGURATION, e.msg);
+		fail(h, run, SCRIPT_FAILED, e.code == -EINVAL ? CODE_BAD_URI : CODE_BAD_CONFIGURATION, e.msg);
 	} else {
 		r = begin(h, run, s, &e);
 		if (r >= 0) {

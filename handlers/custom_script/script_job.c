@@ -115,8 +115,66 @@ static int make_work(const struct handler *h, const struct script_settings *s, s
 	}
 	job->kind = JOB_SCRIPT;
 	job->wipe_script = s->script.ref;
-	job->convert_line_endings = s->convert_line_endings;
 	return add_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
+}
+
+/* A URI may hold a signature, so all of them are handled like secrets. */
+static int make_downloads(const struct handler *h, const struct script_settings *s, struct job *job,
+			  struct job_secrets *secrets)
+{
+	const struct script_file *from = s->files.items;
+	struct job_download *to;
+	int r = 0;
+
+	if (!s->files.n)
+		return 0;
+	to = job->downloads.items = calloc(s->files.n, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->downloads.n = s->files.n;
+	job->parallel_downloads = h->section->parallel_downloads;
+	for (size_t i = 0; r >= 0 && i < s->files.n; i++) {
+		const char *uri = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &from[i].uri);
+
+		to[i].max_bytes = from[i].max_size_bytes;
+		to[i].uri = str_format("/uri-%zu", i);
+		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 || str_set(&to[i].sha256, from[i].sha256) < 0 ||
+		    str_set(&to[i].mode, from[i].mode) < 0 || str_set(&to[i].owner, from[i].owner) < 0)
+			return -ENOMEM;
+		r = add_secret(secrets, to[i].uri, uri ? uri : "");
+	}
+	return r;
+}
+
+/* How the network is reached from here. */
+static int make_network(const struct handler *h, const struct script_settings *s, struct job *job, struct job_secrets *secrets)
+{
+	const struct network_settings *network = h->settings->network;
+	const char *proxy = network ? settings_value(h->settings, SECTION_NETWORK, &network->proxy) : NULL;
+	char *const *hosts = network ? network->no_proxy.items : NULL;
+	char **to;
+
+	if (!s->files.n)
+		return 0;
+	job->identity = s->identity;
+	if (s->identity && (str_set(&job->client_id, s->identity->client_id) < 0 ||
+			    str_set(&job->object_id, s->identity->object_id) < 0 ||
+			    str_set(&job->resource_id, s->identity->resource_id) < 0))
+		return -ENOMEM;
+	if (!network)
+		return 0;
+	if (str_set(&job->ca_file, network->ca_file) < 0 || (!str_empty(proxy) && add_secret(secrets, JOB_CONTENT_PROXY, proxy) < 0))
+		return -ENOMEM;
+	to = job->no_proxy.items = calloc(network->no_proxy.n + 1, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->no_proxy.n = network->no_proxy.n;
+	for (size_t i = 0; i < network->no_proxy.n; i++) {
+		to[i] = strdup(hosts[i]);
+		if (!to[i])
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
@@ -134,11 +192,16 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	job.output_max_bytes = s->output.max_bytes;
 	job.tail_bytes = s->output.tail_bytes;
 	job.wipe = s->wipe;
+	job.convert_line_endings = s->convert_line_endings;
 	r = make_work(h, s, &job, &secrets);
 	if (r >= 0)
 		r = make_arguments(s, &job);
 	if (r >= 0)
 		r = make_environment(h, s, &job, &secrets);
+	if (r >= 0)
+		r = make_downloads(h, s, &job, &secrets);
+	if (r >= 0)
+		r = make_network(h, s, &job, &secrets);
 	if (r >= 0 && (str_set(&job.id, id) < 0 || str_set(&job.handler, SCRIPT_HANDLER) < 0 ||
 		       str_set(&job.title, s->name) < 0 || str_set(&job.boot_id, h->host->boot_id) < 0 ||
 		       str_set(&job.user, s->run_as) < 0 ||
@@ -156,11 +219,17 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 
 int script_job_possible(const struct script_settings *s, struct error *err)
 {
-	if (s->files.n)
+	const struct script_file *files = s->files.items;
+
+	if (s->files.n && !str_empty(s->storage_account_name))
 		return error_set(err, ERROR_USER, -EOPNOTSUPP,
-				 "script %s: downloads are not built yet in this version, so it is not run without its %zu file%s; "
-				 "give the script itself in \"script\"",
-				 s->name, s->files.n, s->files.n == 1 ? "" : "s");
+				 "script %s: downloads with a storage account key are not built yet in this version, so it is not run "
+				 "without its files; give signed URIs as secrets, or an identity",
+				 s->name);
+	for (size_t i = 0; i < s->files.n; i++)
+		if (str_empty(files[i].name))
+			return error_set(err, ERROR_USER, -EINVAL, "script %s: the URI of file %zu holds no file name; give one in \"name\"",
+					 s->name, i + 1);
 	if (!str_empty(s->output.stdout_uri.text) || s->output.stdout_uri.ref || !str_empty(s->output.stderr_uri.text) ||
 	    s->output.stderr_uri.ref)
 		return error_set(err, ERROR_USER, -EOPNOTSUPP,

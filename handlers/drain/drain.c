@@ -122,10 +122,32 @@ static int load_record(struct handler *h, struct drain_state **ret, struct error
 
 static void ask_unit(struct handler *h);
 
+/* Files in the directories of hooks steps: each file has the step's timeout, so the budget counts them. */
+static void count_hooks(struct handler *h, unsigned counts[static LIMIT_LEDGER])
+{
+	const struct drain_plan *plan = drain_core_state(h->core)->plan;
+
+	for (size_t i = 0; plan && i < plan->steps.n; i++) {
+		const struct step_settings *s = &drain_plan_step(plan, i)->settings;
+		_cleanup_free_ char *directory = NULL;
+		_cleanup_strv_ char **names = NULL;
+		struct error ignored;
+
+		if (s->type != STEP_HOOKS)
+			continue;
+		directory = path_under_root(h->host->paths, s->directory);
+		if (directory && fs_list(directory, LIMIT_HOOKS, &names, &ignored) >= 0)
+			counts[i] = (unsigned)strv_length(names);
+	}
+}
+
 static void snapshot_taken(struct handler *h)
 {
-	int r = drain_core_snapshot_result(h->core, h->snapshot_token, (const char *const *)h->active, NULL, now_of(h));
+	unsigned hooks[LIMIT_LEDGER] = { 0 };
+	int r;
 
+	count_hooks(h, hooks);
+	r = drain_core_snapshot_result(h->core, h->snapshot_token, (const char *const *)h->active, hooks, now_of(h));
 	strv_free(TAKE_PTR(h->units));
 	strv_free(TAKE_PTR(h->active));
 	after_input(h, r, "the snapshot");

@@ -4,89 +4,23 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/timefmt.h"
 #include "agent/codec/x509.h"
 #include "agent/io/paths.h"
+#include "handlers/key_refresh/layout.h"
 
 #define JOB_TIMEOUT_SECONDS 60
 #define PUBLIC_MODE         "0644"
 #define FILES_MAX           6
 #define CONTENT_MAX         (4 * LIMIT_VAULT_SECRET) /* a bundle written out again, all of it in one file */
 
-enum part { PART_SECRET, PART_FULLCHAIN, PART_CERTIFICATE, PART_CHAIN, PART_KEY, PART_COMBINED };
-
-struct part_file {
-	enum part part;
-	const char *name; /* borrowed from the settings */
-};
-
-struct place {
-	char *directory;
-	struct part_file files[FILES_MAX];
-	size_t n;
-};
-
-static void place_done(struct place *p)
-{
-	free(p->directory);
-}
-
-/* ---- where ---- */
-
-static int secret_place(const struct paths *paths, const char *path, struct place *ret)
-{
-	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *above = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
-
-	ret->directory = above ? path_under_root(paths, above) : NULL;
-	ret->files[ret->n++] = (struct part_file){ PART_SECRET, slash + 1 };
-	return ret->directory ? 0 : -ENOMEM;
-}
-
-static int find_place(const struct paths *paths, const struct key_wish *w, struct place *ret)
-{
-	const struct certificate_settings *c = w->certificate;
-
-	*ret = (struct place){ 0 };
-	if (!c)
-		return secret_place(paths, w->secret->path, ret);
-	ret->directory = c->directory ? path_under_root(paths, c->directory) : path_join(paths->certificates, c->name);
-	{
-		const struct part_file all[] = { { PART_FULLCHAIN, c->files.fullchain },
-						 { PART_CERTIFICATE, c->files.certificate },
-						 { PART_CHAIN, c->files.chain },
-						 { PART_KEY, c->files.key },
-						 { PART_COMBINED, c->files.combined } };
-
-		for (size_t i = 0; i < ARRAY_SIZE(all); i++)
-			if (all[i].name)
-				ret->files[ret->n++] = all[i];
-	}
-	return ret->directory ? 0 : -ENOMEM;
-}
-
-bool key_files_there(const struct paths *paths, const struct key_wish *wish)
-{
-	_cleanup_(place_done) struct place p;
-
-	if (find_place(paths, wish, &p) < 0)
-		return true;
-	for (size_t i = 0; i < p.n; i++) {
-		_cleanup_free_ char *path = path_join(p.directory, p.files[i].name);
-		struct stat st;
-
-		/* What may not be looked at may well be there. */
-		if (path && stat(path, &st) < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
-			return false;
-	}
-	return true;
-}
+/* ---- where it must be writable ---- */
 
 /* The nearest directory that is there: what is below it will be made. */
 static char *nearest(const char *directory)
@@ -111,12 +45,14 @@ static char *nearest_above(const char *directory)
 
 /* ---- what ---- */
 
-static int write_part(const struct x509_bundle *b, enum part part, struct buf *out)
+static int write_part(const struct x509_bundle *b, enum key_part part, struct buf *out)
 {
 	int r;
 
 	switch (part) {
 	case PART_SECRET:
+	case PART_LINK:
+	case PART_NOTE:
 		return -EINVAL;
 	case PART_FULLCHAIN:
 		return x509_write_fullchain(b, out);
@@ -150,52 +86,61 @@ static int copy_acls(const struct certificate_settings *c, struct job_file *f)
 	return 0;
 }
 
-struct owner {
-	const char *user, *group;
+/* What the peer keeps beside a certificate for applications to watch: written after the links. Its content is nowhere
+ * described, so it says what people look for. */
+static int write_note(const struct key_found *f, struct buf *out)
+{
+	char until[TIMEFMT_MAX];
+
+	return buf_printf(out, "{\"version\":\"%s\",\"thumbprint\":\"%s\",\"notAfter\":\"%s\"}\n", f->version,
+			  f->thumbprint, timefmt_utc(f->not_after, until));
+}
+
+/* What goes into the files of one item. */
+struct material {
+	const struct key_found *found;
+	const struct x509_bundle *bundle;
+	const char *value;
+	size_t len;
 };
 
-/* The content moves to the job's secrets, under the file's name. The lists have room. */
-static int add_file(struct key_job *j, const char *name, const char *mode, const struct owner *owner,
-		    struct buf *content)
+static int write_file(const struct material *m, enum key_part part, struct buf *out)
 {
-	struct job_file *f = (struct job_file *)j->job.files.items + j->job.files.n++;
+	if (part == PART_SECRET)
+		return buf_append(out, m->value, m->len);
+	return part == PART_NOTE ? write_note(m->found, out) : write_part(m->bundle, part, out);
+}
+
+/* The content moves to the job's secrets, under the file's name. */
+static int add_content(struct key_job *j, struct job_file *f, struct buf *content)
+{
 	struct job_secret *s = (struct job_secret *)j->secrets.values.items + j->secrets.values.n++;
 
-	if (str_set(&f->name, name) < 0 || str_set(&f->mode, mode) < 0 || str_set(&f->owner, owner->user) < 0 ||
-	    str_set(&f->group, owner->group) < 0 || str_set(&f->content, name) < 0 || str_set(&s->name, name) < 0)
+	if (str_set(&f->content, f->name) < 0 || str_set(&s->name, f->name) < 0)
 		return -ENOMEM;
 	s->value = content->len ? buf_take(content) : strdup("");
 	return s->value ? 0 : -ENOMEM;
 }
 
-static int add_certificate(struct key_job *j, const struct certificate_settings *c, const struct x509_bundle *bundle,
-			   const struct place *p)
+/* The lists have room. */
+static int add_file(struct key_job *j, const struct key_wish *w, const struct key_file *from, const struct material *m)
 {
-	const struct owner owner = { c->owner, c->group };
-
-	for (size_t i = 0; i < p->n; i++) {
-		bool holds_key = p->files[i].part == PART_KEY || p->files[i].part == PART_COMBINED;
-		_cleanup_buf_ struct buf content = BUF_SECRET_INIT(CONTENT_MAX);
-		int r = write_part(bundle, p->files[i].part, &content);
-
-		if (r >= 0)
-			r = add_file(j, p->files[i].name, holds_key ? c->mode : PUBLIC_MODE, &owner, &content);
-		if (r >= 0 && holds_key)
-			r = copy_acls(c, (struct job_file *)j->job.files.items + i);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int add_secret(struct key_job *j, const struct key_secret_settings *s, const char *name, const char *value,
-		      size_t len)
-{
-	const struct owner owner = { s->owner, s->group };
+	const struct certificate_settings *c = w->certificate;
+	struct job_file *f = (struct job_file *)j->job.files.items + j->job.files.n++;
 	_cleanup_buf_ struct buf content = BUF_SECRET_INIT(CONTENT_MAX);
-	int r = buf_append(&content, value, len);
+	const char *mode = from->everybody ? PUBLIC_MODE : c ? c->mode : w->secret->mode;
+	int r;
 
-	return r < 0 ? r : add_file(j, name, s->mode, &owner, &content);
+	if (str_set(&f->name, from->name) < 0 || str_set(&f->link, from->link) < 0 || str_set(&f->mode, mode) < 0 ||
+	    str_set(&f->owner, c ? c->owner : w->secret->owner) < 0 ||
+	    str_set(&f->group, c ? c->group : w->secret->group) < 0)
+		return -ENOMEM;
+	if (from->link)
+		return 0;
+	r = write_file(m, from->part, &content);
+	if (r >= 0)
+		r = add_content(j, f, &content);
+	return r >= 0 && c && !from->everybody ? copy_acls(c, f) : r;
 }
 
 /* ---- the jobs ---- */
@@ -220,14 +165,14 @@ static int set_id(struct key_job *j, const char *what, const struct key_item *it
 	return j->job.id ? 0 : -ENOMEM;
 }
 
-static int prepare(struct key_job *j, enum job_kind kind, const struct key_item *item, const struct place *p)
+static int prepare(struct key_job *j, enum job_kind kind, const struct key_item *item, const char *directory, size_t n)
 {
 	job_init(&j->job);
 	j->job.kind = (int)kind;
 	j->job.timeout_seconds = JOB_TIMEOUT_SECONDS;
-	j->job.files.items = calloc(p->n, sizeof(struct job_file));
-	j->secrets.values.items = calloc(p->n, sizeof(struct job_secret));
-	if (!j->job.files.items || !j->secrets.values.items || str_set(&j->job.directory, p->directory) < 0 ||
+	j->job.files.items = calloc(n ? n : 1, sizeof(struct job_file));
+	j->secrets.values.items = calloc(n ? n : 1, sizeof(struct job_secret));
+	if (!j->job.files.items || !j->secrets.values.items || str_set(&j->job.directory, directory) < 0 ||
 	    str_set(&j->job.handler, "keyRefresh") < 0 || str_set(&j->job.title, key_name(&item->wish)) < 0)
 		return -ENOMEM;
 	return 0;
@@ -238,26 +183,24 @@ int key_job_install(const struct paths *paths, const struct key_item *item, cons
 		    struct error *err)
 {
 	_cleanup_(key_job_done) struct key_job j = { 0 };
-	_cleanup_(place_done) struct place p;
-	const struct certificate_settings *c = item->wish.certificate;
+	_cleanup_(key_layout_done) struct key_layout l = { 0 };
+	const struct material m = { found, bundle, value, len };
 	char set[KEY_SET_MAX];
-	int r = find_place(paths, &item->wish, &p);
+	int r = key_layout_find(paths, &item->wish, found, &l);
 
 	key_set_name(item, found, set);
 	if (r >= 0)
-		r = prepare(&j, JOB_INSTALL, item, &p);
+		r = prepare(&j, JOB_INSTALL, item, l.directory, l.n);
 	if (r >= 0)
 		r = set_id(&j, "key", item, set);
-	if (r >= 0 && c) {
-		j.job.keep_versions = c->keep_versions;
+	if (r >= 0 && l.is_set) {
+		j.job.keep_versions = item->wish.certificate->keep_versions;
 		r = str_set(&j.job.version, set);
-		if (r >= 0)
-			r = add_certificate(&j, c, bundle, &p);
-	} else if (r >= 0) {
-		r = add_secret(&j, item->wish.secret, p.files[0].name, value, len);
 	}
+	for (size_t i = 0; r >= 0 && i < l.n; i++)
+		r = add_file(&j, &item->wish, &l.files[i], &m);
 	if (r >= 0) {
-		j.writable = nearest(p.directory);
+		j.writable = nearest(l.directory);
 		r = j.writable ? 0 : -ENOMEM;
 	}
 	if (r == -ENOMEM)
@@ -269,21 +212,26 @@ int key_job_install(const struct paths *paths, const struct key_item *item, cons
 	return 0;
 }
 
+static int add_name(struct key_job *j, const char *name)
+{
+	return str_set(&((struct job_file *)j->job.files.items)[j->job.files.n++].name, name);
+}
+
 int key_job_remove(const struct paths *paths, const struct key_item *item, struct key_job *ret, struct error *err)
 {
 	_cleanup_(key_job_done) struct key_job j = { 0 };
-	_cleanup_(place_done) struct place p;
-	int r = find_place(paths, &item->wish, &p);
+	_cleanup_(key_layout_done) struct key_layout l = { 0 };
+	int r = key_layout_find(paths, &item->wish, NULL, &l);
 
 	if (r >= 0)
-		r = prepare(&j, JOB_REMOVE, item, &p);
+		r = prepare(&j, JOB_REMOVE, item, l.directory, l.n);
 	if (r >= 0)
 		r = set_id(&j, "key-remove", item, item->record.version ? item->record.version : "");
-	for (size_t i = 0; r >= 0 && i < p.n; i++)
-		r = str_set(&((struct job_file *)j.job.files.items)[j.job.files.n++].name, p.files[i].name);
+	for (size_t i = 0; r >= 0 && i < l.n; i++)
+		r = add_name(&j, l.files[i].name);
 	if (r >= 0) {
 		/* The directory itself goes, too. */
-		j.writable = nearest_above(p.directory);
+		j.writable = nearest_above(l.directory);
 		r = j.writable ? 0 : -ENOMEM;
 	}
 	if (r < 0)
@@ -291,4 +239,37 @@ int key_job_remove(const struct paths *paths, const struct key_item *item, struc
 	*ret = j;
 	j = (struct key_job){ 0 };
 	return 0;
+}
+
+int key_job_prune(const struct paths *paths, const struct key_item *item, struct key_job *ret, struct error *err)
+{
+	_cleanup_(key_job_done) struct key_job j = { 0 };
+	_cleanup_(key_layout_done) struct key_layout l = { 0 };
+	_cleanup_strv_ char **names = NULL;
+	size_t n;
+	int r;
+
+	if (!item->wish.certificate || item->wish.certificate->layout == STORE_OWN)
+		return 0;
+	r = key_layout_find(paths, &item->wish, NULL, &l);
+	if (r < 0)
+		return error_oom(err);
+	r = key_layout_stale(&l, item->wish.certificate, item->record.version, &names, err);
+	n = strv_length(names);
+	if (r < 0 || n == 0)
+		return r;
+	r = prepare(&j, JOB_REMOVE, item, l.directory, n);
+	if (r >= 0)
+		r = set_id(&j, "key-prune", item, item->record.version);
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = add_name(&j, names[i]);
+	if (r >= 0) {
+		j.writable = nearest(l.directory);
+		r = j.writable ? 0 : -ENOMEM;
+	}
+	if (r < 0)
+		return error_oom(err);
+	*ret = j;
+	j = (struct key_job){ 0 };
+	return 1;
 }

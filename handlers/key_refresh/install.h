@@ -1,10 +1,9 @@
 /*
- * What one certificate or plain secret becomes on disk: the job that writes it (agent/core/job.h JOB_INSTALL), the one
- * that removes it, and whether it is still there. For this handler's own files only.
+ * The jobs that write what came out of a vault and remove it again (agent/core/job.h). For this handler's own files
+ * only.
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "agent/base/error.h"
@@ -29,6 +28,7 @@ _nodiscard_ int key_job_install(const struct paths *paths, const struct key_item
 				struct error *err);
 _nodiscard_ int key_job_remove(const struct paths *paths, const struct key_item *item, struct key_job *ret,
 			       struct error *err);
-
-/* False only when a file is surely missing. */
-bool key_files_there(const struct paths *paths, const struct key_wish *wish);
+/* Removes versions of a store (STORE_KV3, STORE_KV4) that are more than keepVersions. 1: there is something to do, else
+ * 0. */
+_nodiscard_ int key_job_prune(const struct paths *paths, const struct key_item *item, struct key_job *ret,
+			      struct error *err);

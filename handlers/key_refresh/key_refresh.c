@@ -6,111 +6,23 @@
  * Without them everything is fetched and installed again, with the same outcome.
  */
 #include <errno.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
-#include "agent/codec/x509.h"
-#include "agent/core/key_plan.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
-#include "handlers/common/handler.h"
-#include "handlers/common/jobs.h"
-#include "handlers/key_refresh/install.h"
+#include "handlers/key_refresh/item.h"
 
-#define HANDLER       "keyRefresh"
-#define RECORD_MAX    (64UL * 1024)
 #define COMPONENT_MAX 320 /* "keyRefresh/" and a name */
-#define CONTENT_PFX   "application/x-pkcs12"
 
-enum phase { PHASE_IDLE, PHASE_FETCHING, PHASE_INSTALLING, PHASE_REMOVING };
-
-struct item {
-	struct handler *h;
-	struct key_item plan;
-	char *name, *record_path;
-	enum phase phase;
-	struct vault_call *call;
-	/* Of the job that runs: the settings may change meanwhile, and what it makes is what it was asked for. */
-	struct jobs_handle *job;
-	char *job_id, *job_url, *identity;
-	char job_shape[SHA256_HEX_MAX];
-	struct key_found found;
-	int64_t warned_days; /* told in the log; -1: nothing yet */
-};
-
-struct handler {
-	const struct handler_host *host;
-	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
-	const char **suffixes;                       /* NULL-terminated; the texts belong to the settings */
-	struct key_goal goal;
-	char *goal_path, *directory;
-	struct item **items;
-	size_t n;
-	bool retiring;
-	struct loop_timer *timer;
-};
-
-static uint32_t random_number(void)
-{
-	uint32_t n = 0;
-
-	/* Without entropy (early boot) there is no jitter. */
-	(void)!getrandom(&n, sizeof(n), GRND_NONBLOCK);
-	return n;
-}
-
-static struct key_clock clock_of(const struct handler *h)
-{
-	return (struct key_clock){ .interval = usec_from_seconds((uint64_t)h->settings->polling_interval_seconds),
-				   .random = random_number(),
-				   .now_boot = loop_now_boot(h->host->loop),
-				   .now_wall = loop_now_wall(h->host->loop) };
-}
-
-/* ---- records ---- */
-
-static void save_item(struct item *i, unsigned flags)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(RECORD_MAX);
-	struct error e = ERROR_INIT;
-	int r = key_record_encode(&i->plan.record, &text);
-
-	if (r < 0)
-		(void)error_oom(&e);
-	else
-		r = fs_write(i->record_path, text.data, text.len, 0600, flags, &e);
-	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: what is installed cannot be noted: %s", i->name,
-			e.msg);
-}
-
-static int load_item(struct item *i)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(RECORD_MAX);
-	struct error e = ERROR_INIT;
-	int r = fs_read_nofollow(i->record_path, RECORD_MAX, &text, &e);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r >= 0)
-		r = key_record_decode(buf_str(&text), text.len, &i->plan.record, &e);
-	if (r == -ENOMEM)
-		return r;
-	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s; it is installed again", i->name, e.msg);
-	return 0;
-}
+/* ---- the goal ---- */
 
 static void save_goal(struct handler *h)
 {
@@ -136,250 +48,6 @@ static void load_goal(struct handler *h)
 		r = key_goal_decode(buf_str(&text), text.len, &h->goal, &e);
 	if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
-}
-
-/* ---- how a try ends ---- */
-
-/* Once for each of expiryWarningInDays. */
-static void log_expiry(struct item *i)
-{
-	const struct key_record *r = &i->plan.record;
-	int64_t days = key_expiry_days(i->h->settings, r, loop_now_wall(i->h->host->loop));
-
-	if (days >= 0 && (i->warned_days < 0 || days < i->warned_days))
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true),
-			"%s: version %s expires within %lld days; renew it in the vault", i->name, r->version,
-			(long long)days);
-	i->warned_days = days;
-}
-
-/* What is next is seen from the loop: this may be inside of the search for it. */
-static void ended(struct item *i)
-{
-	i->phase = PHASE_IDLE;
-	log_expiry(i);
-	i->h->host->changed(i->h->host);
-	if (!i->h->retiring)
-		loop_timer_after(i->h->timer, 0);
-}
-
-static void failed(struct item *i, bool first)
-{
-	if (first)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s; it is tried again", i->name,
-			i->plan.problem.msg);
-	save_item(i, FS_NO_SYNC);
-	ended(i);
-}
-
-static void fetch_failed(struct item *i, int status, usec_t retry_after, const struct error *why)
-{
-	const struct key_clock clock = clock_of(i->h);
-	bool first = !i->plan.problem.msg[0];
-
-	key_fetch_failed(&i->plan, status, retry_after, why, &clock);
-	failed(i, first);
-}
-
-static void install_failed(struct item *i, const struct error *why)
-{
-	const struct key_clock clock = clock_of(i->h);
-	bool first = !i->plan.problem.msg[0];
-
-	key_install_failed(&i->plan, why, &clock);
-	failed(i, first);
-}
-
-static void refused(struct item *i, const struct error *why)
-{
-	const struct key_clock clock = clock_of(i->h);
-	bool first = !i->plan.problem.msg[0];
-
-	key_refused(&i->plan, why, &clock);
-	failed(i, first);
-}
-
-static void kept(struct item *i)
-{
-	const struct key_clock clock = clock_of(i->h);
-	bool noted = i->plan.record.error;
-
-	if (i->plan.problem.msg[0])
-		log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "%s: it can be refreshed again", i->name);
-	key_kept(&i->plan, &clock);
-	if (noted)
-		save_item(i, FS_NO_SYNC);
-	ended(i);
-}
-
-/* ---- installing ---- */
-
-static void forget_job(struct item *i)
-{
-	jobs_handle_free(TAKE_PTR(i->job));
-	free(TAKE_PTR(i->job_id));
-	free(TAKE_PTR(i->job_url));
-}
-
-static void note_installed(struct item *i, struct error *err)
-{
-	const struct key_clock clock = clock_of(i->h);
-	const struct key_found *f = &i->found;
-
-	if (key_was_installed(&i->plan, f, i->job_shape, i->job_url, i->identity, &clock) < 0) {
-		(void)error_oom(err);
-		return;
-	}
-	save_item(i, FS_REPLACE);
-	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = i->job_id, .milestone = true),
-		"%s: version %s is installed%s%s", i->name, f->version, f->thumbprint[0] ? ", thumbprint " : "",
-		f->thumbprint);
-	/* Settings that came while it ran want it otherwise. */
-	if (!key_installed(&i->plan))
-		i->plan.next_boot = clock.now_boot;
-}
-
-static void on_installed(const struct job_result *result, void *userdata)
-{
-	struct item *i = userdata;
-	struct error why = ERROR_INIT;
-	char phrase[128];
-
-	if (result->end == JOB_SUCCEEDED)
-		note_installed(i, &why);
-	else
-		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
-				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
-	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
-	if (why.msg[0])
-		install_failed(i, &why);
-	else
-		ended(i);
-}
-
-static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
-{
-	const char *const writable[] = { j->writable, NULL };
-	const struct jobs_request req = {
-		.job = &j->job,
-		.secrets = j->secrets.values.n ? &j->secrets : NULL,
-		.confined = true,
-		.capabilities = (1ULL << CAP_CHOWN) | (1ULL << CAP_FOWNER) | (1ULL << CAP_DAC_OVERRIDE),
-		.writable = writable,
-	};
-	int r = 0;
-
-	if (str_set(&i->job_id, j->job.id) < 0 || str_set(&i->job_url, key_url(&i->plan.wish)) < 0)
-		r = error_oom(err);
-	if (r >= 0)
-		r = jobs_start(i->h->host->jobs, &req, done, i, &i->job, err);
-	if (r < 0)
-		forget_job(i);
-	return r;
-}
-
-static void install(struct item *i, const struct x509_bundle *bundle, const struct vault_secret *secret)
-{
-	_cleanup_(key_job_done) struct key_job j = { 0 };
-	struct error e = ERROR_INIT;
-	int r = key_job_install(i->h->host->paths, &i->plan, &i->found, bundle, secret->value, secret->len, &j, &e);
-
-	memcpy(i->job_shape, i->plan.shape, sizeof(i->job_shape));
-	i->phase = PHASE_INSTALLING;
-	if (r >= 0)
-		r = start_job(i, &j, on_installed, &e);
-	if (r < 0)
-		install_failed(i, &e);
-}
-
-/* ---- fetching ---- */
-
-static bool is_pinned(const struct item *i)
-{
-	static const char middle[] = "/secrets/";
-	const char *name = strstr(key_url(&i->plan.wish), middle);
-
-	name = name ? strchr(name + sizeof(middle) - 1, '/') : NULL;
-	return name && name[1];
-}
-
-static int understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
-		      struct key_found *ret, struct error *err)
-{
-	struct x509_facts facts;
-	int r;
-
-	*ret = (struct key_found){ .created = s->created };
-	(void)snprintf(ret->version, sizeof(ret->version), "%s", s->version);
-	if (!i->plan.wish.certificate)
-		return 0;
-	if (str_equal(s->content_type, CONTENT_PFX))
-		return error_set(err, ERROR_USER, -EBADMSG,
-				 "version %s came as PKCS#12, which is not built yet; give the certificate's policy "
-				 "the content type "
-				 "application/x-pem-file",
-				 s->version);
-	r = x509_bundle_parse(s->value, s->len, ret_bundle, err);
-	if (r < 0)
-		return error_wrap(err, r, "version %s of the vault", s->version);
-	x509_bundle_facts(*ret_bundle, &facts);
-	memcpy(ret->thumbprint, facts.thumbprint, sizeof(ret->thumbprint));
-	ret->not_before = facts.not_before;
-	ret->not_after = facts.not_after;
-	ret->incomplete = !facts.complete;
-	return 0;
-}
-
-static void judge(struct item *i, const struct vault_secret *secret, const char *who)
-{
-	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
-	struct error e = ERROR_INIT;
-	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : understand(i, secret, &bundle, &i->found, &e);
-	enum key_verdict verdict = KEY_REFUSE;
-
-	if (r >= 0)
-		verdict =
-			key_judge(&i->plan, &i->found, is_pinned(i), key_files_there(i->h->host->paths, &i->plan.wish),
-				  loop_now_wall(i->h->host->loop), &e);
-	switch (verdict) {
-	case KEY_KEEP:
-		kept(i);
-		return;
-	case KEY_REFUSE:
-		refused(i, &e);
-		return;
-	case KEY_INSTALL:
-		install(i, bundle, secret);
-	}
-}
-
-static void on_secret(const struct vault_secret *secret, const struct vault_failure *failure, const char *who,
-		      void *userdata)
-{
-	struct item *i = userdata;
-	/* Freed at the end: what is given here may belong to it. */
-	_cleanup_(vault_call_freep) _unused_ struct vault_call *call = TAKE_PTR(i->call);
-
-	if (failure)
-		fetch_failed(i, failure->status, failure->retry_after, &failure->err);
-	else
-		judge(i, secret, who);
-}
-
-static void fetch(struct item *i)
-{
-	struct handler *h = i->h;
-	const struct vault_request req = { .url = key_url(&i->plan.wish),
-					   .suffixes = h->suffixes,
-					   .identity_endpoint = h->settings->identity_endpoint,
-					   .identity = key_identity(h->settings, &i->plan.wish),
-					   .want_pem = i->plan.wish.certificate };
-	struct error e = ERROR_INIT;
-
-	i->phase = PHASE_FETCHING;
-	if (vault_get(h->host->loop, h->host->http, h->host->tokens, &req, on_secret, i, &i->call, &e) < 0)
-		fetch_failed(i, 0, 0, &e);
 }
 
 /* ---- who is next ---- */
@@ -423,7 +91,7 @@ static void on_due(void *userdata)
 
 		if (i->phase != PHASE_IDLE || i->plan.next_boot > now || key_unbuilt(&i->plan.wish))
 			continue;
-		fetch(i);
+		item_fetch(i);
 		busy += i->phase != PHASE_IDLE;
 	}
 	loop_timer_at(h->timer, next_wake(h, now, busy < KEY_PARALLEL));
@@ -431,41 +99,6 @@ static void on_due(void *userdata)
 }
 
 /* ---- items ---- */
-
-static void item_free(struct item *i)
-{
-	if (!i)
-		return;
-	vault_call_free(i->call);
-	forget_job(i);
-	key_item_done(&i->plan);
-	free(i->identity);
-	free(i->name);
-	free(i->record_path);
-	free(i);
-}
-DEFINE_CLEANUP(struct item *, item_free)
-
-static int item_new(struct handler *h, const char *name, struct item **ret)
-{
-	_cleanup_(item_freep) struct item *i = calloc(1, sizeof(*i));
-	_cleanup_free_ char *file = str_format("%s.json", name);
-	int r;
-
-	if (!i || !file)
-		return -ENOMEM;
-	i->h = h;
-	i->warned_days = -1;
-	i->name = strdup(name);
-	i->record_path = path_join(h->directory, file);
-	if (!i->name || !i->record_path)
-		return -ENOMEM;
-	r = load_item(i);
-	if (r < 0)
-		return r;
-	*ret = TAKE_PTR(i);
-	return 0;
-}
 
 /* Out of the former list. */
 static struct item *take_item(struct handler *h, const char *name)
@@ -481,33 +114,6 @@ static void free_items(struct item **items, size_t n)
 	for (size_t k = 0; items && k < n; k++)
 		item_free(items[k]);
 	free(items);
-}
-
-/* What did not change is left alone; what failed is tried at once for a new goal state. */
-static int set_wish(struct item *i, const struct key_wish *wish, const struct key_refresh_settings *k, bool new_goal)
-{
-	char shape[SHA256_HEX_MAX], origin[SHA256_HEX_MAX];
-	bool moved, reshaped;
-	int r = key_shape(wish, shape);
-
-	if (r >= 0)
-		r = key_origin(k, wish, origin);
-	if (r < 0)
-		return r;
-	moved = !str_equal(origin, i->plan.origin);
-	reshaped = !str_equal(shape, i->plan.shape);
-	i->plan.wish = *wish;
-	memcpy(i->plan.shape, shape, sizeof(shape));
-	memcpy(i->plan.origin, origin, sizeof(origin));
-	if (moved && i->phase == PHASE_FETCHING) {
-		vault_call_free(TAKE_PTR(i->call));
-		i->phase = PHASE_IDLE;
-	}
-	if (moved || reshaped || (new_goal && i->plan.problem.msg[0])) {
-		i->plan.vault = i->plan.work = (struct retry_state){ .attempts = 0 };
-		i->plan.next_boot = 0;
-	}
-	return 0;
 }
 
 static struct key_wish wish_at(const struct key_refresh_settings *k, size_t n)
@@ -533,7 +139,7 @@ static int set_items(struct handler *h, const struct key_refresh_settings *k, bo
 		if (!items[x])
 			r = item_new(h, key_name(&wish), &items[x]);
 		if (r >= 0)
-			r = set_wish(items[x], &wish, k, new_goal);
+			r = item_set_wish(items[x], &wish, new_goal);
 		if (r >= 0)
 			items[x]->plan.deadline_boot = deadline;
 	}
@@ -673,54 +279,13 @@ static bool key_refresh_busy(const struct handler *h)
 	return false;
 }
 
-static void on_removed(const struct job_result *result, void *userdata)
-{
-	struct item *i = userdata;
-	struct error e = ERROR_INIT;
-	char phrase[128];
-
-	if (result->end != JOB_SUCCEEDED)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .job = i->job_id),
-			"%s: its files cannot be removed: %s", i->name,
-			str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
-	else if (fs_unlink(i->record_path, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
-	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
-	i->phase = PHASE_IDLE;
-	i->h->host->changed(i->h->host);
-}
-
-static void remove_files(struct item *i)
-{
-	_cleanup_(key_job_done) struct key_job j = { 0 };
-	struct error e = ERROR_INIT;
-	int r = key_job_remove(i->h->host->paths, &i->plan, &j, &e);
-
-	i->phase = PHASE_REMOVING;
-	if (r >= 0)
-		r = start_job(i, &j, on_removed, &e);
-	if (r < 0) {
-		i->phase = PHASE_IDLE;
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: its files cannot be removed: %s", i->name, e.msg);
-	}
-}
-
 /* Files stay unless removeOnUninstall says otherwise: applications go on with them. */
 static void key_refresh_retire(struct handler *h)
 {
 	h->retiring = true;
 	loop_timer_stop(h->timer);
-	for (size_t k = 0; k < h->n; k++) {
-		struct item *i = h->items[k];
-
-		if (i->phase == PHASE_FETCHING) {
-			vault_call_free(TAKE_PTR(i->call));
-			i->phase = PHASE_IDLE;
-		}
-		if (i->phase == PHASE_IDLE && h->settings->remove_on_uninstall && i->plan.record.version)
-			remove_files(i);
-	}
+	for (size_t k = 0; k < h->n; k++)
+		item_retire(h->items[k]);
 }
 
 const struct handler_class key_refresh_class = {

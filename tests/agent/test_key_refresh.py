@@ -8,7 +8,7 @@ import time
 
 import pytest
 from configured import VAULT, VAULT_NAME, Configured
-from vm import Platform, me
+from vm import Platform, me, wait_until
 
 SECRETS = f"https://{VAULT}/secrets"
 PEM = "application/x-pem-file"
@@ -378,11 +378,65 @@ def test_what_is_not_built_is_an_error_and_not_half_installed(vm, platform):
     assert platform.requests("vault", "/secrets/web") == []
 
 
-def test_drop_in_settings_are_an_honest_error(vm, platform):
+STORE = "/var/lib/waagent/Microsoft.Azure.KeyVault.Store"
+
+
+def test_store_of_the_peer_version_4(vm, platform):
+    """secretsManagementSettings as they are: links to chain and key, the note last, the two newest versions."""
     vm.configure(secretsManagementSettings={"observedCertificates": [{"url": f"{SECRETS}/web"}]})
-    vm.start()
-    assert "is not built yet" in vm.wait_says(f"keyRefresh/{VAULT_NAME}.web", "error", "Not installed: ")
-    assert platform.requests("vault") == []
+    versions, store, name = [], vm.file(STORE), f"{VAULT_NAME}.web"
+    for n in range(3):
+        certificate = vm.make(not_before=time.time() - 3600 + n)
+        versions.append(vm.put(certificate))
+        if n:
+            vm.stop_daemon()
+        vm.start()
+        vm.wait_installed(versions[-1], name)
+        vm.wait_top("success")
+        assert pem_of((store / f"{name}.pem").read_bytes()) == [text.encode() for text in
+                                                               (certificate["leaf"], *certificate["issuers"])]
+        assert (store / f"{name}.keyid").read_text() == certificate["key"]
+        assert os.readlink(store / f"{name}.pem") == f"{name}.{versions[-1]}.pem.{certificate['notBefore']}"
+        assert os.readlink(store / f"{name}.keyid") == f"{name}.{versions[-1]}.keyid.{certificate['notBefore']}"
+        note = store / f"{name}.luma"
+        assert certificate["thumbprint"] in note.read_text() and stat.S_IMODE(note.stat().st_mode) == 0o644
+        assert note.stat().st_mtime_ns >= os.lstat(store / f"{name}.pem").st_mtime_ns
+        for path in (store / f"{name}.pem", store / f"{name}.keyid"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        wait_until("old versions to go", lambda: not list((vm.root / "var/lib/evenkeel/jobs").glob("key-*")), 10)
+    left = {path.name.split(".")[2] for path in store.iterdir() if not path.is_symlink() and path.suffix != ".luma"}
+    assert left == set(versions[1:]), sorted(store.iterdir())
+    # A link that was lost comes back.
+    (store / f"{name}.keyid").unlink()
+    vm.restart()
+    wait_until("the link to come back", lambda: (store / f"{name}.keyid").exists(), 10)
+
+
+def test_store_of_the_peer_version_3(vm, platform):
+    """One file, the key last, under the link that the settings name; what others put there stays."""
+    vm.configure(secretsManagementSettings={"observedCertificates": [
+        {"url": f"{SECRETS}/web", "certificateStoreLocation": "/etc/tls", "customSymbolicLinkName": "site"},
+        {"url": f"{SECRETS}/web", "certificateStoreLocation": "/etc/tls2", "acls": [{"user": "nobody"}]}]})
+    foreign = vm.file(f"/etc/tls/{VAULT_NAME}.web.readme")
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    for n in range(3):
+        certificate = vm.make(chain=1, not_before=time.time() - 3600 + n)
+        version = vm.put(certificate)
+        if n:
+            vm.stop_daemon()
+        vm.start()
+        vm.wait_installed(version, f"{VAULT_NAME}.web")
+        vm.wait_installed(version, f"{VAULT_NAME}.web-2")
+    text = vm.file("/etc/tls/site").read_text()
+    assert text == certificate["leaf"] + certificate["issuers"][0] + certificate["key"]
+    assert os.readlink(vm.file("/etc/tls/site")) == (
+        f"{VAULT_NAME}.web.{version}.{certificate['notBefore']}.{certificate['notAfter']}.PEM")
+    second = vm.file(f"/etc/tls2/{VAULT_NAME}.web")
+    assert second.read_text() == text
+    assert b"\x04\0\xff\xff" in os.getxattr(second, "system.posix_acl_access")
+    wait_until("old versions to go", lambda: not list((vm.root / "var/lib/evenkeel/jobs").glob("key-*")), 10)
+    assert len(list(vm.file("/etc/tls").glob("*.PEM"))) == 2 and foreign.read_text() == "mine"
 
 
 def test_killed_during_installs(vm, platform):
@@ -439,10 +493,12 @@ def test_uninstall_leaves_the_files_unless_told(vm, platform):
 
 
 def test_openssl_agrees_with_what_is_told(vm, platform):
-    version = vm.put(vm.make(key="rsa2048"))
-    vm.refresh({"name": "web", "files": {"certificate": "cert.pem", "key": "key.pem"}})
+    """Self-signed, so there is nothing to be in the chain."""
+    version = vm.put(vm.make(key="rsa2048", chain=0))
+    vm.refresh({"name": "web", "files": {"certificate": "cert.pem", "key": "key.pem", "chain": "chain.pem"}})
     vm.start()
     said = vm.wait_installed(version)
+    assert vm.set_of()["chain.pem"] == b""
     out = subprocess.run(["openssl", "x509", "-noout", "-fingerprint", "-in", vm.file(f"{HOME}/web/cert.pem")], check=True,
                          capture_output=True, text=True).stdout
     assert out.partition("=")[2].strip().replace(":", "") in said

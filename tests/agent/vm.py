@@ -76,7 +76,7 @@ def script(command, name="deploy", **more):
     return {"customScript": {"scripts": [{"name": name, "runAs": me()[0], "commandToExecute": command, **more}]}}
 
 
-def check_status(text, sequence):
+def check_status(text):
     """What the Azure agent accepts, and what settings.md 3.1 promises beyond that (extension-contract.md 4)."""
     assert len(text) < STATUS_MAX
     document = json.loads(text)
@@ -188,9 +188,14 @@ class VM(Stage):
     def deployment(self, sequence=0, version=None):
         """N.status, checked; None while there is none."""
         try:
-            return check_status(self.status_path(sequence, version).read_text(), sequence)
+            return check_status(self.status_path(sequence, version).read_text())
         except FileNotFoundError:
             return None
+
+    def content(self, sequence=0, version=None):
+        """N.status without its times."""
+        status = self.deployment(sequence, version)
+        return status and {name: value for name, value in status.items() if name != "configurationAppliedTime"}
 
     def settled(self, sequence=0, version=None, limit=15):
         """N.status once it is terminal."""

@@ -746,13 +746,14 @@ static void change_event(struct world *w)
 
 /* Time. */
 
-static bool still_scheduled(const struct world *w, int id)
+/* Waiting again (by a reload) or started, the table takes no notice of an answer. */
+static bool takes_notice(const struct world *w, int id)
 {
 	const struct drain_state *s = drain_core_state(w->core);
 
 	for (size_t i = 0; i < s->events.n; i++)
 		if (atoi(drain_state_event(s, i)->id + 1) == id)
-			return drain_state_event(s, i)->status == EVENT_SCHEDULED;
+			return drain_state_event(s, i)->state == EVENT_NOTED || drain_state_event(s, i)->state == EVENT_ACKED;
 	return false;
 }
 
@@ -775,7 +776,7 @@ static void answer_post(struct world *w)
 	memcpy(posted, w->posted, sizeof(posted));
 	drain_actions(w);
 	for (size_t i = 0; i < n && o == ACK_OUTCOME_OK && kills == w->kills; i++)
-		w->accepted[posted[i]] = still_scheduled(w, posted[i]);
+		w->accepted[posted[i]] = takes_notice(w, posted[i]);
 	if (kills == w->kills && chance(w, 10))
 		assert_int_equal(drain_core_ack_result(w->core, token, ACK_OUTCOME_RETRY, w->now), 0);
 }
