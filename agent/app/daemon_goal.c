@@ -79,15 +79,14 @@ static int read_dropins(struct documents *docs, const char *directory, struct er
 		return r;
 	}
 	for (char **n = names; *n; n++) {
-		_cleanup_free_ char *path = path_join(directory, *n);
+		_cleanup_free_ char *path = NULL;
 
-		if (!path)
-			return error_oom(err);
 		if (!str_ends(*n, ".json"))
 			continue;
 		if (docs->n_files >= ARRAY_SIZE(docs->files))
 			return error_set(err, ERROR_USER, -E2BIG, "%s: more than %d settings files", directory, LIMIT_DROPIN_FILES);
-		r = read_file(docs, path, err);
+		path = path_join(directory, *n);
+		r = path ? read_file(docs, path, err) : error_oom(err);
 		if (r < 0)
 			return r;
 	}
