@@ -28,8 +28,10 @@
 struct imds_call {
 	struct http_call *http;
 	const char *subject;
-	imds_instance_fn instance_done; /* the one or the other */
+	imds_instance_fn instance_done; /* one of the three */
 	imds_bytes_fn bytes_done;
+	imds_events_fn events_done;
+	bool conditional; /* an etag was sent */
 	void *userdata;
 };
 
@@ -133,6 +135,8 @@ static void finish(struct imds_call *c, const struct imds_failure *f)
 {
 	if (c->instance_done)
 		c->instance_done(NULL, f, c->userdata);
+	else if (c->events_done)
+		c->events_done(NULL, f, c->userdata);
 	else
 		c->bytes_done(NULL, 0, f, c->userdata);
 }
@@ -228,6 +232,30 @@ static void on_user_data(const struct http_response *resp, void *userdata)
 	fail(c, 200, &err);
 }
 
+/* What goes into a header again must be one: visible characters, and not too many. */
+static const char *usable_etag(const struct http_response *resp)
+{
+	const char *etag = http_response_header(resp, "ETag");
+
+	if (str_empty(etag) || strlen(etag) > LIMIT_ETAG)
+		return NULL;
+	for (const char *p = etag; *p; p++)
+		if (*p <= ' ' || *p > '~')
+			return NULL;
+	return etag;
+}
+
+static void on_events(const struct http_response *resp, void *userdata)
+{
+	struct imds_call *c = userdata;
+
+	if (resp->result == 0 && resp->status == 304 && c->conditional)
+		c->events_done(&(struct imds_events){ .unchanged = true }, NULL, c->userdata);
+	else if (answered(c, resp))
+		c->events_done(&(struct imds_events){ .body = resp->body, .len = resp->len, .etag = usable_etag(resp) }, NULL,
+			       c->userdata);
+}
+
 static void on_bytes(const struct http_response *resp, void *userdata)
 {
 	struct imds_call *c = userdata;
@@ -249,7 +277,8 @@ static int submit(struct http *http, struct http_request *req, http_done_fn on_d
 	if (!c)
 		return error_oom(err);
 	*c = *described;
-	req->headers = req->body ? headers : get_headers;
+	if (!req->headers)
+		req->headers = req->body ? headers : get_headers;
 	req->connect_timeout_usec = usec_min(CONNECT_TIMEOUT, req->timeout_usec);
 	r = http_submit(http, req, on_done, c, &c->http, err);
 	if (r < 0)
@@ -286,19 +315,26 @@ static int events_url(const char *api_version, struct buf *out, struct error *er
 	return 0;
 }
 
-int imds_get_events(struct http *http, const char *api_version, usec_t timeout, imds_bytes_fn done, void *userdata,
-		    struct imds_call **ret, struct error *err)
+int imds_get_events(struct http *http, const char *api_version, const char *etag, usec_t timeout, imds_events_fn done,
+		    void *userdata, struct imds_call **ret, struct error *err)
 {
-	const struct imds_call c = { .subject = "scheduled events", .bytes_done = done, .userdata = userdata };
-	struct http_request req = { .timeout_usec = timeout, .max_body = LIMIT_EVENTS_DOCUMENT };
+	_cleanup_free_ char *condition = etag ? str_format("If-None-Match: %s", etag) : NULL;
+	const struct imds_call c = { .subject = "scheduled events",
+				     .events_done = done,
+				     .conditional = etag != NULL,
+				     .userdata = userdata };
+	const char *const headers[] = { "Metadata: true", condition, NULL };
+	struct http_request req = { .timeout_usec = timeout, .max_body = LIMIT_EVENTS_DOCUMENT, .headers = headers };
 	_cleanup_buf_ struct buf url = BUF_INIT(256);
 	int r;
 
+	if (etag && !condition)
+		return error_oom(err);
 	r = events_url(api_version, &url, err);
 	if (r < 0)
 		return r;
 	req.url = url.data;
-	return submit(http, &req, on_bytes, &c, ret, err);
+	return submit(http, &req, on_events, &c, ret, err);
 }
 
 static int start_requests(const char *const *ids, struct buf *out)

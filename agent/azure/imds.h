@@ -41,9 +41,17 @@ _nodiscard_ int imds_get_instance(struct http *http, imds_instance_fn done, void
  * decoded, or no base64: a failure of class platform with status 200. */
 _nodiscard_ int imds_get_user_data(struct http *http, imds_bytes_fn done, void *userdata, struct imds_call **ret,
 				   struct error *err);
-/* The raw events document of that api-version; timeout as given (the first answer may take 2 minutes). */
-_nodiscard_ int imds_get_events(struct http *http, const char *api_version, usec_t timeout, imds_bytes_fn done,
-				void *userdata, struct imds_call **ret, struct error *err);
+/* The raw events document of that api-version; timeout as given (the first answer may take 2 minutes). etag: the one that
+ * came with the last document, or NULL; then the answer may be that nothing has changed. */
+struct imds_events {
+	bool unchanged; /* 304: the document that came with `etag`; no body */
+	const char *body;
+	size_t len;
+	const char *etag; /* NULL: none is offered, or none that can be sent back */
+};
+typedef void (*imds_events_fn)(const struct imds_events *events, const struct imds_failure *failure, void *userdata);
+_nodiscard_ int imds_get_events(struct http *http, const char *api_version, const char *etag, usec_t timeout,
+				imds_events_fn done, void *userdata, struct imds_call **ret, struct error *err);
 /* POST StartRequests for these ids (NULL-terminated). Success: body is empty. */
 _nodiscard_ int imds_acknowledge(struct http *http, const char *api_version, const char *const *ids, imds_bytes_fn done,
 				 void *userdata, struct imds_call **ret, struct error *err);

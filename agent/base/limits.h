@@ -30,6 +30,7 @@
 #define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
 #define LIMIT_JOB_CONTENT	  (1536UL * 1024) /* one of them */
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
+#define LIMIT_ETAG		  256 /* one that is longer is not sent back */
 #define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
 
 /* Settings */

@@ -328,12 +328,16 @@ void drain_core_poll_failed(struct drain_core *core)
 		core->v.poll_failures++;
 }
 
+bool drain_core_alert(const struct drain_core *core, struct drain_now now)
+{
+	return core->state->events.n > 0 ||
+	       (core->v.event_seen_boot != 0 && now.boot < usec_add(core->v.event_seen_boot, USEC_PER_MINUTE));
+}
+
 usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now)
 {
 	usec_t delay = core->drain ? usec_from_seconds((uint64_t)core->drain->polling_interval_seconds) : USEC_PER_SEC;
-	bool known = core->state->events.n > 0 ||
-		     (core->v.event_seen_boot != 0 && now.boot < usec_add(core->v.event_seen_boot, USEC_PER_MINUTE));
-	usec_t last = usec_max(delay, known ? POLL_BACKOFF_KNOWN : POLL_BACKOFF);
+	usec_t last = usec_max(delay, drain_core_alert(core, now) ? POLL_BACKOFF_KNOWN : POLL_BACKOFF);
 
 	if (core->v.poll_failures == 0)
 		for (size_t i = 0; i < core->state->events.n; i++)

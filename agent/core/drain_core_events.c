@@ -85,7 +85,7 @@ static void at_once_if_policy_says(struct turn *t, struct drain_event *e)
 
 static void retry_ack(struct turn *t, struct drain_event *e)
 {
-	if (e->not_before_wall != 0 && t->now.wall >= e->not_before_wall) {
+	if (!e->late && e->not_before_wall != 0 && t->now.wall >= e->not_before_wall) {
 		e->ack = ACK_REFUSED;
 		turn_touch(t);
 		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_ACKNOWLEDGE, e, false,
@@ -234,6 +234,20 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
 	}
 }
 
+/* Is there time to drain before it? None at first sight says more about our clock than about the event: the platform still
+ * has it Scheduled. Once it has been late only a later NotBefore gives it time. */
+static void judge_lateness(struct turn *t, struct drain_event *e, bool first)
+{
+	usec_t margin = t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
+	bool none = e->status == EVENT_SCHEDULED && e->not_before_wall != 0 &&
+		    usec_sub(e->not_before_wall, t->now.wall) <= margin;
+
+	if (e->late == none || (none && !first))
+		return;
+	e->late = none;
+	turn_touch(t);
+}
+
 static void tell_seen(struct turn *t, const struct drain_event *e)
 {
 	char when[TIMEFMT_MAX] = "", in[TIMEFMT_MAX] = "";
@@ -268,6 +282,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	if (t->r < 0)
 		return;
 	e->notice_seconds = (int64_t)(usec_sub(e->not_before_wall, t->now.wall) / USEC_PER_SEC);
+	judge_lateness(t, e, true);
 	turn_touch(t);
 	event_input(t, e, EVENT_IN_RELOAD);
 	tell_seen(t, e);
@@ -275,9 +290,14 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 
 static void seen_again(struct turn *t, struct drain_event *e, const struct event *seen, bool first_name)
 {
+	usec_t not_before;
+
 	e->missed = 0;
 	e->ack_needs_document = false;
+	not_before = e->not_before_wall;
 	set_facts(t, e, seen, first_name);
+	if (e->not_before_wall != not_before)
+		judge_lateness(t, e, false);
 	e->incarnation = t->v.incarnation;
 	/* There is no way back from started. */
 	if (seen->status != EVENT_STARTED || e->status == EVENT_STARTED)

@@ -46,7 +46,7 @@ static usec_t time_left(const struct turn *t, bool *ret_started)
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		const struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_BEGUN)
+		if (e->state == EVENT_BEGUN || (e->late && event_state_holds((enum event_state)e->state)))
 			*ret_started = true;
 		else if (event_state_holds((enum event_state)e->state) && e->not_before_wall != 0)
 			left = usec_min(left, usec_sub(usec_sub(e->not_before_wall, t->now.wall), margin));

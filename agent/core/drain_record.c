@@ -50,6 +50,7 @@ static const struct jd_field event_fields[] = {
 	{ "action",           &action_choice,      EVENT(action) },
 	{ "acknowledge",      &acknowledge_choice, EVENT(acknowledge) },
 	{ "settled",          &boolean_type,       EVENT(settled),           JD_OMIT_EMPTY },
+	{ "late",             &boolean_type,       EVENT(late),              JD_OMIT_EMPTY },
 	{ "acknowledgement",  &ack_choice,         EVENT(ack) },
 	{ "reason",           &reason_choice,      EVENT(ack_reason) },
 	{ "acknowledged",     &time_type,          EVENT(acknowledged_wall), JD_OMIT_EMPTY },

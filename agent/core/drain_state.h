@@ -33,6 +33,7 @@ struct drain_event { /* an event that names this VM */
 	int state;		     /* enum event_state */
 	int action, acknowledge;     /* what the policy decided */
 	bool settled;		     /* operator or reboot decided: the policy is not asked again */
+	bool late;		     /* Scheduled, but no time was left at first sight: as one without notice */
 	int ack, ack_reason;
 	usec_t acknowledged_wall;
 	int64_t refusals;	     /* 400s */

@@ -79,6 +79,27 @@ def test_events(platform, probe):
     assert request["headers"]["metadata"] == "true"
 
 
+def test_etag_only_where_offered(platform, probe):
+    answer = probe.ask("events", VERSION, 5000)
+    assert answer["status"] == 200 and answer["etag"] is None
+    assert "if-none-match" not in platform.requests("imds")[-1]["headers"]
+    platform.set_event_document(etag=True)
+    try:
+        etag = probe.ask("events", VERSION, 5000)["etag"]
+        assert probe.ask("events", VERSION, 5000, etag) == {"status": 304}
+        platform.add_event("Freeze", not_before_in_seconds=600)
+        answer = probe.ask("events", VERSION, 5000, etag)
+        assert answer["status"] == 200 and answer["etag"] not in (etag, None)
+    finally:
+        platform.set_event_document(etag=False)
+    # 304 without having been asked for is no answer, and what is no header is not sent back
+    platform.set_fault("imds", status=304, times=1)
+    assert probe.ask("events", VERSION, 5000)["status"] == 304
+    for etag in ("x" * 300, '"two words"'):
+        platform.set_fault("imds", body=b"{}", headers={"ETag": etag}, times=1)
+        assert probe.ask("events", VERSION, 5000)["etag"] is None
+
+
 def test_acknowledges_several(platform, probe):
     ids = [platform.add_event("Freeze", not_before_in_seconds=600, event_id=name) for name in ('a"b\\c', "x", "ü")]
     assert probe.ask("ack", VERSION, *ids) == {"status": 200, "length": 0, "body": ""}

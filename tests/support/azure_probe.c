@@ -3,7 +3,7 @@
  * process lives as long as stdin, so that caches do too.
  *
  *   azure_probe CONNECT_TO CA_FILE ROOT
- *   instance | userdata | events VERSION MILLISECONDS | ack VERSION ID…
+ *   instance | userdata | events VERSION MILLISECONDS [ETAG] | ack VERSION ID…
  *   token ENDPOINT RESOURCE IDENTITY cached|fresh MILLISECONDS COUNT     COUNT answers; IDENTITY: - or clientId=…;
  *                                                                        the last * of RESOURCE: the call's number
  *   abandon (the same)                                                   asks, and gives up at once: one answer
@@ -123,6 +123,23 @@ static void on_bytes(const char *body, size_t len, const struct imds_failure *f,
 	} else {
 		(void)buf_printf(&p->line, "{\"status\": 200, \"length\": %zu, \"body\": ", len);
 		(void)jd_quote(&p->line, body, len);
+	}
+	imds_call_free(TAKE_PTR(p->imds));
+	answer_done(p);
+}
+
+static void on_events(const struct imds_events *events, const struct imds_failure *f, void *userdata)
+{
+	struct probe *p = userdata;
+
+	if (f) {
+		put_imds_failure(&p->line, f);
+	} else if (events->unchanged) {
+		(void)buf_puts(&p->line, "{\"status\": 304");
+	} else {
+		(void)buf_printf(&p->line, "{\"status\": 200, \"length\": %zu, \"body\": ", events->len);
+		(void)jd_quote(&p->line, events->body, events->len);
+		put_text(&p->line, "etag", events->etag);
 	}
 	imds_call_free(TAKE_PTR(p->imds));
 	answer_done(p);
@@ -252,9 +269,9 @@ static int begin(struct probe *p, char **words, size_t n, struct error *err)
 		return imds_get_instance(p->http, on_instance, p, &p->imds, err);
 	if (str_equal(command, "userdata"))
 		return imds_get_user_data(p->http, on_bytes, p, &p->imds, err);
-	if (str_equal(command, "events") && n == 3)
-		return imds_get_events(p->http, words[1], strtoull(words[2], NULL, 10) * USEC_PER_MSEC, on_bytes, p,
-				       &p->imds, err);
+	if (str_equal(command, "events") && (n == 3 || n == 4))
+		return imds_get_events(p->http, words[1], n == 4 ? words[3] : NULL,
+				       strtoull(words[2], NULL, 10) * USEC_PER_MSEC, on_events, p, &p->imds, err);
 	if (str_equal(command, "ack") && n >= 2)
 		return imds_acknowledge(p->http, words[1], (const char *const *)words + 2, on_bytes, p, &p->imds, err);
 	if (str_equal(command, "token") && n == 7)

@@ -300,6 +300,11 @@ static usec_t time_left(const struct world *w, bool *started)
 
 		if (e->state == EVENT_BEGUN)
 			*started = true;
+		/* Late: the platform had it Scheduled when no time was left by our clock; to be drained for all the same. */
+		if (e->late && (e->state == EVENT_HOLDING || e->state == EVENT_ACKED)) {
+			CHECK(w, e->status == EVENT_SCHEDULED && e->not_before_wall != 0);
+			*started = true;
+		}
 		if ((e->state == EVENT_HOLDING || e->state == EVENT_ACKED) && e->not_before_wall)
 			left = usec_min(left, usec_sub(e->not_before_wall, w->now.wall + margin));
 	}
