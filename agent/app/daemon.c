@@ -57,6 +57,13 @@ static void on_set_serving(const struct handler_host *host, bool serving)
 	daemon_changed(d);
 }
 
+static void on_set_drained(const struct handler_host *host, bool drained)
+{
+	struct daemon *d = host->daemon;
+
+	d->drained = drained;
+}
+
 static bool on_application_healthy(const struct handler_host *host)
 {
 	const struct daemon *d = host->daemon;
@@ -283,6 +290,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .application_healthy = on_application_healthy,
 					 .certificates_ready = on_certificates_ready,
 					 .set_serving = on_set_serving,
+					 .set_drained = on_set_drained,
 					 .daemon = d };
 	for (size_t i = 0; i < HANDLERS; i++) {
 		int r = handler_classes[i]->start(&d->host, &d->handlers[i], err);

@@ -6,6 +6,10 @@
  *   POST /v1/drain	an operator's hold; the body is the reason, or empty
  *   POST /v1/restore	ends what operators hold; the body "force" lets go of events, too
  *   POST /v1/ack	acknowledges the event whose id is the body
+ *   POST /v1/quiesce	a backup's hold; the body: for how many seconds it lasts, and within how many to be drained
+ *   POST /v1/resume	ends it
+ *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
+ *   GET  /v1/drain	what is known, planned and told about draining; ?since=N: only lines after that number
  */
 #include <errno.h>
 #include <string.h>
@@ -48,7 +52,7 @@ static void answer_message(struct listener_reply *reply, const char *sentence)
 /* The path names the order, the body is its argument. */
 static void on_order(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
 {
-	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_LOG_LINE);
+	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_API_REPLY / 8);
 	const char *order = strrchr(req->path, '/') + 1;
 	struct error e = ERROR_INIT;
 
@@ -59,6 +63,21 @@ static void on_order(struct daemon *d, const struct listener_request *req, struc
 			answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
 		else
 			answer_message(reply, buf_str(&sentence));
+		return;
+	}
+}
+
+static void on_look(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+{
+	struct error e = ERROR_INIT;
+
+	for (size_t i = 0; i < HANDLERS; i++) {
+		if (!handler_classes[i]->look)
+			continue;
+		if (handler_classes[i]->look(d->handlers[i], req->query, &reply->body, &e) < 0)
+			answer_error(reply, e.cls == ERROR_USER ? 400 : 503, e.msg);
+		else
+			reply->status = 200;
 		return;
 	}
 }
@@ -106,6 +125,10 @@ static const struct {
 	{ "POST", "/v1/drain", on_order },
 	{ "POST", "/v1/restore", on_order },
 	{ "POST", "/v1/ack", on_order },
+	{ "POST", "/v1/quiesce", on_order },
+	{ "POST", "/v1/resume", on_order },
+	{ "POST", "/v1/simulate", on_order },
+	{ "GET", "/v1/drain", on_look },
 };
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)

@@ -53,7 +53,7 @@ struct daemon {
 	/* What others ask. */
 	struct listener *api;
 	struct health *health;
-	bool serving;
+	bool serving, drained;
 
 	bool retiring;
 	usec_t homeless_since; /* since when no handler directory is left */

@@ -1,6 +1,7 @@
 /*
- * Readiness: /ready for the load balancer's probe (503 unless serving, healthy and everything of readyAfter is done) and
- * /app-health for the Application Health extension, where a drain is not ill health (else the platform replaces the VM).
+ * Readiness: /ready for the load balancer's probe (503 unless serving, healthy and everything of readyAfter is done),
+ * /app-health for the Application Health extension, where a drain is not ill health (else the platform replaces the VM),
+ * and /drained for the other VMs of a shared event (drain.sharedEvents.peerUrl): 200 and "drained", else 503.
  * The application itself is asked over HTTP, by connecting, or by its unit's state.
  */
 #include <errno.h>
@@ -185,6 +186,10 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		reply->status = why ? 503 : 200;
 		reply->content_type = "text/plain; charset=utf-8";
 		(void)buf_printf(&reply->body, "%s\n", why ? why : "ready");
+	} else if (str_equal(req->path, "/drained")) {
+		reply->status = h->daemon->drained ? 200 : 503;
+		reply->content_type = "text/plain; charset=utf-8";
+		(void)buf_puts(&reply->body, h->daemon->drained ? "drained\n" : "not drained\n");
 	} else if (str_equal(req->path, "/app-health")) {
 		reply->status = 200;
 		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",

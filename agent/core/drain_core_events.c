@@ -27,7 +27,10 @@ static enum acknowledgement shared_acknowledgement(const struct turn *t, const s
 		return ACK_WANTED;
 	if (!e->leader)
 		return ACK_NONE;
-	return reason == ACK_WHEN_DRAINED ? ACK_PEERS : ACK_WANTED;
+	if (reason != ACK_WHEN_DRAINED)
+		return ACK_WANTED;
+	/* Nobody can be asked: what the others do is not known. */
+	return str_empty(t->drain->shared_events.peer_url) ? ACK_NONE : ACK_PEERS;
 }
 
 static void want_ack(struct turn *t, struct drain_event *e, enum ack_reason reason)

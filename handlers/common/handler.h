@@ -37,6 +37,8 @@ struct handler_host {
 	bool (*certificates_ready)(const struct handler_host *host);
 	/* The readiness answer: the drain handler says whether the host serves. */
 	void (*set_serving)(const struct handler_host *host, bool serving);
+	/* What /drained answers to the other VMs of a shared event. */
+	void (*set_drained)(const struct handler_host *host, bool drained);
 	void *daemon;
 };
 
@@ -69,6 +71,8 @@ struct handler_class {
 	/* An operator's order over the local API; NULL: takes none. What is done about it is told in one sentence in `reply`;
 	 * an order that is refused is an error of class user. */
 	int (*operate)(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
+	/* What is known, for those who look on, as one JSON document; NULL: nothing. `query`: "since=N", or "". */
+	int (*look)(struct handler *h, const char *query, struct buf *json, struct error *err);
 	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
 	void (*retire)(struct handler *h);
 	/* The loop goes on without it: running jobs run on. */

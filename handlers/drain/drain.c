@@ -1,6 +1,6 @@
 /*
- * Draining: the shell around core's drain machine. It polls Scheduled Events, carries the core's actions out in their
- * order, and brings results back as inputs. Every decision is the core's.
+ * Draining: the shell around core's drain machine. It carries the core's actions out in their order, and brings what is
+ * watched, answered and ordered to it as inputs. Every decision is the core's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,64 +14,36 @@
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/codec/timefmt.h"
 #include "agent/core/drain_core.h"
 #include "agent/core/drain_record.h"
 #include "agent/core/drain_status.h"
 #include "agent/core/exit_codes.h"
-#include "agent/core/retry.h"
 #include "agent/io/bus.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "agent/io/record.h"
 #include "handlers/common/handler.h"
+#include "handlers/drain/drain_private.h"
+#include "handlers/drain/guard.h"
+#include "handlers/drain/peers.h"
 #include "handlers/drain/steps.h"
+#include "handlers/drain/watch.h"
 
-/* scheduled-events.md: the first answer, which switches the service on, may take 2 minutes. */
-#define FIRST_ANSWER_USEC (130 * USEC_PER_SEC)
-#define ANSWER_USEC	  (10 * USEC_PER_SEC)
-#define NAME_AGAIN_USEC	  (5 * USEC_PER_SEC)
-#define MESSAGE_MAX	  600
-
-struct handler {
-	const struct handler_host *host;
-	struct drain_core *core; /* NULL before the first apply() */
-	struct drain_steps *steps;
-	struct record *record;
-	bool named;		 /* the core knows the name of this VM */
-
-	/* The settings in force; NULL: no section. Borrowed from the goal. */
-	const struct drain_settings *settings;
-	bool health_checked;
-	char *api_version; /* of the settings, or what the service asked for instead */
-
-	struct imds_call *instance, *poll, *ack;
-	struct loop_timer *poll_timer, *core_timer;
-	struct retry_state poll_retry, name_retry;
-	int64_t ack_token;
-	bool answered;	/* the service has answered once */
-	char trouble[MESSAGE_MAX]; /* of the last poll, or "" */
-	bool fallback_told;
-
-	/* The snapshot being taken. */
-	struct bus_call *unit_call;
-	char **units, **active;
-	size_t unit_at, n_active;
-	int64_t snapshot_token;
-
-	bool running_actions;
-};
+#define MESSAGE_MAX 600
+/* Between polls while an event is known, whatever the service asks for. */
+#define ALERT_USEC (4 * USEC_PER_SEC)
 
 static void run_actions(struct handler *h);
-static void poll_again(struct handler *h, usec_t after);
 
-static struct drain_now now_of(const struct handler *h)
+struct drain_now drain_now(const struct handler *h)
 {
 	return (struct drain_now){ .wall = loop_now_wall(h->host->loop), .boot = loop_now_boot(h->host->loop) };
 }
 
 /* After every input: what the core wants done. An input that did not get through changes nothing, so it is said and the
  * next one (a poll, a timer) brings the same again. */
-static void after_input(struct handler *h, int r, const char *input)
+void drain_after_input(struct handler *h, int r, const char *input)
 {
 	if (r == -ENOMEM || r == -ENOBUFS)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s could not be taken in: %s", input, strerror(-r));
@@ -118,150 +90,18 @@ static int load_record(struct handler *h, struct drain_state **ret, struct error
 	return 0;
 }
 
-/* ---- the snapshot ---- */
-
-static void ask_unit(struct handler *h);
-
-/* Files in the directories of hooks steps: each file has the step's timeout, so the budget counts them. */
-static void count_hooks(struct handler *h, unsigned counts[static LIMIT_LEDGER])
-{
-	const struct drain_plan *plan = drain_core_state(h->core)->plan;
-
-	for (size_t i = 0; plan && i < plan->steps.n; i++) {
-		const struct step_settings *s = &drain_plan_step(plan, i)->settings;
-		_cleanup_free_ char *directory = NULL;
-		_cleanup_strv_ char **names = NULL;
-		struct error ignored;
-
-		if (s->type != STEP_HOOKS)
-			continue;
-		directory = path_under_root(h->host->paths, s->directory);
-		if (directory && fs_list(directory, LIMIT_HOOKS, &names, &ignored) >= 0)
-			counts[i] = (unsigned)strv_length(names);
-	}
-}
-
-static void snapshot_taken(struct handler *h)
-{
-	unsigned hooks[LIMIT_LEDGER] = { 0 };
-	int r;
-
-	count_hooks(h, hooks);
-	r = drain_core_snapshot_result(h->core, h->snapshot_token, (const char *const *)h->active, hooks, now_of(h));
-	strv_free(TAKE_PTR(h->units));
-	strv_free(TAKE_PTR(h->active));
-	after_input(h, r, "the snapshot");
-}
-
-static void on_unit_state(const struct unit_state *state, void *userdata)
-{
-	struct handler *h = userdata;
-
-	bus_call_free(TAKE_PTR(h->unit_call));
-	if (state->result < 0) {
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .unit = h->units[h->unit_at]), "%s; it is left alone", state->detail);
-	} else if (str_equal(state->active, "active") || str_equal(state->active, "activating") ||
-		   str_equal(state->active, "reloading")) {
-		h->active[h->n_active] = strdup(h->units[h->unit_at]);
-		h->n_active += h->active[h->n_active] != NULL;
-	}
-	h->unit_at++;
-	ask_unit(h);
-}
-
-static void ask_unit(struct handler *h)
-{
-	struct error e = ERROR_INIT;
-
-	while (h->units[h->unit_at]) {
-		if (h->host->bus &&
-		    unit_get_state(h->host->bus, h->units[h->unit_at], on_unit_state, h, &h->unit_call, &e) == 0)
-			return;
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .unit = h->units[h->unit_at]), "%s; it is left alone",
-			h->host->bus ? e.msg : "no systemd manager answers");
-		h->unit_at++;
-	}
-	snapshot_taken(h);
-}
-
-static int list_units(struct handler *h)
-{
-	const struct drain_plan *plan = drain_core_state(h->core)->plan;
-	size_t n = 0, most = 0;
-
-	for (size_t i = 0; plan && i < plan->steps.n; i++)
-		most += drain_plan_step(plan, i)->settings.units.n;
-	h->units = calloc(most + 1, sizeof(*h->units));
-	h->active = calloc(most + 1, sizeof(*h->active));
-	if (!h->units || !h->active)
-		return -ENOMEM;
-	for (size_t i = 0; plan && i < plan->steps.n; i++) {
-		const struct step_settings *s = &drain_plan_step(plan, i)->settings;
-		char *const *names = s->units.items;
-
-		for (size_t k = 0; s->type == STEP_STOP_UNITS && k < s->units.n; k++) {
-			h->units[n] = strdup(names[k]);
-			if (!h->units[n++])
-				return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-static void take_snapshot(struct handler *h, int64_t token)
-{
-	h->snapshot_token = token;
-	bus_call_free(TAKE_PTR(h->unit_call));
-	strv_free(TAKE_PTR(h->units));
-	strv_free(TAKE_PTR(h->active));
-	h->unit_at = h->n_active = 0;
-	if (list_units(h) < 0) {
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "out of memory while listing units; tried again with the next poll");
-		return;
-	}
-	ask_unit(h);
-}
-
-/* ---- acknowledging ---- */
-
-static void on_ack(const char *body, size_t len, const struct imds_failure *failure, void *userdata)
-{
-	struct handler *h = userdata;
-	enum ack_outcome outcome = !failure	       ? ACK_OUTCOME_OK :
-				   failure->status == 400 ? ACK_OUTCOME_BAD_REQUEST :
-							    ACK_OUTCOME_RETRY;
-	int r;
-
-	(void)body;
-	(void)len;
-	if (failure)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "acknowledging: %s", failure->err.msg);
-	imds_call_free(TAKE_PTR(h->ack));
-	r = drain_core_ack_result(h->core, h->ack_token, outcome, now_of(h));
-	if (outcome == ACK_OUTCOME_BAD_REQUEST)
-		poll_again(h, 0); /* the document is read anew before it is tried once more */
-	after_input(h, r, "the acknowledgement's answer");
-}
-
-static void acknowledge(struct handler *h, const struct drain_action *a)
-{
-	struct error e = ERROR_INIT;
-
-	imds_call_free(TAKE_PTR(h->ack));
-	h->ack_token = a->token;
-	if (imds_acknowledge(h->host->http, h->api_version, (const char *const *)a->ids, on_ack, h, &h->ack, &e) == 0)
-		return;
-	log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = a->ids[0]), "acknowledging: %s", e.msg);
-	/* Answered as a failure in transit: the core tries again at its pace. */
-	after_input(h, drain_core_ack_result(h->core, a->token, ACK_OUTCOME_RETRY, now_of(h)),
-		    "an acknowledgement that did not go out");
-}
-
 /* ---- the core's actions ---- */
 
-static void tell(const struct drain_action *a)
+void drain_say(struct handler *h, enum log_level level, const char *event_id, bool milestone, const char *text)
 {
-	log_for(a->level, (.handler = "drain", .event_id = a->event_id, .milestone = a->milestone), "%s", a->text);
+	struct told_line *l = &h->told[h->n_told % TOLD_MAX];
+	char *copy = strdup(text);
+
+	log_for(level, (.handler = "drain", .event_id = event_id, .milestone = milestone), "%s", text);
+	if (!copy)
+		return;
+	free(l->text);
+	*l = (struct told_line){ .number = ++h->n_told, .wall = loop_now_wall(h->host->loop), .level = level, .text = copy };
 }
 
 static void set_target(struct handler *h, bool on)
@@ -275,10 +115,13 @@ static void set_target(struct handler *h, bool on)
 
 static void begin_step(struct handler *h, const struct drain_action *a)
 {
-	log_for(LOG_LEVEL_INFO, (.handler = "drain"), "%s %s (at most %llu ms)%s", a->undo ? "undoing" : "step", a->step->name,
-		(unsigned long long)(a->timeout_usec / USEC_PER_MSEC), a->attach ? ", taken up again" : "");
+	char text[MESSAGE_MAX], span[TIMEFMT_MAX];
+
+	(void)snprintf(text, sizeof(text), "%s %s, at most %s%s", a->undo ? "undoing" : "step", a->step->name,
+		       timefmt_span(a->timeout_usec, span), a->attach ? ", taken up again" : "");
+	drain_say(h, LOG_LEVEL_INFO, NULL, false, text);
 	if (drain_steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
-		after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", now_of(h)),
+		drain_after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", drain_now(h)),
 			    "a step that could not be begun");
 }
 
@@ -297,7 +140,7 @@ static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 static void stop_step(struct handler *h, int64_t token)
 {
 	if (drain_steps_stop(h->steps, token) == -ENOENT)
-		after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, now_of(h)),
+		drain_after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, drain_now(h)),
 			    "a step's end");
 }
 
@@ -308,7 +151,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		persist(h);
 		break;
 	case DRAIN_TAKE_SNAPSHOT:
-		take_snapshot(h, a->token);
+		drain_take_snapshot(h, a->token);
 		break;
 	case DRAIN_BEGIN_STEP:
 		begin_step(h, a);
@@ -320,11 +163,10 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		stop_step(h, a->token);
 		break;
 	case DRAIN_ACKNOWLEDGE:
-		acknowledge(h, a);
+		drain_acknowledge(h, a);
 		break;
 	case DRAIN_ASK_PEERS:
-		/* Refused at apply(): a document that asks for it never gets here. */
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain", .event_id = a->event_id), "asking peers is not built yet");
+		drain_ask_peers(h, a);
 		break;
 	case DRAIN_PROBE:
 		h->host->set_serving(h->host, a->on);
@@ -338,9 +180,21 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 	case DRAIN_PUT_BACK:
 		break; /* only refuseProbe has something to put back */
 	case DRAIN_TELL:
-		tell(a);
+		drain_say(h, a->level, a->event_id, a->milestone, a->text);
 		break;
 	}
+}
+
+/* What others wait for: peers of a shared event, and a shutdown that is held back. */
+static void tell_drained(struct handler *h)
+{
+	const struct drain_state *s = drain_core_state(h->core);
+	bool drained = s->host == HOST_DRAINED && !drain_core_boot_pending(h->core);
+
+	h->host->set_drained(h->host, drained && s->result != DRAIN_ABORTED);
+	for (size_t i = 0; drained && i < s->holds.n; i++)
+		if (drain_state_hold(s, i)->kind == HOLD_SHUTDOWN)
+			guard_let_go(h->guard);
 }
 
 /* Inputs that come while actions are carried out only add to the list: one loop takes them all. */
@@ -356,6 +210,8 @@ static void run_actions(struct handler *h)
 		drain_action_done(&a);
 	}
 	h->running_actions = false;
+	tell_drained(h);
+	rehearsal_look(h);
 	h->host->changed(h->host);
 }
 
@@ -363,103 +219,88 @@ static void on_step_result(void *userdata, int64_t token, enum step_outcome outc
 {
 	struct handler *h = userdata;
 
-	after_input(h, drain_core_step_result(h->core, token, outcome, exit_code, detail, now_of(h)), "a step's result");
+	drain_after_input(h, drain_core_step_result(h->core, token, outcome, exit_code, detail, drain_now(h)), "a step's result");
 }
 
 static void on_core_timer(void *userdata)
 {
 	struct handler *h = userdata;
 
-	after_input(h, drain_core_timer(h->core, now_of(h)), "a timer");
+	drain_after_input(h, drain_core_timer(h->core, drain_now(h)), "a timer");
 }
 
-/* ---- polling ---- */
+/* ---- what comes in ---- */
 
-static void poll_again(struct handler *h, usec_t after)
+static int on_name(void *userdata, const char *name)
 {
-	if (h->settings)
-		loop_timer_after(h->poll_timer, after);
+	struct handler *h = userdata;
+
+	return drain_core_set_self(h->core, name);
 }
 
-/* A 400 that lists newer versions is answered by using one of them (scheduled-events.md). */
-static bool fall_back(struct handler *h, const struct imds_failure *f)
+static void on_document(void *userdata, const struct events_document *doc)
 {
-	if (f->status != 400 || !f->newest_version[0] || str_equal(f->newest_version, h->api_version))
-		return false;
-	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "Scheduled Events do not know api-version %s; using %s", h->api_version,
-		f->newest_version);
-	return str_set(&h->api_version, f->newest_version) == 0;
+	struct handler *h = userdata;
+
+	drain_after_input(h, drain_core_document(h->core, doc, drain_now(h)), "a document");
 }
 
-static void poll_failed(struct handler *h, const struct imds_failure *f)
+static void on_poll_failed(void *userdata)
 {
-	usec_t wait = 0, hint;
+	struct handler *h = userdata;
 
 	drain_core_poll_failed(h->core);
-	if (!str_equal(h->trouble, f->err.msg))
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", f->err.msg);
-	(void)snprintf(h->trouble, sizeof(h->trouble), "%s", f->err.msg);
-	if (fall_back(h, f)) {
-		poll_again(h, 0);
-		return;
-	}
-	/* The core knows how long it may look away (4 s while an event is known); a daemon never gives up. */
-	hint = drain_core_poll_delay(h->core, now_of(h));
-	(void)retry_failed(&retry_events, &h->poll_retry, f->status, f->retry_after, 0, loop_now_boot(h->host->loop), &wait);
-	poll_again(h, usec_max(hint, h->poll_retry.attempts > 1 && hint >= 4 * USEC_PER_SEC ? wait : hint));
 }
 
-static void on_events(const char *body, size_t len, const struct imds_failure *failure, void *userdata)
+static usec_t on_pause(void *userdata, usec_t *ret_most)
 {
 	struct handler *h = userdata;
-	struct events_document doc = { 0 };
-	struct imds_failure malformed = { 0 };
-	int r;
 
-	if (failure) {
-		const struct imds_failure f = *failure;
-
-		imds_call_free(TAKE_PTR(h->poll));
-		poll_failed(h, &f);
-		return;
-	}
-	r = events_parse(body, len, &doc, &malformed.err);
-	imds_call_free(TAKE_PTR(h->poll));
-	if (r < 0) {
-		malformed.status = 200;
-		poll_failed(h, &malformed);
-		return;
-	}
-	if (h->trouble[0])
-		log_for(LOG_LEVEL_INFO, (.handler = "drain"), "Scheduled Events answer again");
-	h->trouble[0] = '\0';
-	h->answered = true;
-	retry_succeeded(&h->poll_retry);
-	r = drain_core_document(h->core, &doc, now_of(h));
-	events_done(&doc);
-	after_input(h, r, "a document");
-	poll_again(h, drain_core_poll_delay(h->core, now_of(h)));
+	*ret_most = drain_core_alert(h->core, drain_now(h)) ? ALERT_USEC : USEC_INFINITY;
+	return h->settings ? usec_from_seconds((uint64_t)h->settings->polling_interval_seconds) : USEC_PER_SEC;
 }
 
-static void on_instance(const struct imds_instance *instance, const struct imds_failure *failure, void *userdata);
+static const struct watch_client watch_client = {
+	.name = on_name,
+	.document = on_document,
+	.failed = on_poll_failed,
+	.pause = on_pause,
+};
 
-static void on_poll(void *userdata)
+static void on_peers(void *userdata, bool drained, const char *why)
 {
 	struct handler *h = userdata;
-	struct error e = ERROR_INIT;
+
+	if (!drained)
+		log_for(LOG_LEVEL_INFO, (.handler = "drain"), "not acknowledged yet: %s", why);
+	drain_after_input(h, drain_core_peers_result(h->core, h->peers_token, drained, drain_now(h)), "what other VMs say");
+}
+
+static bool has_hold(const struct handler *h, enum hold_kind kind)
+{
+	const struct drain_state *s = drain_core_state(h->core);
+
+	for (size_t i = 0; i < s->holds.n; i++)
+		if (drain_state_hold(s, i)->kind == (int)kind)
+			return true;
+	return false;
+}
+
+/* Also told when nothing is new: a record may have a hold of a shutdown that was called off while we were away. */
+static void on_shutdown(void *userdata, bool preparing)
+{
+	struct handler *h = userdata;
 	int r;
 
-	if (!h->settings || !h->core || h->poll || h->instance)
+	if (!h->core || preparing == has_hold(h, HOLD_SHUTDOWN))
 		return;
-	if (!h->named)
-		r = imds_get_instance(h->host->http, on_instance, h, &h->instance, &e);
+	if (preparing)
+		r = drain_core_hold(h->core, HOLD_SHUTDOWN, NULL, guard_delay(h->guard), 0, drain_now(h));
 	else
-		r = imds_get_events(h->host->http, h->api_version, h->answered ? ANSWER_USEC : FIRST_ANSWER_USEC, on_events, h,
-				    &h->poll, &e);
-	if (r < 0) {
-		(void)snprintf(h->trouble, sizeof(h->trouble), "%s", e.msg);
-		poll_again(h, NAME_AGAIN_USEC);
-	}
+		r = drain_core_release(h->core, HOLD_SHUTDOWN, drain_now(h));
+	if (preparing && r < 0)
+		guard_let_go(h->guard); /* nothing will be drained, so nothing is waited for */
+	drain_after_input(h, r, preparing ? "a shutdown" : "a shutdown that was called off");
 }
 
 /* ---- the core's life ---- */
@@ -475,12 +316,12 @@ static int open_core(struct handler *h, struct error *err)
 		drain_steps_forget_all(h->steps);
 	r = drain_core_new(h->settings, h->health_checked, &h->core);
 	if (r >= 0) {
-		r = drain_core_boot(h->core, state, h->host->boot_id, now_of(h));
+		r = drain_core_boot(h->core, state, h->host->boot_id, drain_now(h));
 		if (r >= 0)
 			TAKE_PTR(state);
 	}
 	if (r >= 0)
-		r = drain_core_health(h->core, h->host->application_healthy(h->host), now_of(h));
+		r = drain_core_health(h->core, h->host->application_healthy(h->host), drain_now(h));
 	if (r < 0) {
 		drain_core_free(TAKE_PTR(h->core));
 		return error_errno(err, r, "the drain record cannot be taken up");
@@ -489,45 +330,24 @@ static int open_core(struct handler *h, struct error *err)
 	return 0;
 }
 
-static void on_instance(const struct imds_instance *instance, const struct imds_failure *failure, void *userdata)
-{
-	struct handler *h = userdata;
-	usec_t wait = NAME_AGAIN_USEC;
-
-	if (instance && !str_empty(instance->name) && drain_core_set_self(h->core, instance->name) == 0) {
-		h->named = true;
-		h->trouble[0] = '\0';
-	} else {
-		(void)snprintf(h->trouble, sizeof(h->trouble), "the name of this VM is not known yet: %s",
-			       failure ? failure->err.msg : "the metadata service left it empty");
-		if (failure &&
-		    retry_failed(&retry_imds, &h->name_retry, failure->status, failure->retry_after, 0,
-				 loop_now_boot(h->host->loop), &wait) != RETRY_AFTER)
-			wait = NAME_AGAIN_USEC;
-	}
-	imds_call_free(TAKE_PTR(h->instance));
-	h->host->changed(h->host);
-	poll_again(h, h->named ? 0 : wait);
-}
-
 /* ---- the handler ---- */
 
 static void drain_free(struct handler *h)
 {
 	if (!h)
 		return;
-	imds_call_free(h->instance);
-	imds_call_free(h->poll);
+	watch_free(h->watch);
+	peers_free(h->peers);
+	guard_free(h->guard);
+	rehearsal_close(h);
 	imds_call_free(h->ack);
-	bus_call_free(h->unit_call);
-	strv_free(h->units);
-	strv_free(h->active);
+	drain_drop_snapshot(h);
 	drain_steps_free(h->steps);
 	drain_core_free(h->core);
 	record_close(h->record);
-	loop_timer_free(h->poll_timer);
 	loop_timer_free(h->core_timer);
-	free(h->api_version);
+	for (size_t i = 0; i < TOLD_MAX; i++)
+		free(h->told[i].text);
 	free(h);
 }
 
@@ -546,9 +366,13 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 	r = record_open(path, fallback, LIMIT_RECORD, DRAIN_RECORD_VERSION, &h->record, err);
 	if (r >= 0)
 		r = drain_steps_new(host, on_step_result, h, &h->steps, err);
+	if (r >= 0)
+		r = watch_new(host, &watch_client, h, &h->watch, err);
+	if (r >= 0)
+		r = guard_new(host, on_shutdown, h, &h->guard, err);
 	if (r < 0)
 		return r;
-	if (loop_timer_new(host->loop, "events-poll", on_poll, h, &h->poll_timer) < 0 ||
+	if (peers_new(host->http, on_peers, h, &h->peers) < 0 || rehearsal_open(h) < 0 ||
 	    loop_timer_new(host->loop, "drain-core", on_core_timer, h, &h->core_timer) < 0)
 		return error_oom(err);
 	*ret = TAKE_PTR(h);
@@ -570,11 +394,6 @@ static int check_built(const struct drain_settings *s, struct error *err)
 				return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu].steps[%zu]: %s", i, k,
 						 drain_steps_unbuilt((enum step_type)inner[k].type));
 	}
-	if (s->shutdown)
-		return error_set(err, ERROR_USER, -ENOTSUP, "drain.shutdown: is accepted but not carried out by this version");
-	if (!str_empty(s->shared_events.peer_url))
-		return error_set(err, ERROR_USER, -ENOTSUP,
-				 "drain.sharedEvents.peerUrl: is accepted but not carried out by this version");
 	return 0;
 }
 
@@ -586,18 +405,18 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 
 	h->settings = goal->settings->drain;
 	h->health_checked = goal->settings->health && goal->settings->health->application;
-	if (h->settings && str_set(&h->api_version, h->settings->api_version) < 0)
-		return error_oom(err);
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, now_of(h)), "the new settings");
+		drain_after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, drain_now(h)), "the new settings");
 	else
 		r = open_core(h, err);
+	if (r < 0)
+		return r;
+	guard_apply(h->guard, h->settings ? h->settings->shutdown : NULL);
 	if (!h->settings) {
-		loop_timer_stop(h->poll_timer);
-		imds_call_free(TAKE_PTR(h->poll));
-		h->trouble[0] = '\0';
-	} else if (!h->poll && !h->instance) {
-		poll_again(h, 0);
+		watch_stop(h->watch);
+		peers_stop(h->peers);
+	} else if (watch_start(h->watch, h->settings->api_version) < 0) {
+		return error_oom(err);
 	}
 	if (r >= 0 && h->settings && check_built(h->settings, &e) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
@@ -621,10 +440,11 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	struct component c = { .name = "drain", .level = STATUS_TRANSITIONING };
 	struct drain_status s;
 	struct error e = ERROR_INIT;
-	char message[2 * MESSAGE_MAX + 16];
+	const char *trouble = watch_trouble(h->watch);
+	char message[3 * MESSAGE_MAX + 16], shutdown[MESSAGE_MAX];
 
 	if (h->core)
-		drain_status_get(h->core, now_of(h), &s);
+		drain_status_get(h->core, drain_now(h), &s);
 	if (!h->settings && (!h->core || s.phase == HOST_SERVING))
 		return 0;
 	c.message = message;
@@ -632,13 +452,15 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "", h->core ? s.sentence : "");
-	} else if (!h->core || (!h->named && s.phase == HOST_SERVING)) {
+	} else if (!h->core || (!watch_named(h->watch) && s.phase == HOST_SERVING)) {
 		(void)snprintf(message, sizeof(message), "%s",
-			       h->trouble[0] ? h->trouble : "asking the metadata service for the name of this VM");
+			       trouble[0] ? trouble : "asking the metadata service for the name of this VM");
 	} else {
+		(void)guard_trouble(h->guard, shutdown, sizeof(shutdown));
 		c.level = level_of(s.level);
-		(void)snprintf(message, sizeof(message), "%s%s%s", s.sentence, h->trouble[0] ? "; " : "", h->trouble);
-		if (h->trouble[0] && c.level == STATUS_SUCCESS)
+		(void)snprintf(message, sizeof(message), "%s%s%s%s%s", s.sentence, trouble[0] ? "; " : "", trouble,
+			       shutdown[0] ? "; " : "", shutdown);
+		if ((trouble[0] || shutdown[0]) && c.level == STATUS_SUCCESS)
 			c.level = STATUS_WARNING;
 	}
 	return add(userdata, &c);
@@ -650,7 +472,9 @@ static bool drain_busy(const struct handler *h)
 
 	if (!h->core)
 		return false;
-	drain_status_get(h->core, now_of(h), &s);
+	drain_status_get(h->core, drain_now(h), &s);
+	if (guard_busy(h->guard))
+		return true;
 	/* Degraded is as far as it gets by itself: what cannot be started is said, and nobody is kept waiting. */
 	return s.phase != HOST_SERVING && s.phase != HOST_DEGRADED;
 }
@@ -658,68 +482,17 @@ static bool drain_busy(const struct handler *h)
 static void drain_health_changed(struct handler *h, bool healthy)
 {
 	if (h->core)
-		after_input(h, drain_core_health(h->core, healthy, now_of(h)), "the application's health");
+		drain_after_input(h, drain_core_health(h->core, healthy, drain_now(h)), "the application's health");
 }
 
 static void drain_retire(struct handler *h)
 {
 	h->settings = NULL;
-	loop_timer_stop(h->poll_timer);
-	imds_call_free(TAKE_PTR(h->poll));
+	watch_stop(h->watch);
+	peers_stop(h->peers);
+	guard_apply(h->guard, NULL);
 	if (h->core)
-		after_input(h, drain_core_reload(h->core, NULL, false, now_of(h)), "the retirement");
-}
-
-/* ---- orders ---- */
-
-static int order_drain(struct handler *h, const char *reason, struct buf *reply, struct error *err)
-{
-	int r = drain_core_hold(h->core, HOLD_OPERATOR, str_empty(reason) ? "an operator" : reason, 0, 0, now_of(h));
-
-	after_input(h, r, "the order to drain");
-	if (r == -ENOTSUP)
-		return error_set(err, ERROR_USER, r, "there is no drain section in the settings, so there are no steps to drain by");
-	if (r < 0)
-		return error_errno(err, r, "the order to drain");
-	return buf_puts(reply, "draining; evenkeel restore ends it");
-}
-
-static int order_restore(struct handler *h, bool force, struct buf *reply, struct error *err)
-{
-	int r = drain_core_restore(h->core, force, now_of(h));
-
-	after_input(h, r, "the order to restore");
-	if (r < 0)
-		return error_errno(err, r, "the order to restore");
-	return buf_puts(reply, r == DRAIN_STILL_HELD ? "an event still holds this VM drained; evenkeel restore --force lets go of it" :
-						       "restoring what was drained");
-}
-
-static int order_acknowledge(struct handler *h, const char *event_id, struct buf *reply, struct error *err)
-{
-	int r = drain_core_acknowledge(h->core, event_id, now_of(h));
-
-	after_input(h, r, "the order to acknowledge");
-	if (r == -ENOENT)
-		return error_set(err, ERROR_USER, r, "no event \"%s\" is known; evenkeel status names those that are", event_id);
-	if (r == -EALREADY)
-		return error_set(err, ERROR_USER, r, "the event %s has started, or is acknowledged already", event_id);
-	if (r < 0)
-		return error_errno(err, r, "the order to acknowledge %s", event_id);
-	return buf_printf(reply, "acknowledging %s", event_id);
-}
-
-static int drain_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err)
-{
-	if (!h->core)
-		return error_set(err, ERROR_TRANSIENT, -EAGAIN, "draining is not set up yet; try again in a moment");
-	if (str_equal(order, "drain"))
-		return order_drain(h, argument, reply, err);
-	if (str_equal(order, "restore"))
-		return order_restore(h, str_equal(argument, "force"), reply, err);
-	if (str_equal(order, "ack"))
-		return order_acknowledge(h, argument, reply, err);
-	return error_set(err, ERROR_USER, -EOPNOTSUPP, "no such order: %s", order);
+		drain_after_input(h, drain_core_reload(h->core, NULL, false, drain_now(h)), "the retirement");
 }
 
 const struct handler_class drain_class = {
@@ -731,6 +504,7 @@ const struct handler_class drain_class = {
 	.busy = drain_busy,
 	.health_changed = drain_health_changed,
 	.operate = drain_operate,
+	.look = drain_look,
 	.retire = drain_retire,
 	.free = drain_free,
 };
