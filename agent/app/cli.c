@@ -153,11 +153,12 @@ static int service_remove(const struct paths *p, struct bus *bus, struct error *
 	return installation_remove(p, bus, false, err);
 }
 
-/* Before the files go: what is drained is restored. Nothing running means nothing to restore. */
+/* Before the files go: what is drained is restored, and logind is as it was. Nothing running means nothing to restore. */
 static int service_retire(const struct paths *p, struct bus *bus, struct error *err)
 {
-	(void)bus;
-	return api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
+	int r = api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
+
+	return r < 0 ? r : installation_remove_logind(p, bus, err);
 }
 
 static const struct {

@@ -110,7 +110,7 @@ static void view_done(struct drain_view *v)
 /* With the lines after number `since`. `text` is the document itself. */
 static int look_once(const struct paths *p, int64_t since, struct buf *text, struct drain_view *ret, struct error *err)
 {
-	_cleanup_free_ char *path = str_format("/v1/drain?since=%lld", (long long)since);
+	_cleanup_free_ char *path = str_format("/v1/events?since=%lld", (long long)since);
 	_cleanup_(view_done) struct drain_view v = { 0 };
 	int r;
 
@@ -121,7 +121,7 @@ static int look_once(const struct paths *p, int64_t since, struct buf *text, str
 	if (r < 0)
 		return r;
 	if (r != 200)
-		return error_set(err, r == 503 ? ERROR_TRANSIENT : ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(text));
+		return error_set(err, ERROR_SYSTEM, r == 503 ? -EAGAIN : -EPROTO, "the service answered %d: %.300s", r, buf_str(text));
 	r = jd_decode_document(buf_str(text), text->len, "the answer", LIMIT_API_REPLY, &drain_view_type, &v, err);
 	if (r < 0)
 		return r;
@@ -137,7 +137,7 @@ static int look(const struct paths *p, int64_t since, struct drain_view *ret, st
 	usec_t patience = usec_add(time_boot(), PATIENCE_USEC);
 	int r;
 
-	while ((r = look_once(p, since, &text, ret, err)) < 0 && time_boot() < patience)
+	while ((r = look_once(p, since, &text, ret, err)) < 0 && r != -EPROTO && time_boot() < patience)
 		(void)poll(NULL, 0, 500);
 	return r;
 }
@@ -198,10 +198,10 @@ static int told_so_far(const struct paths *p, int64_t *ret)
 	return EXIT_OK;
 }
 
-/* Drained, or it will not be any more. */
+/* Drained by all steps, or it will not be any more. */
 static bool is_drained(const struct drain_view *v, int *ret_code)
 {
-	*ret_code = str_equal(v->phase, "drained") && str_equal(v->result, "clean") ? EXIT_OK : EXIT_FAILED;
+	*ret_code = str_equal(v->phase, "drained") && str_equal(v->level, "success") ? EXIT_OK : EXIT_FAILED;
 	return !str_equal(v->phase, "draining");
 }
 

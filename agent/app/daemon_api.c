@@ -9,7 +9,7 @@
  *   POST /v1/quiesce	a backup's hold; the body: for how many seconds it lasts, and within how many to be drained
  *   POST /v1/resume	ends it
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
- *   GET  /v1/drain	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
  */
 #include <errno.h>
 #include <string.h>
@@ -128,7 +128,7 @@ static const struct {
 	{ "POST", "/v1/quiesce", on_order },
 	{ "POST", "/v1/resume", on_order },
 	{ "POST", "/v1/simulate", on_order },
-	{ "GET", "/v1/drain", on_look },
+	{ "GET", "/v1/events", on_look },
 };
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)

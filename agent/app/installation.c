@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -353,6 +354,27 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	return r;
 }
 
+/* ---- logind's drop-in, which the daemon has made for drain.shutdown ---- */
+
+#define LOGIND_DIRECTORY "/etc/systemd/logind.conf.d"
+
+int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err)
+{
+	_cleanup_free_ char *directory = path_under_root(p, LOGIND_DIRECTORY);
+	_cleanup_free_ char *path = directory ? path_join(directory, "50-evenkeel.conf") : NULL;
+	int r;
+
+	if (!path)
+		return error_oom(err);
+	if (!fs_exists(path))
+		return 0;
+	r = fs_unlink(path, err);
+	(void)rmdir(directory); /* unless something of others is in it */
+	if (r >= 0 && bus)
+		r = unit_kill(bus, "systemd-logind.service", SIGHUP, err);
+	return r;
+}
+
 /* ---- removal: everything is tried, the first failure is told ---- */
 
 struct removal {
@@ -425,6 +447,11 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 
 	retire_daemon(p, bus, &rm);
 	stop_units(p, bus, &rm);
+	{
+		struct error e = ERROR_INIT;
+
+		note(&rm, installation_remove_logind(p, bus, &e), &e);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
 		struct error e = ERROR_INIT;
 

@@ -51,5 +51,8 @@ bool installation_is_current(const struct paths *p);
  * binaries, records and jobs; certificates only if told. Goes on past failures; the first is returned. */
 _nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err);
 
+/* The daemon's drop-in for logind (drain.shutdown). 0 also when there is none. */
+_nodiscard_ int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err);
+
 /* Absolute path of the binary that service and runners use; heap. */
 char *installation_binary(const struct paths *p);

@@ -74,6 +74,7 @@ static const struct jd_type lines = { .kind = JD_LIST, .element = &line_type };
 static const struct jd_field view_fields[] = {
 	{ "phase",      &text,    offsetof(struct drain_view, phase) },
 	{ "result",     &text,    offsetof(struct drain_view, result) },
+	{ "level",      &text,    offsetof(struct drain_view, level) },
 	{ "sentence",   &text,    offsetof(struct drain_view, sentence) },
 	{ "serving",    &boolean, offsetof(struct drain_view, serving) },
 	{ "configured", &boolean, offsetof(struct drain_view, configured) },
@@ -210,6 +211,12 @@ static int fill_steps(struct drain_view *v, const struct drain_state *s, const s
 int drain_view_fill(const struct drain_core *core, const struct drain_settings *drain, struct drain_now now,
 		    struct drain_view *ret)
 {
+	static const char *const levels[] = {
+		[DRAIN_LEVEL_SUCCESS] = "success",
+		[DRAIN_LEVEL_TRANSITIONING] = "transitioning",
+		[DRAIN_LEVEL_WARNING] = "warning",
+		[DRAIN_LEVEL_ERROR] = "error",
+	};
 	const struct drain_state *s = drain_core_state(core);
 	struct drain_view v = { .configured = drain != NULL };
 	struct drain_status st;
@@ -218,6 +225,7 @@ int drain_view_fill(const struct drain_core *core, const struct drain_settings *
 	drain_status_get(core, now, &st);
 	v.serving = st.serving;
 	r = str_set(&v.phase, host_state_names[s->host]);
+	r = r < 0 ? r : str_set(&v.level, levels[st.level]);
 	r = r < 0 ? r : str_set(&v.sentence, st.sentence);
 	if (r >= 0 && s->host == HOST_DRAINED)
 		r = str_set(&v.result, drain_result_names[s->result]);

@@ -39,6 +39,7 @@ struct view_line { /* something that was told */
 struct drain_view {
 	char *phase;  /* of the host machine */
 	char *result; /* clean, incomplete, aborted: of the last drain, while drained */
+	char *level;  /* success, transitioning, warning, error: warning when drained although a step failed */
 	char *sentence;
 	bool serving, configured;
 	struct jd_list events, holds, steps, lines;

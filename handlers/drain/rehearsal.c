@@ -11,6 +11,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
+#include "agent/core/drain_status.h"
 #include "agent/core/drain_trial.h"
 #include "agent/core/policy.h"
 #include "agent/io/loop.h"
@@ -84,11 +85,13 @@ static void on_drained(struct handler *h)
 {
 	const struct drain_state *s = drain_core_state(h->core);
 	usec_t now = loop_now_boot(h->host->loop);
+	struct drain_status status;
 	bool acknowledged = h->rehearsal.acknowledge == ACKNOWLEDGE_IMMEDIATELY ||
 			    (h->rehearsal.acknowledge == ACKNOWLEDGE_WHEN_DRAINED && s->result != DRAIN_ABORTED);
 
 	h->rehearsal.phase = REHEARSAL_DRAINED;
-	h->rehearsal.clean = s->result == DRAIN_CLEAN;
+	drain_status_get(h->core, drain_now(h), &status);
+	h->rehearsal.clean = status.level == DRAIN_LEVEL_SUCCESS;
 	if (h->rehearsal.acknowledge == ACKNOWLEDGE_IMMEDIATELY)
 		say_of_type(h, "a real ", " would have been acknowledged at once");
 	else if (acknowledged)

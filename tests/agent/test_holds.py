@@ -41,7 +41,7 @@ def begin(host, *steps, **drain):
 
 
 def view(host):
-    code, text = host.call("GET", "/v1/drain")
+    code, text = host.call("GET", "/v1/events")
     assert code == 200, text
     return json.loads(text)
 
@@ -61,7 +61,7 @@ def drain_and_wait(host):
     for line in ("draining for operator: new disk", "step a, at most 30 s", "drained for operator: new disk"):
         assert line in done.stdout
     found = view(host)
-    assert (found["phase"], found["result"], found["serving"]) == ("drained", "clean", True)
+    assert (found["phase"], found["result"], found["level"], found["serving"]) == ("drained", "clean", "success", False)
     assert [(hold["kind"], hold["reason"]) for hold in found["holds"]] == [("operator", "new disk")]
     assert [(step["name"], step["state"]) for step in found["steps"]] == [("a", "done"), ("b", "done")]
     assert host.run("restore").returncode == 0
@@ -126,7 +126,7 @@ def quiesce_that_takes_too_long(host):
     done = host.run("quiesce", "--within", "2s", "--for", "30")
     assert done.returncode == 1 and "resuming" in done.stderr
     host.wait_says("watching")
-    assert ("undone", "slow") in host.notes() and ("begin", "late") not in host.notes()
+    assert ("undone", "slow") in host.notes() and ("end", "slow") not in host.notes()
     assert view(host)["holds"] == []
 
 
@@ -183,7 +183,7 @@ def bad_arguments(host):
     for path, body in (("quiesce", "1"), ("quiesce", "a b"), ("quiesce", "0 0"), ("simulate", "Reboot x -"), ("simulate", "Reboot"),
                        ("simulate", "Reboot 1 - wet")):
         assert host.call("POST", f"/v1/{path}", body)[0] == 409, body
-    assert host.call("GET", "/v1/drain?since=x")[0] == 400
+    assert host.call("GET", "/v1/events?since=x")[0] == 400
     assert host.notes() == []
 
 
