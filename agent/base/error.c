@@ -20,7 +20,7 @@ static void trim(struct error *err, int wanted)
 static void _printf_(4, 0) fill(struct error *err, enum error_class cls, int code, const char *fmt, va_list ap)
 {
 	err->cls = cls;
-	err->code = code;
+	err->code = error_code(code);
 	trim(err, vsnprintf(err->msg, sizeof(err->msg), fmt, ap));
 }
 
@@ -32,7 +32,7 @@ static void append(struct error *err, const char *text)
 	trim(err, (int)n + snprintf(err->msg + n, sizeof(err->msg) - n, ": %s", text));
 }
 
-int error_set(struct error *err, enum error_class cls, int code, const char *fmt, ...)
+int (error_set)(struct error *err, enum error_class cls, int code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -44,7 +44,7 @@ int error_set(struct error *err, enum error_class cls, int code, const char *fmt
 	return code;
 }
 
-int error_wrap(struct error *err, int code, const char *fmt, ...)
+int (error_wrap)(struct error *err, int code, const char *fmt, ...)
 {
 	char old[sizeof(err->msg)];
 	va_list ap;
@@ -59,7 +59,7 @@ int error_wrap(struct error *err, int code, const char *fmt, ...)
 	return code;
 }
 
-int error_errno(struct error *err, int code, const char *fmt, ...)
+int (error_errno)(struct error *err, int code, const char *fmt, ...)
 {
 	char text[128];
 	va_list ap;
@@ -73,7 +73,7 @@ int error_errno(struct error *err, int code, const char *fmt, ...)
 	return code;
 }
 
-int error_oom(struct error *err)
+int (error_oom)(struct error *err)
 {
 	return error_set(err, ERROR_SYSTEM, -ENOMEM, "out of memory");
 }

@@ -10,6 +10,8 @@
  */
 #pragma once
 
+#include <errno.h>
+
 #include "agent/base/macros.h"
 
 enum error_class {
@@ -38,5 +40,18 @@ int error_wrap(struct error *err, int code, const char *fmt, ...) _printf_(3, 4)
 int error_errno(struct error *err, int code, const char *fmt, ...) _printf_(3, 4);
 
 int error_oom(struct error *err);
+
+/*
+ * Around the four: a failing path returns no success, whatever code it was given (an errno that nobody set). Callers
+ * rely on what a callee made, and the compiler may, too.
+ */
+static inline int error_code(int code)
+{
+	return code < 0 ? code : -EIO;
+}
+#define error_set(...)	 error_code(error_set(__VA_ARGS__))
+#define error_wrap(...)	 error_code(error_wrap(__VA_ARGS__))
+#define error_errno(...) error_code(error_errno(__VA_ARGS__))
+#define error_oom(err)	 error_code(error_oom(err))
 
 const char *error_class_name(enum error_class cls);

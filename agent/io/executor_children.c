@@ -245,7 +245,8 @@ static int await_exec(int fd)
 	return n == (ssize_t)sizeof(code) ? -code : n < 0 ? -errno : 0;
 }
 
-static int spawn(const struct launch *wanted, pid_t *ret_pid, int *ret_pidfd)
+/* The process, > 1. */
+static pid_t spawn(const struct launch *wanted, int *ret_pidfd)
 {
 	_cleanup_close_ int from = -1, to = -1, pidfd = -1;
 	struct launch l = *wanted;
@@ -277,9 +278,8 @@ static int spawn(const struct launch *wanted, pid_t *ret_pid, int *ret_pidfd)
 		(void)unlink(l.tmp_path);
 		return r;
 	}
-	*ret_pid = pid;
 	*ret_pidfd = TAKE_FD(pidfd);
-	return 0;
+	return pid;
 }
 
 /* ---- finding again ---- */
@@ -354,7 +354,7 @@ static int watch_existing(struct executor_job *job)
 {
 	struct executor *e = job->executor;
 	struct child *c = child_of(e, job->id);
-	struct found f;
+	struct found f = { .pidfd = -1 };
 	int r;
 
 	if (!c) {
@@ -396,9 +396,9 @@ static int launch(struct executor_job *job, const struct executor_request *req)
 
 	if (!tmp_path || !envp)
 		return -ENOMEM;
-	r = spawn(&l, &pid, &pidfd);
-	if (r < 0)
-		return r;
+	pid = spawn(&l, &pidfd);
+	if (pid < 0)
+		return pid;
 	r = watch(e, job->id, pid, pidfd, true, &c);
 	if (r < 0) { /* it cannot be told when it ends, so it must not run */
 		(void)kill(-pid, SIGKILL);

@@ -51,11 +51,11 @@ struct place {
 
 struct record {
 	struct place main, fallback; /* fallback.path may be NULL */
-	size_t slot_size;	     /* what this program wants */
+	size_t slot_size;	   /* what this program wants */
 	size_t max;
 	uint32_t version;
-	uint64_t generation; /* the newest seen or written */
-	bool newer;	     /* of a newer program: not ours to write */
+	uint64_t generation;	   /* the newest seen or written */
+	const struct place *newer; /* written by a newer program, so not ours to write; else NULL */
 };
 
 /* FNV-1a: against torn and rotten blocks, not against people, who could write a whole record as well. */
@@ -396,21 +396,24 @@ static struct place *newest_place(struct record *r)
 static void take_stock(struct record *r)
 {
 	const struct place *p = newest_place(r);
+	const struct slot *last;
 
-	r->newer = false;
+	r->newer = NULL;
 	if (!p)
 		return;
-	if (p->slots[newest(p)].generation > r->generation)
-		r->generation = p->slots[newest(p)].generation;
-	r->newer = p->slots[newest(p)].version > r->version;
+	last = &p->slots[newest(p)];
+	if (last->generation > r->generation)
+		r->generation = last->generation;
+	if (last->version > r->version)
+		r->newer = p;
 }
 
-static int refuse_newer(const struct record *r, const struct place *p, struct error *err)
+static int refuse_newer(const struct record *r, struct error *err)
 {
 	return error_set(err, ERROR_SYSTEM, -EPROTO,
 			 "%s was written by a newer version of this program (format %u, this one knows %u): install that "
 			 "version again, or remove the file to begin anew",
-			 p->path, p->slots[newest(p)].version, r->version);
+			 r->newer->path, r->newer->slots[newest(r->newer)].version, r->version);
 }
 
 int record_open(const char *path, const char *fallback, size_t max, uint32_t version, struct record **ret,
@@ -485,7 +488,7 @@ int record_load(struct record *r, struct buf *ret, uint32_t *ret_version, struct
 	if (!p)
 		return error_set(err, ERROR_SYSTEM, -ENOENT, "nothing was saved in %s yet", r->main.path);
 	if (r->newer)
-		return refuse_newer(r, p, err);
+		return refuse_newer(r, err);
 
 	s = read_slot(p->fd, newest(p) ? p->slot_size : 0, p->slot_size, ret);
 	if (s.state != SLOT_GOOD) {
@@ -504,7 +507,7 @@ int record_save(struct record *r, const void *data, size_t len, struct error *er
 	int q, f;
 
 	if (r->newer)
-		return refuse_newer(r, newest_place(r), err);
+		return refuse_newer(r, err);
 	if (len > r->max)
 		return error_set(err, ERROR_SYSTEM, -EFBIG, "cannot save %s: %zu bytes, at most %zu fit", r->main.path, len,
 				 r->max);

@@ -28,6 +28,9 @@ static void test_error(void **state)
 	assert_int_equal(error_errno(&err, -ENOENT, "cannot open %s", "/x"), -ENOENT);
 	assert_string_equal(err.msg, "cannot open /x: No such file or directory");
 	assert_int_equal(err.cls, ERROR_SYSTEM);
+	assert_int_equal(error_errno(&err, 0, "cannot open %s", "/x"), -EIO); /* an errno that nobody set */
+	assert_int_equal(err.code, -EIO);
+	assert_int_equal(error_set(NULL, ERROR_USER, 0, "%s", "x"), -EIO);
 	assert_int_equal(error_oom(NULL), -ENOMEM);
 	assert_int_equal(error_set(NULL, ERROR_USER, -EPERM, "%s", "x"), -EPERM);
 	assert_string_equal(error_class_name(ERROR_PLATFORM), "platform");
