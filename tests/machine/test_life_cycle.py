@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import subprocess
+import uuid
 
 import pytest
 
@@ -149,6 +150,17 @@ def test_scripts_survive_whatever_happens_to_us(extension):
     extension.goal()
     assert "interrupted by a reboot" in json.dumps(extension.level("error"))
     assert ran(machine) == ["one", "two"]
+
+    # a copy of the disk in another machine is not that machine: what was done there is to be done here
+    extension.settings(script(f"echo three >>{RAN}"))
+    extension.succeeded()
+    machine.power_off()
+    machine.vm_id = str(uuid.uuid4())
+    machine.boot()
+    extension.goal()
+    machine.wait_until(lambda: ran(machine) == ["one", "two", "three", "three"], 20, "the script to run on the copy")
+    extension.succeeded()
+    assert "this disk was copied from another machine" in machine.journal("-b", "-u", "evenkeel")
 
 
 NGINX = f"""\
