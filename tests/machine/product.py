@@ -66,6 +66,10 @@ class Extension:
 
     def uninstalled(self, timeout=40):
         self.goal(state="uninstall")
+        self.gone(timeout)
+
+    def gone(self, timeout=40):
+        """Waits until the agent reports nothing of the extension any more."""
         self.machine.platform.wait_for_status(NAME, lambda entry: entry is None, timeout, self.incarnation)
 
 

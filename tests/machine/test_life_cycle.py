@@ -25,15 +25,27 @@ def extension(new_machine):
     assert machine.platform.problems() == []
 
 
-def look_for_secret(machine):
+def seen_secret(machine):
     """Where the secret can be seen, in the machine and in what the platform was told."""
-    found = machine.run("{ systemctl show '*'; systemctl show-environment; ps axww -o args; } | grep -F -- \"$(cat)\"",
-                        input=SECRET, check=False)
-    found += machine.run("grep -rlsF -- \"$(cat)\" /etc /usr/local /var /home /root /tmp /run", input=SECRET, check=False)
-    found += machine.run("journalctl -a -o export | grep -F -- \"$(cat)\"", input=SECRET, check=False)
+    seen = [command for command in ("systemctl show '*'", "systemctl show-environment", "ps axww -o args", "journalctl -a -o export",
+                                    "cat /run/systemd/transient/*", "evenkeel status --json")
+            if SECRET in machine.run(command, check=False)]
+    seen += machine.run(["grep", "-rlsF", "--file=-", "/etc", "/usr/local", "/var", "/home", "/root", "/tmp", "/run"],
+                        input=SECRET, check=False).splitlines()
     if SECRET in json.dumps(machine.platform.statuses()):
-        found += "status blob"
-    return found
+        seen.append("status blob")
+    return seen
+
+
+def test_the_secret_is_found_where_it_is(new_machine):
+    """The eye of the next test sees."""
+    machine = new_machine()
+    machine.start_platform()
+    machine.boot()
+    assert seen_secret(machine) == []
+    machine.write("/run/secret", f"token={SECRET}")
+    machine.run(["systemd-run", "--quiet", "--unit=leak", f"--setenv=TOKEN={SECRET}", "sleep", "1000"])
+    assert {"systemctl show '*'", "cat /run/systemd/transient/*", "/run/secret"} <= set(seen_secret(machine))
 
 
 def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
@@ -55,13 +67,13 @@ def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
                        {"secrets": {"token": SECRET}})
     extension.level("transitioning")
     machine.wait_until(f"test -s {RAN}", 10, "the script's start")
-    assert look_for_secret(machine) == ""
+    assert seen_secret(machine) == []
     machine.write("/run/seen", "")
     status = extension.succeeded()
     assert hashlib.sha256(SECRET.encode()).hexdigest() in status["formattedMessage"]["message"]
     assert "to-stderr" in status["formattedMessage"]["message"]
     assert ran(machine) == ["one"]
-    assert look_for_secret(machine) == ""
+    assert seen_secret(machine) == []
 
     # what people read: the log file, the journal's fields, the console
     assert "script script ended well: exit code 0" in machine.read(f"/var/log/azure/{NAME}/evenkeel.log")
@@ -110,7 +122,7 @@ def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
     assert f"done-two\n{len(SECRET)}" in extension.succeeded()["formattedMessage"]["message"]
     machine.wait_until(lambda: daemon_program(machine) == program(OLD), 10, "the old daemon")
     assert ran(machine) == ["one", "two"]
-    assert look_for_secret(machine) == ""
+    assert seen_secret(machine) == []
 
     # and what is removed is gone, but not what the scripts have made
     extension.uninstalled()
@@ -225,3 +237,26 @@ def test_certificates_and_user_data(extension):
     assert served_serial(machine) == serial(certificates[1])
     key = "\n".join(certificates[1]["key"].splitlines()[1:-1])
     assert key not in machine.journal() + machine.read(f"/var/log/azure/{NAME}/evenkeel.log")
+
+
+def test_removed_while_a_script_runs_and_installed_again(extension):
+    machine = extension.machine
+    before = files(machine)
+    extension.settings(script(f"echo one >>{RAN}; until test -e /run/go-on; do sleep 0.1; done; echo end >>{RAN}"))
+    machine.wait_until(f"test -s {RAN}", 20, "the script's start")
+
+    # the removal waits for what runs, as long as the agent waits for the removal
+    extension.goal(state="uninstall")
+    machine.wait_until(f"grep -q 'daemon: retiring' /var/log/azure/{NAME}/evenkeel.log", 20, "the removal's begin")
+    assert ran(machine) == ["one"] and shown(machine, "ActiveState") == "active"
+    machine.write("/run/go-on", "")
+    extension.gone()
+    assert shown(machine, "LoadState", "evenkeel.service") == "not-found"
+    assert ran(machine) == ["one", "end"]
+    assert files(machine) - before == {RAN}
+    assert machine.run("systemctl --failed --no-legend; systemctl list-units --no-legend --type=service,socket 'evenkeel*'") == ""
+
+    # the same number of another installation is another deployment
+    extension.goal()
+    extension.succeeded()
+    assert ran(machine) == ["one", "end"] * 2
