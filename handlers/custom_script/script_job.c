@@ -10,6 +10,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
 
@@ -250,9 +251,7 @@ static int newest_first(const void *a, const void *b)
 {
 	const struct kept *x = a, *y = b;
 
-	if (x->made.tv_sec != y->made.tv_sec)
-		return x->made.tv_sec > y->made.tv_sec ? -1 : 1;
-	return x->made.tv_nsec > y->made.tv_nsec ? -1 : x->made.tv_nsec < y->made.tv_nsec;
+	return time_compare(&y->made, &x->made);
 }
 
 /* Exactly "cs-SLUG-" and then eight hexadecimal digits, "-" and a number: "a" is not "a-b". */
