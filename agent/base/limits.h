@@ -66,4 +66,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
-#define LIMIT_API_REPLY		   (1024UL * 1024)
+#define LIMIT_API_REPLY		   (1024UL * 1024) /* of any listener */
