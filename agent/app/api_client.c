@@ -108,7 +108,7 @@ static void on_pause(void *userdata)
 
 static int converse(struct asking *a, const char *path, struct error *err)
 {
-	const struct http_options options = { 0 };
+	const struct http_options options = { .local_only = true };
 	int r;
 
 	a->deadline = usec_add(time_boot(), a->timeout);

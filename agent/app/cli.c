@@ -136,6 +136,73 @@ int verb_status(int argc, char **argv)
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
 }
 
+/* ---- orders ---- */
+
+struct message {
+	char *text;
+};
+
+static const struct jd_type message_text = { .kind = JD_TEXT };
+
+/* clang-format off */
+static const struct jd_field message_fields[] = {
+	{ "message", &message_text, offsetof(struct message, text) },
+	{ "error",   &message_text, offsetof(struct message, text) },
+	{ NULL },
+};
+/* clang-format on */
+
+static const struct jd_type message_type = { .kind = JD_OBJECT, .fields = message_fields, .size = sizeof(struct message) };
+
+static void message_done(struct message *m)
+{
+	jd_free(&message_type, m);
+}
+
+/* Sends the order and prints the one sentence that answers it. */
+static int order(const char *verb, const char *argument)
+{
+	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
+	_cleanup_free_ char *path = str_format("/v1/%s", verb);
+	_cleanup_(message_done) struct message m = { 0 };
+	_cleanup_(paths_done) struct paths p = { 0 };
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!path || paths_init(&p, NULL, &e) < 0)
+		return EXIT_FAILED;
+	if (!api_daemon_running(&p)) {
+		fprintf(stderr, "evenkeel: the service is not running; see: systemctl status evenkeel.service\n");
+		return EXIT_NOT_RUNNING;
+	}
+	r = api_call(&p, "POST", path, argument, 10 * USEC_PER_SEC, &reply, &e);
+	if (r < 0 || jd_decode_document(buf_str(&reply), reply.len, "the answer", LIMIT_API_REPLY, &message_type, &m, &e) < 0) {
+		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
+		return EXIT_FAILED;
+	}
+	fprintf(r == 200 ? stdout : stderr, "%s\n", m.text ? m.text : "");
+	return r == 200 ? EXIT_OK : r == 403 ? EXIT_NOT_PERMITTED : EXIT_FAILED;
+}
+
+int verb_drain(int argc, char **argv)
+{
+	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
+		return usage("drain [REASON]");
+	return order("drain", argc == 2 ? argv[1] : "");
+}
+
+int verb_restore(int argc, char **argv)
+{
+	if (argc > 2 || (argc == 2 && !str_equal(argv[1], "--force")))
+		return usage("restore [--force]");
+	return order("restore", argc == 2 ? "force" : "");
+}
+
+int verb_ack(int argc, char **argv)
+{
+	return argc == 2 && argv[1][0] != '-' ? order("ack", argv[1]) : usage("ack EVENT-ID");
+}
+
 /* ---- service ---- */
 
 static int service_install(const struct paths *p, struct bus *bus, struct error *err)

@@ -34,9 +34,10 @@
 /* settings.md 3.3: without a handler directory for this long the extension has been dropped without a word. */
 #define HOMELESS_USEC (30 * USEC_PER_MINUTE)
 
+/* In the order in which settings reach them: a script may wait for the certificates of its own document. */
 const struct handler_class *const handler_classes[HANDLERS] = {
-	&custom_script_class,
 	&key_refresh_class,
+	&custom_script_class,
 	&drain_class,
 	&user_data_class,
 };

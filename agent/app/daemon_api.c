@@ -3,6 +3,9 @@
  *   POST /v1/goal	look at goal.json and the files below /etc again; answers when the status has been written
  *   GET  /v1/status	what is true now
  *   POST /v1/retire	end drains by restoring, then 200; 202 while that goes on
+ *   POST /v1/drain	an operator's hold; the body is the reason, or empty
+ *   POST /v1/restore	ends what operators hold; the body "force" lets go of events, too
+ *   POST /v1/ack	acknowledges the event whose id is the body
  */
 #include <errno.h>
 #include <string.h>
@@ -10,6 +13,7 @@
 #include "agent/app/daemon_private.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
+#include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
@@ -33,10 +37,43 @@ static void answer_status(struct daemon *d, struct listener_reply *reply)
 		reply->status = 200;
 }
 
-static void on_goal(struct daemon *d, struct listener_reply *reply)
+static void answer_message(struct listener_reply *reply, const char *sentence)
+{
+	reply->status = 200;
+	(void)buf_puts(&reply->body, "{\"message\":");
+	(void)jd_quote(&reply->body, sentence, strlen(sentence));
+	(void)buf_puts(&reply->body, "}\n");
+}
+
+/* The path names the order, the body is its argument. */
+static void on_order(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+{
+	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_LOG_LINE);
+	const char *order = strrchr(req->path, '/') + 1;
+	struct error e = ERROR_INIT;
+
+	for (size_t i = 0; i < HANDLERS; i++) {
+		if (!handler_classes[i]->operate)
+			continue;
+		if (handler_classes[i]->operate(d->handlers[i], order, req->body, &sentence, &e) < 0)
+			answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
+		else
+			answer_message(reply, buf_str(&sentence));
+		return;
+	}
+}
+
+static void on_status(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+{
+	(void)req;
+	answer_status(d, reply);
+}
+
+static void on_goal(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
 {
 	struct error e = ERROR_INIT;
 
+	(void)req;
 	if (daemon_load_goal(d, &e) < 0) {
 		log_error("%s", e.msg);
 		answer_error(reply, 500, e.msg);
@@ -45,8 +82,9 @@ static void on_goal(struct daemon *d, struct listener_reply *reply)
 	answer_status(d, reply);
 }
 
-static void on_retire(struct daemon *d, struct listener_reply *reply)
+static void on_retire(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
 {
+	(void)req;
 	daemon_retire(d);
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (handler_classes[i]->busy(d->handlers[i])) {
@@ -60,11 +98,14 @@ static void on_retire(struct daemon *d, struct listener_reply *reply)
 
 static const struct {
 	const char *method, *path;
-	void (*answer)(struct daemon *d, struct listener_reply *reply);
+	void (*answer)(struct daemon *d, const struct listener_request *req, struct listener_reply *reply);
 } routes[] = {
 	{ "POST", "/v1/goal", on_goal },
-	{ "GET", "/v1/status", answer_status },
+	{ "GET", "/v1/status", on_status },
 	{ "POST", "/v1/retire", on_retire },
+	{ "POST", "/v1/drain", on_order },
+	{ "POST", "/v1/restore", on_order },
+	{ "POST", "/v1/ack", on_order },
 };
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
@@ -79,7 +120,7 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		if (!str_equal(req->path, routes[i].path))
 			continue;
 		if (str_equal(req->method, routes[i].method))
-			routes[i].answer(d, reply);
+			routes[i].answer(d, req, reply);
 		else
 			answer_error(reply, 405, "another method is wanted here");
 		return;

@@ -12,6 +12,7 @@
 #include "agent/base/log.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
+#include "agent/codec/digest.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/http.h"
 #include "agent/io/log_sinks.h"
@@ -175,13 +176,33 @@ static size_t list_sources(const struct documents *docs, struct settings_source 
 	return n;
 }
 
+/* Without an extension the files are the goal state: one that changed is a new one. */
+static int hash_files(const struct documents *docs, char ret[static SHA256_HEX_MAX], struct error *err)
+{
+	_cleanup_buf_ struct buf all = BUF_INIT((LIMIT_DROPIN_FILES + 1) * SHA256_HEX_MAX);
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < docs->n_files; i++) {
+		r = settings_hash(docs->files[i].data, docs->files[i].len, i == 0 ? docs->secrets.data : NULL,
+				  i == 0 ? docs->secrets.len : 0, ret, err);
+		if (r >= 0 && buf_puts(&all, ret) < 0)
+			r = error_oom(err);
+	}
+	if (r >= 0 && sha256_hex(buf_str(&all), all.len, ret) < 0)
+		r = error_oom(err);
+	return r;
+}
+
 static int make_key(const struct goal_request *g, const struct documents *docs, char **ret, struct error *err)
 {
 	const char *text = docs->received.public_text;
-	char hash[65];
+	char hash[SHA256_HEX_MAX];
 	int r;
 
-	r = settings_hash(text, text ? strlen(text) : 0, docs->decrypted.data, docs->decrypted.len, hash, err);
+	if (str_empty(g->sequence))
+		r = hash_files(docs, hash, err);
+	else
+		r = settings_hash(text, text ? strlen(text) : 0, docs->decrypted.data, docs->decrypted.len, hash, err);
 	if (r < 0)
 		return r;
 	*ret = str_format("%s/%s/%s", g->installation ? g->installation : "-", g->sequence ? g->sequence : "", hash);

@@ -49,7 +49,7 @@ static int read_goal(const struct paths *p, const char *name, struct goal_reques
 
 static int write_goal(const struct paths *p, const char *name, const struct goal_request *g, struct error *err)
 {
-	_cleanup_buf_ struct buf text = BUF_SECRET_INIT(LIMIT_GOAL);
+	_cleanup_buf_ struct buf text = BUF_SECRET_INIT(LIMIT_GOAL), there = BUF_SECRET_INIT(LIMIT_GOAL);
 	_cleanup_free_ char *path = path_join(p->records, name);
 	int r;
 
@@ -58,6 +58,10 @@ static int write_goal(const struct paths *p, const char *name, const struct goal
 	r = jd_encode(&goal_type, g, false, &text);
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot encode the goal state", path);
+	/* An enable at every goal state of the VM mostly brings the same again: two fsyncs less. */
+	if (fs_read_nofollow(path, LIMIT_GOAL, &there, NULL) == 0 && there.len == text.len &&
+	    memcmp(there.data, text.data, text.len) == 0)
+		return 0;
 	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
 }
 

@@ -9,6 +9,9 @@
 
 const struct verb verbs[] = {
 	{ "status", verb_status, "[--json]", "Show what the running agent does: goal state, components, serving or not" },
+	{ "drain", verb_drain, "[REASON]", "Drain this VM by the steps of the settings, until evenkeel restore" },
+	{ "restore", verb_restore, "[--force]", "End what an operator holds; --force also lets go of events and of units that do not start" },
+	{ "ack", verb_ack, "EVENT-ID", "Acknowledge a scheduled event to the platform now" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "version", verb_version, "", "Print the version" },

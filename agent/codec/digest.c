@@ -2,8 +2,10 @@
 #include "agent/codec/digest.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdlib.h>
 
 #include "agent/base/cleanup.h"
@@ -72,4 +74,13 @@ int sha256_hex(const void *data, size_t len, char ret[static SHA256_HEX_MAX])
 	if (r == 0)
 		r = sha256_update(s, data, len);
 	return r < 0 ? r : sha256_final_hex(s, ret);
+}
+
+int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char ret[static SHA256_BYTES])
+{
+	unsigned n = SHA256_BYTES;
+
+	if (key_len > INT_MAX || !HMAC(EVP_sha256(), key, (int)key_len, data, len, ret, &n))
+		return refused();
+	return 0;
 }

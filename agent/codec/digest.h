@@ -1,4 +1,4 @@
-/* SHA-256 and hexadecimal. */
+/* SHA-256, in hexadecimal, and HMAC with it. */
 #pragma once
 
 #include <stddef.h>
@@ -6,9 +6,13 @@
 #include "agent/base/macros.h"
 
 #define SHA256_HEX_MAX 65
+#define SHA256_BYTES   32
 
 /* Lower-case hex of SHA-256 of the bytes. -ENOMEM or -EIO if the library refuses. */
 _nodiscard_ int sha256_hex(const void *data, size_t len, char ret[static SHA256_HEX_MAX]);
+
+/* HMAC-SHA-256. -EIO if the library refuses. */
+_nodiscard_ int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char ret[static SHA256_BYTES]);
 
 struct sha256;
 _nodiscard_ int sha256_new(struct sha256 **ret);

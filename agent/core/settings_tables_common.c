@@ -54,7 +54,7 @@ const struct jd_type st_user_data = {
 /* health */
 
 static const struct jd_field application_fields[] = {
-	MEMBER("http", &st_http_or_none, health_application, http, .doc = "Healthy if this URL answers 200 to 399."),
+	MEMBER("http", &st_http_or_none, health_application, http, .doc = "Healthy if this URL answers 200 to 299."),
 	MEMBER("tcp", &st_endpoint_or_none, health_application, tcp,
 	       .doc = "Healthy if this endpoint accepts a connection."),
 	MEMBER("unit", &st_unit_or_none, health_application, unit, .doc = "Healthy if this systemd unit is active."),
@@ -122,7 +122,7 @@ static const struct jd_field network_fields[] = {
 	MEMBER("noProxy", LIST(0, 64, TEXT(1, 256)), network_settings, no_proxy,
 	       .doc = "Hosts and domains that are reached without it."),
 	MEMBER("caFile", &st_path_or_none, network_settings, ca_file,
-	       .doc = "Further trusted certificates (PEM), besides the system's."),
+	       .doc = "Certificate authorities to trust (PEM), instead of the system's."),
 	{}};
 const struct jd_type st_network = {
 	.kind = JD_POINTER, .size = sizeof(struct network_settings), .fields = network_fields};

@@ -27,6 +27,7 @@ struct http_options {
 	const char *proxy;	    /* NULL: none. The environment's proxy variables are never used */
 	const char *const *no_proxy; /* host suffixes, NULL-terminated, or NULL */
 	const char *ca_file;	    /* bundle or hashed directory; NULL: the system's, probed in that order */
+	bool local_only;	    /* unix sockets only: TLS and authorities are not set up */
 	const char *connect_to;	    /* "HOST:PORT:ADDRESS:PORT[,…]" for tests and rehearsals; NULL: none */
 };
 

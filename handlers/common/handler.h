@@ -10,6 +10,7 @@
 #include "agent/core/settings.h"
 #include "agent/core/status.h"
 
+struct buf;
 struct bus;
 struct http;
 struct jobs;
@@ -65,6 +66,9 @@ struct handler_class {
 	bool (*busy)(const struct handler *h);
 	/* The application's health (health.application) has changed; NULL: does not care. */
 	void (*health_changed)(struct handler *h, bool healthy);
+	/* An operator's order over the local API; NULL: takes none. What is done about it is told in one sentence in `reply`;
+	 * an order that is refused is an error of class user. */
+	int (*operate)(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
 	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
 	void (*retire)(struct handler *h);
 	/* The loop goes on without it: running jobs run on. */

@@ -342,7 +342,7 @@ static void run_script(struct handler *h, size_t i)
 			h->host->changed(h->host);
 			return;
 		}
-		fail(h, run, SCRIPT_FAILED, CODE_INTERNAL, e.msg);
+		fail(h, run, SCRIPT_FAILED, r == -EINVAL ? CODE_BAD_URI : CODE_INTERNAL, e.msg);
 	}
 	save_or_log(h);
 }
@@ -490,6 +490,12 @@ static bool rebooting(struct handler *h)
 	}
 	if (h->reboot || loop_timer_due(h->timer) != USEC_INFINITY)
 		return true;
+	/* Where no manager answers this is a container, a test or a rehearsal: the machine is not ours to reboot. */
+	if (!h->host->bus) {
+		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "a script asked for a reboot, but no systemd manager answers");
+		loop_timer_after(h->timer, REBOOT_AGAIN);
+		return true;
+	}
 	id = script_job_id("reboot", ++h->memory.jobs);
 	job_init(&job);
 	job.id = id;

@@ -6,16 +6,20 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "agent/azure/blob.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
+#include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
+#include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
 
 #define PREFIX "cs-"
 #define RANDOM_LENGTH 8
+#define SIGNED_USEC (2 * USEC_PER_HOUR)
 #define JOBS_LISTED_MAX 4096
 
 /* Small letters, digits and "-" only: it is part of a unit's name. */
@@ -119,9 +123,27 @@ static int make_work(const struct handler *h, const struct script_settings *s, s
 	return add_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
 }
 
+/* With the account's key every URI is signed for as long as its download may be tried. */
+static int add_uri(const struct handler *h, const struct script_settings *s, const struct script_file *f, const char *name,
+		   struct job_secrets *secrets, struct error *err)
+{
+	const char *uri = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &f->uri);
+	const char *key = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->storage_account_key);
+	_cleanup_buf_ struct buf url = BUF_SECRET_INIT(2 * LIMIT_URI);
+	int r;
+
+	if (str_empty(s->storage_account_name))
+		return add_secret(secrets, name, uri ? uri : "");
+	r = blob_sign(uri ? uri : "", s->storage_account_name, key ? key : "",
+		      usec_add(loop_now_wall(h->host->loop), SIGNED_USEC), &url, err);
+	if (r < 0)
+		return error_wrap(err, r, "script %s: file %s", s->name, f->name);
+	return add_secret(secrets, name, url.data);
+}
+
 /* A URI may hold a signature, so all of them are handled like secrets. */
 static int make_downloads(const struct handler *h, const struct script_settings *s, struct job *job,
-			  struct job_secrets *secrets)
+			  struct job_secrets *secrets, struct error *err)
 {
 	const struct script_file *from = s->files.items;
 	struct job_download *to;
@@ -135,14 +157,12 @@ static int make_downloads(const struct handler *h, const struct script_settings 
 	job->downloads.n = s->files.n;
 	job->parallel_downloads = h->section->parallel_downloads;
 	for (size_t i = 0; r >= 0 && i < s->files.n; i++) {
-		const char *uri = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &from[i].uri);
-
 		to[i].max_bytes = from[i].max_size_bytes;
 		to[i].uri = str_format("/uri-%zu", i);
 		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 || str_set(&to[i].sha256, from[i].sha256) < 0 ||
 		    str_set(&to[i].mode, from[i].mode) < 0 || str_set(&to[i].owner, from[i].owner) < 0)
 			return -ENOMEM;
-		r = add_secret(secrets, to[i].uri, uri ? uri : "");
+		r = add_uri(h, s, &from[i], to[i].uri, secrets, err);
 	}
 	return r;
 }
@@ -200,7 +220,7 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	if (r >= 0)
 		r = make_environment(h, s, &job, &secrets);
 	if (r >= 0)
-		r = make_downloads(h, s, &job, &secrets);
+		r = make_downloads(h, s, &job, &secrets, err);
 	if (r >= 0)
 		r = make_network(h, s, &job, &secrets);
 	if (r >= 0 && (str_set(&job.id, id) < 0 || str_set(&job.handler, SCRIPT_HANDLER) < 0 ||
@@ -211,7 +231,7 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	if (r < 0) {
 		jd_free(&job_type, &job);
 		jd_free(&job_secrets_type, &secrets);
-		return error_oom(err);
+		return r == -ENOMEM ? error_oom(err) : r;
 	}
 	*ret = job;
 	*ret_secrets = secrets;
@@ -222,11 +242,6 @@ int script_job_possible(const struct script_settings *s, struct error *err)
 {
 	const struct script_file *files = s->files.items;
 
-	if (s->files.n && !str_empty(s->storage_account_name))
-		return error_set(err, ERROR_USER, -EOPNOTSUPP,
-				 "script %s: downloads with a storage account key are not built yet in this version, so it is not run "
-				 "without its files; give signed URIs as secrets, or an identity",
-				 s->name);
 	for (size_t i = 0; i < s->files.n; i++)
 		if (str_empty(files[i].name))
 			return error_set(err, ERROR_USER, -EINVAL, "script %s: the URI of file %zu holds no file name; give one in \"name\"",

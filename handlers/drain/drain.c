@@ -670,6 +670,58 @@ static void drain_retire(struct handler *h)
 		after_input(h, drain_core_reload(h->core, NULL, false, now_of(h)), "the retirement");
 }
 
+/* ---- orders ---- */
+
+static int order_drain(struct handler *h, const char *reason, struct buf *reply, struct error *err)
+{
+	int r = drain_core_hold(h->core, HOLD_OPERATOR, str_empty(reason) ? "an operator" : reason, 0, 0, now_of(h));
+
+	after_input(h, r, "the order to drain");
+	if (r == -ENOTSUP)
+		return error_set(err, ERROR_USER, r, "there is no drain section in the settings, so there are no steps to drain by");
+	if (r < 0)
+		return error_errno(err, r, "the order to drain");
+	return buf_puts(reply, "draining; evenkeel restore ends it");
+}
+
+static int order_restore(struct handler *h, bool force, struct buf *reply, struct error *err)
+{
+	int r = drain_core_restore(h->core, force, now_of(h));
+
+	after_input(h, r, "the order to restore");
+	if (r < 0)
+		return error_errno(err, r, "the order to restore");
+	return buf_puts(reply, r == DRAIN_STILL_HELD ? "an event still holds this VM drained; evenkeel restore --force lets go of it" :
+						       "restoring what was drained");
+}
+
+static int order_acknowledge(struct handler *h, const char *event_id, struct buf *reply, struct error *err)
+{
+	int r = drain_core_acknowledge(h->core, event_id, now_of(h));
+
+	after_input(h, r, "the order to acknowledge");
+	if (r == -ENOENT)
+		return error_set(err, ERROR_USER, r, "no event \"%s\" is known; evenkeel status names those that are", event_id);
+	if (r == -EALREADY)
+		return error_set(err, ERROR_USER, r, "the event %s has started, or is acknowledged already", event_id);
+	if (r < 0)
+		return error_errno(err, r, "the order to acknowledge %s", event_id);
+	return buf_printf(reply, "acknowledging %s", event_id);
+}
+
+static int drain_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err)
+{
+	if (!h->core)
+		return error_set(err, ERROR_TRANSIENT, -EAGAIN, "draining is not set up yet; try again in a moment");
+	if (str_equal(order, "drain"))
+		return order_drain(h, argument, reply, err);
+	if (str_equal(order, "restore"))
+		return order_restore(h, str_equal(argument, "force"), reply, err);
+	if (str_equal(order, "ack"))
+		return order_acknowledge(h, argument, reply, err);
+	return error_set(err, ERROR_USER, -EOPNOTSUPP, "no such order: %s", order);
+}
+
 const struct handler_class drain_class = {
 	.name = "drain",
 	.section = SECTION_DRAIN,
@@ -678,6 +730,7 @@ const struct handler_class drain_class = {
 	.report = drain_report,
 	.busy = drain_busy,
 	.health_changed = drain_health_changed,
+	.operate = drain_operate,
 	.retire = drain_retire,
 	.free = drain_free,
 };

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -126,6 +127,31 @@ def test_result_of_a_script_that_ended_while_nobody_watched(service):
     status = service.settled()
     assert status["status"] == "error" and "ended" in status["formattedMessage"]["message"]
     assert lines(service.root / "ran") == ["begun"]
+
+
+def kill_while_scripts_run(vm, seed, kills=8):
+    """Three scripts in order; a fourth that fails, told as it is. However it goes: once each, and the truth in the end."""
+    dice = random.Random(seed)
+    names = ["a", "b", "c", "bad"]
+    scripts = [script(f"echo {name} >>{vm.root}/ran; sleep 0.15; echo said {name}; [ {name} != bad ]", name=name,
+                      retry={"times": 0})["customScript"]["scripts"][0] for name in names]
+    vm.enable(0, {"customScript": {"scripts": scripts}})
+    for _ in range(kills):
+        time.sleep(dice.uniform(0, 0.25))
+        vm.kill_daemon()
+        vm.start_daemon(wait=False)
+    wait_until("the last daemon to answer", vm.status, 10)
+    status = vm.settled()
+    assert lines(vm.root / "ran") == names, f"seed {seed}"
+    told = {item["name"]: item for item in status["substatus"]}
+    for name in names:
+        assert f"said {name}" in told[f"customScript/{name}"]["formattedMessage"]["message"], (seed, told)
+    assert [told[f"customScript/{name}"]["status"] for name in names] == ["success"] * 3 + ["error"], (seed, told)
+    assert status["status"] == "error" and status["code"] == 2, seed
+
+
+def test_scripts_run_once_however_often_the_daemon_is_killed(service):
+    kill_while_scripts_run(service, 20261120)
 
 
 # The local API

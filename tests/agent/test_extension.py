@@ -329,6 +329,11 @@ def test_script_output_and_failure_are_told(service):
     assert status["status"] == "error" and status["code"] == 2
     assert status["formattedMessage"]["message"].startswith("Enable failed: ") and "7" in status["formattedMessage"]["message"]
     assert "why" in status["formattedMessage"]["message"]
+    clarification = [item for item in status["substatus"] if item["name"] == "ErrorClarification"]
+    assert [(item["status"], item["code"]) for item in clarification] == [("error", 2)]
+    # Trouble after success is told, and turns nothing back.
+    service.enable(2, {})
+    assert service.deployment(2)["status"] == "success" and service.deployment(1) == status
 
 
 def test_invalid_settings_leave_the_former_number_in_force(vm):

@@ -55,7 +55,7 @@ def test_installed_by_confined_units(machine):
         seen.update(components(machine))
         return all(seen.get(name, ("", ""))[0] == level for name, level in wanted.items())
 
-    machine.wait_until(settled, 20, f"all to be well: {seen}")
+    machine.wait_until(settled, 20, "certificates, secret and user data to be well")
     home = "/var/lib/evenkeel/certificates/web"
     assert machine.read("/etc/app/tls/all.pem") == pem["leaf"] + "".join(pem["issuers"]) + pem["key"]
     assert machine.run(f"stat -Lc '%U %G %a' {home}/fullchain.pem {home}/privkey.pem /srv/app/word").splitlines() == [

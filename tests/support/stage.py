@@ -9,6 +9,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,12 @@ def http_get(url):
         return 0, str(error)
 
 
+def only_ours(directory):
+    """Whether nobody but root and this user can replace it or what is above it: keys are installed nowhere else."""
+    found = [path.stat() for path in (directory, *directory.parents) if path.exists()]
+    return all(one.st_uid in (0, os.getuid()) and (not one.st_mode & 0o022 or one.st_mode & stat.S_ISVTX) for one in found)
+
+
 def me():
     """(user, group) of this process: a rehearsal without root owns its files itself."""
     return pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -71,10 +78,9 @@ class Stage:
     def __init__(self, binary, directory):
         self.binary = pathlib.Path(binary).resolve()
         self.directory = pathlib.Path(directory).resolve()
-        self._temporary = None
-        if len(str(self.directory / "root/run/evenkeel/api.sock")) > SOCKET_PATH_MAX:
-            self._temporary = tempfile.mkdtemp(prefix="evenkeel.")
-            self.directory = pathlib.Path(self._temporary)
+        if len(str(self.directory / "root/run/evenkeel/api.sock")) > SOCKET_PATH_MAX or not only_ours(self.directory):
+            self.directory = pathlib.Path(tempfile.mkdtemp(prefix="evenkeel."))
+        os.umask(0o022)  # as the Azure agent's processes have it; some distributions give people 002
         self.root = self.directory / "root"
         self.log = self.directory / "daemon.log"
         self.version = subprocess.run([self.binary, "version"], capture_output=True, text=True, check=True).stdout.split()[1]
