@@ -142,7 +142,9 @@ SETTINGS = {
     "two": ('{"runtimeSettings":[{"handlerSettings":{}},{"handlerSettings":{}}]}', "error",
             "wrong runtimeSettings count. expected:1, got:2"),
     "public a list": (public("[]"), "error", "publicSettings"),
-    "too large a file": (public('{"x":"' + "y" * (3 << 20) + '"}'), "error", "2097152"),
+    "too large a file": (public('{"x":"' + "y" * (3 << 20) + '"}'), "error", "2621440"),
+    # a tab is two bytes in the goal state that goes to the service
+    "as large a file as may be": (wrap().ljust(2621440, "\t"), "success", NOTHING),
     "too large a document": (public('{"timestamp":1' + " " * 1100000 + ',"drian":{}}'), "error", "settings"),
     "too deep": (public('{"drain":' + "[" * 40 + "]" * 40 + "}"), "error", "settings"),
     "no thumbprint": (wrap(publicSettings={}, protectedSettings="MIIB"), "error", "protectedSettingsCertThumbprint"),
