@@ -141,7 +141,8 @@ int installation_make_directories(const struct paths *p, struct error *err)
 	return 0;
 }
 
-char *installation_binary(const struct paths *p)
+/* Absolute path of the binary that service and runners use; heap. */
+static char *installed_binary(const struct paths *p)
 {
 	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
 }
@@ -296,7 +297,7 @@ static int start_service(struct bus *bus, bool restart, struct error *err)
 bool installation_is_current(const struct paths *p)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
-	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_free_ char *unit = path_join(p->units, units[0].name);
 
 	return binary && unit && owner_read(p, &o, NULL) == 0 && str_equal(o.version, EK_VERSION) && fs_exists(binary) &&
@@ -323,7 +324,7 @@ static void prune_binaries(const struct paths *p, const char *former)
 
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
-	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
 	int changed, r;

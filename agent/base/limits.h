@@ -2,7 +2,7 @@
 #pragma once
 
 /* Documents */
-#define LIMIT_SETTINGS		  (1024UL * 1024) /* one settings document, and one N.settings file */
+#define LIMIT_SETTINGS		  (1024UL * 1024) /* one settings document */
 #define LIMIT_SETTINGS_DEPTH	  8
 #define LIMIT_JSON_DEPTH	  16 /* platform documents */
 #define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
@@ -23,6 +23,7 @@
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
+#define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */
 #define LIMIT_URI		  8192UL
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
@@ -65,4 +66,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
-#define LIMIT_API_REPLY		   (1024UL * 1024)
+#define LIMIT_API_REPLY		   (1024UL * 1024) /* of any listener */

@@ -106,8 +106,11 @@ static void end(struct doing *d, enum step_outcome outcome, int exit_code, const
 	d->ended = true;
 	d->outcome = outcome;
 	d->exit_code = exit_code;
-	if (detail != d->failure)
-		(void)snprintf(d->failure, sizeof(d->failure), "%s", detail ? detail : "");
+	if (!detail)
+		d->failure[0] = '\0';
+	else if (detail != d->failure)
+		(void)snprintf(d->failure, sizeof(d->failure), "%.*s",
+			       (int)utf8_cut(detail, strlen(detail), sizeof(d->failure) - 1), detail);
 	loop_timer_after(d->deadline, 0);
 }
 
