@@ -288,7 +288,7 @@ void drain_steps_forget_all(struct drain_steps *s)
 	_cleanup_strv_ char **names = NULL;
 	struct error e = ERROR_INIT;
 
-	if (fs_list(s->host->paths->jobs, 100000, &names, &e) < 0) {
+	if (fs_list(s->host->paths->jobs, LIMIT_JOB_DIRECTORIES, &names, &e) < 0) {
 		log_warning("%s", e.msg);
 		return;
 	}
