@@ -8,8 +8,8 @@ import stat
 import time
 
 import pytest
-from configured import Configured
-from vm import Platform
+from configured import PATIENCE, Configured
+from vm import Platform, wait_until
 
 LEAF = "/metadata/instance/compute/userData"
 SCRIPT = b"#!/bin/sh\necho TOP-SECRET-WORD\n"
@@ -132,9 +132,10 @@ def test_killed_at_any_time_the_copy_and_the_record_agree(vm, platform):
     for spoil in (lambda path: path.unlink(missing_ok=True), lambda path: path.write_bytes(b"other")):
         spoil(vm.file(COPY))
         vm.start()
-        vm.wait_says("userData", "success", revision(SCRIPT))
+        vm.wait_says("userData", "success", revision(SCRIPT))  # the record says so before the service has answered
+        copy = vm.file(COPY)
+        wait_until("the copy to be made again", lambda: copy.exists() and copy.read_bytes() == SCRIPT, PATIENCE)
         vm.stop_daemon()
-        assert vm.file(COPY).read_bytes() == SCRIPT
     # And without a record the copy is taken for what was seen.
     vm.file(COPY).with_name("user-data.record").unlink()
     vm.start(online=False)
