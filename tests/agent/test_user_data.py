@@ -122,6 +122,12 @@ def test_offline_the_last_good_copy_stands(vm, platform):
     assert vm.top() == "success"
 
 
+def wait_for_copy(vm, content):
+    """After a start the record tells the revision before the service has answered and a lost copy is made again."""
+    copy = vm.file(COPY)
+    wait_until("the copy to be made again", lambda: copy.is_file() and copy.read_bytes() == content, PATIENCE)
+
+
 def test_killed_at_any_time_the_copy_and_the_record_agree(vm, platform):
     platform.set_user_data(SCRIPT)
     for wait in (0, 0.02, 0.05, 0.1):
@@ -132,9 +138,8 @@ def test_killed_at_any_time_the_copy_and_the_record_agree(vm, platform):
     for spoil in (lambda path: path.unlink(missing_ok=True), lambda path: path.write_bytes(b"other")):
         spoil(vm.file(COPY))
         vm.start()
-        vm.wait_says("userData", "success", revision(SCRIPT))  # the record says so before the service has answered
-        copy = vm.file(COPY)
-        wait_until("the copy to be made again", lambda: copy.exists() and copy.read_bytes() == SCRIPT, PATIENCE)
+        vm.wait_says("userData", "success", revision(SCRIPT))
+        wait_for_copy(vm, SCRIPT)
         vm.stop_daemon()
     # And without a record the copy is taken for what was seen.
     vm.file(COPY).with_name("user-data.record").unlink()
@@ -200,4 +205,4 @@ def test_state_that_cannot_be_written(vm, platform):
     vm.file(COPY).rmdir()
     vm.start()
     vm.wait_says("userData", "success", revision(SCRIPT))
-    assert vm.file(COPY).read_bytes() == SCRIPT
+    wait_for_copy(vm, SCRIPT)
