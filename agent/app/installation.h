@@ -53,6 +53,3 @@ _nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool
 
 /* The daemon's drop-in for logind (drain.shutdown). 0 also when there is none. */
 _nodiscard_ int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err);
-
-/* Absolute path of the binary that service and runners use; heap. */
-char *installation_binary(const struct paths *p);

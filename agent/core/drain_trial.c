@@ -50,7 +50,10 @@ static void say(struct world *w, const char *what, const char *detail)
 static void say_span(struct world *w, const char *what, const char *name, usec_t span)
 {
 	char text[TIMEFMT_MAX];
-	_cleanup_free_ char *line = str_format("%s%s: up to %s", what, name, timefmt_span(span, text));
+	double seconds = (double)((span + 50 * USEC_PER_MSEC) / (100 * USEC_PER_MSEC)) / 10;
+	bool exact = span < 2 * USEC_PER_MINUTE; /* of a short budget tenths of seconds matter */
+	_cleanup_free_ char *line = exact ? str_format("%s%s: up to %g s", what, name, seconds) :
+					    str_format("%s%s: up to %s", what, name, timefmt_span(span, text));
 
 	if (!line)
 		fail(w, -ENOMEM);
@@ -72,7 +75,9 @@ static void begin_step(struct world *w, const struct drain_action *a)
 		return;
 	}
 	say_span(w, a->undo ? "undo " : "step ", a->step->name, a->timeout_usec);
-	w->running[w->n_running++] = (struct running){ a->token, usec_add(w->now.boot, a->timeout_usec) };
+	/* In time, if barely. */
+	w->running[w->n_running++] =
+		(struct running){ a->token, usec_add(w->now.boot, usec_sub(a->timeout_usec, USEC_PER_MSEC)) };
 }
 
 static struct running *find(struct world *w, int64_t token)

@@ -1,6 +1,6 @@
 /*
- * A drain in virtual time: the life of one event played through the drain core itself, every step taking all the time it
- * is given. What `evenkeel simulate --dry-run` prints is therefore what the same settings would do, budget included.
+ * A drain in virtual time: the life of one event played through the drain core itself, every step taking nearly
+ * all the time it is given. What `evenkeel simulate --dry-run` prints is therefore what the same settings would do, budget included.
  */
 #pragma once
 
