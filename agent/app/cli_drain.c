@@ -48,7 +48,9 @@ static const struct jd_field message_fields[] = {
 };
 /* clang-format on */
 
-static const struct jd_type message_type = { .kind = JD_OBJECT, .fields = message_fields, .size = sizeof(struct message) };
+static const struct jd_type message_type = { .kind = JD_OBJECT,
+					     .fields = message_fields,
+					     .size = sizeof(struct message) };
 
 static void message_done(struct message *m)
 {
@@ -83,7 +85,8 @@ static int order(const struct paths *p, const char *verb, const char *argument)
 	if (!path)
 		return EXIT_FAILED;
 	r = api_call(p, "POST", path, argument, ANSWER_USEC, &reply, &e);
-	if (r < 0 || jd_decode_document(buf_str(&reply), reply.len, "the answer", LIMIT_API_REPLY, &message_type, &m, &e) < 0) {
+	if (r < 0 ||
+	    jd_decode_document(buf_str(&reply), reply.len, "the answer", LIMIT_API_REPLY, &message_type, &m, &e) < 0) {
 		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
 		return EXIT_FAILED;
 	}
@@ -121,7 +124,8 @@ static int look_once(const struct paths *p, int64_t since, struct buf *text, str
 	if (r < 0)
 		return r;
 	if (r != 200)
-		return error_set(err, ERROR_SYSTEM, r == 503 ? -EAGAIN : -EPROTO, "the service answered %d: %.300s", r, buf_str(text));
+		return error_set(err, ERROR_SYSTEM, r == 503 ? -EAGAIN : -EPROTO, "the service answered %d: %.300s", r,
+				 buf_str(text));
 	r = jd_decode_document(buf_str(text), text->len, "the answer", LIMIT_API_REPLY, &drain_view_type, &v, err);
 	if (r < 0)
 		return r;
@@ -151,7 +155,8 @@ static void print_lines(const struct drain_view *v)
 		const char *clock = lines[i].time && strlen(lines[i].time) > 19 ? lines[i].time + 11 : "";
 		bool plain = !lines[i].level || str_equal(lines[i].level, "info");
 
-		printf("%.8s  %s%s%s\n", clock, plain ? "" : lines[i].level, plain ? "" : ": ", lines[i].text ? lines[i].text : "");
+		printf("%.8s  %s%s%s\n", clock, plain ? "" : lines[i].level, plain ? "" : ": ",
+		       lines[i].text ? lines[i].text : "");
 	}
 	(void)fflush(stdout);
 }
@@ -364,8 +369,10 @@ int verb_resume(int argc, char **argv)
 /* The notice that is documented for the type. */
 static uint64_t documented_notice(const char *type)
 {
-	return str_equal_nocase(type, "Preempt") ? 30 : str_equal_nocase(type, "Terminate") ? 300 :
-	       str_equal_nocase(type, "Redeploy") ? 600 : 900;
+	return str_equal_nocase(type, "Preempt")     ? 30
+	       : str_equal_nocase(type, "Terminate") ? 300
+	       : str_equal_nocase(type, "Redeploy")  ? 600
+						     : 900;
 }
 
 static int simulate(const char *argument, bool dry)
@@ -450,7 +457,8 @@ static void print_step(const struct view_step *s, bool together)
 
 	printf("  %s %s (%s): %s, at most %s, at least %s%s%s\n", together ? "|" : "-", s->name, s->type, s->state,
 	       timefmt_span((usec_t)s->timeout_msec * USEC_PER_MSEC, most),
-	       timefmt_span((usec_t)s->reserve_msec * USEC_PER_MSEC, least), s->detail ? "; " : "", s->detail ? s->detail : "");
+	       timefmt_span((usec_t)s->reserve_msec * USEC_PER_MSEC, least), s->detail ? "; " : "",
+	       s->detail ? s->detail : "");
 }
 
 static void print_view(const struct drain_view *v)

@@ -52,8 +52,8 @@ static void say_span(struct world *w, const char *what, const char *name, usec_t
 	char text[TIMEFMT_MAX];
 	double seconds = (double)((span + 50 * USEC_PER_MSEC) / (100 * USEC_PER_MSEC)) / 10;
 	bool exact = span < 2 * USEC_PER_MINUTE; /* of a short budget tenths of seconds matter */
-	_cleanup_free_ char *line = exact ? str_format("%s%s: up to %g s", what, name, seconds) :
-					    str_format("%s%s: up to %s", what, name, timefmt_span(span, text));
+	_cleanup_free_ char *line = exact ? str_format("%s%s: up to %g s", what, name, seconds)
+					  : str_format("%s%s: up to %s", what, name, timefmt_span(span, text));
 
 	if (!line)
 		fail(w, -ENOMEM);
@@ -63,7 +63,8 @@ static void say_span(struct world *w, const char *what, const char *name, usec_t
 
 static void publish(struct world *w)
 {
-	struct events_document doc = { .incarnation = ++w->incarnation, .events = { .items = &w->event, .n = w->gone ? 0 : 1 } };
+	struct events_document doc = { .incarnation = ++w->incarnation,
+				       .events = { .items = &w->event, .n = w->gone ? 0 : 1 } };
 
 	fail(w, drain_core_document(w->core, &doc, w->now));
 }
@@ -122,7 +123,8 @@ static void say_probe(struct world *w, bool on)
 		const struct ledger_entry *e = drain_state_step(s, i);
 
 		if (e->now == STEP_DOING && drain_plan_step(s->plan, i)->settings.type == STEP_PROBE_DOWN)
-			say_span(w, "step ", drain_plan_step(s->plan, i)->settings.name, usec_sub(e->deadline_boot, w->now.boot));
+			say_span(w, "step ", drain_plan_step(s->plan, i)->settings.name,
+				 usec_sub(e->deadline_boot, w->now.boot));
 	}
 }
 
@@ -187,8 +189,8 @@ static void carry_out_all(struct world *w, bool first)
 /* It starts at NotBefore or when acknowledged, and is over after its duration. */
 static void platform_moves(struct world *w)
 {
-	usec_t lasts = w->trial->duration_seconds > 0 ? usec_from_seconds((uint64_t)w->trial->duration_seconds) :
-							DRAIN_TRIAL_STARTED_USEC;
+	usec_t lasts = w->trial->duration_seconds > 0 ? usec_from_seconds((uint64_t)w->trial->duration_seconds)
+						      : DRAIN_TRIAL_STARTED_USEC;
 
 	if (w->event.status == EVENT_SCHEDULED) {
 		w->event.status = EVENT_STARTED;

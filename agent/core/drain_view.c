@@ -61,7 +61,9 @@ static const struct jd_field line_fields[] = {
 	{},
 };
 /* clang-format on */
-static const struct jd_type event_type = { .kind = JD_OBJECT, .fields = event_fields, .size = sizeof(struct view_event) };
+static const struct jd_type event_type = { .kind = JD_OBJECT,
+					   .fields = event_fields,
+					   .size = sizeof(struct view_event) };
 static const struct jd_type hold_type = { .kind = JD_OBJECT, .fields = hold_fields, .size = sizeof(struct view_hold) };
 static const struct jd_type step_type = { .kind = JD_OBJECT, .fields = step_fields, .size = sizeof(struct view_step) };
 static const struct jd_type line_type = { .kind = JD_OBJECT, .fields = line_fields, .size = sizeof(struct view_line) };
@@ -164,7 +166,7 @@ static int fill_holds(struct drain_view *v, const struct drain_state *s, struct 
 static const char *step_state(const struct ledger_entry *e)
 {
 	static const char *const marks[] = {
-		[STEP_UNTOUCHED] = "planned", [STEP_BEGUN] = "running",	  [STEP_OK] = "done",
+		[STEP_UNTOUCHED] = "planned", [STEP_BEGUN] = "running",	    [STEP_OK] = "done",
 		[STEP_FAILED] = "failed",     [STEP_TIMED_OUT] = "timeout", [STEP_STOPPED] = "stopped",
 	};
 

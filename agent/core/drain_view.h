@@ -9,8 +9,8 @@
 
 struct view_event {
 	char *id, *type, *source, *description;
-	char *status; /* Scheduled, Started */
-	char *state;  /* of the event machine */
+	char *status;		    /* Scheduled, Started */
+	char *state;		    /* of the event machine */
 	char *action, *acknowledge; /* what the policy decided */
 	char *acknowledgement;	    /* none, peers, wanted, accepted, refused */
 	char *not_before, *drain_at, *acknowledged_at;
@@ -31,7 +31,7 @@ struct view_step {
 	int64_t timeout_msec, reserve_msec;
 };
 
-struct view_line { /* something that was told */
+struct view_line {	/* something that was told */
 	int64_t number; /* ascending */
 	char *time, *level, *text;
 };
@@ -43,7 +43,7 @@ struct drain_view {
 	char *sentence;
 	bool serving, configured;
 	struct jd_list events, holds, steps, lines;
-	int64_t told; /* number of the last line */
+	int64_t told;	 /* number of the last line */
 	char *rehearsal; /* "", waiting, draining, drained, started, restoring, done, failed */
 };
 
@@ -53,4 +53,5 @@ extern const struct jd_type drain_view_type;
 _nodiscard_ int drain_view_fill(const struct drain_core *core, const struct drain_settings *drain, struct drain_now now,
 				struct drain_view *ret);
 /* Appends a line. -ENOMEM. */
-_nodiscard_ int drain_view_add_line(struct drain_view *v, int64_t number, usec_t wall, const char *level, const char *text);
+_nodiscard_ int drain_view_add_line(struct drain_view *v, int64_t number, usec_t wall, const char *level,
+				    const char *text);

@@ -51,6 +51,16 @@ static void warn_early_preempt(struct settings_loader *l)
 	}
 }
 
+/* The leader acknowledges when the others are drained; it must be able to ask them. */
+static void warn_leader(struct settings_loader *l)
+{
+	if (l->settings->drain->shared_events.acknowledge == SHARED_LEADER &&
+	    str_empty(l->settings->drain->shared_events.peer_url))
+		settings_warning(l, SECTION_DRAIN, "drain.sharedEvents.acknowledge",
+				 "\"leader\" asks the other VMs by peerUrl; without it no event that is drained for is "
+				 "acknowledged");
+}
+
 static void judge_policy(struct settings_loader *l)
 {
 	const struct policy_rule *r = l->settings->drain->policy.items;
@@ -151,4 +161,5 @@ void settings_judge_drain(struct settings_loader *l)
 	judge_steps(l, &l->settings->drain->steps, "drain");
 	warn_unacknowledged(l);
 	warn_early_preempt(l);
+	warn_leader(l);
 }

@@ -13,10 +13,11 @@ static const struct jd_field rule_fields[] = {
 	MEMBER("maxNoticeInSeconds", INTEGER(0, MANY_SECONDS), policy_rule, max_notice_seconds, .default_integer = -1,
 	       .doc = "Only events that are announced no earlier."),
 	MEMBER("action", CHOICE("drain", "notify", "ignore"), policy_rule, action, .flags = JD_REQUIRED,
-	       .doc = "What to do."),
+	       .doc = "drain: by the steps. notify: only tell about it. ignore: not even that."),
 	MEMBER("acknowledge", CHOICE("whenDrained", "immediately", "never"), policy_rule, acknowledge,
 	       .default_integer = ACKNOWLEDGE_DEFAULT,
-	       .doc = "When to approve the event; default: whenDrained with drain, else never."),
+	       .doc = "When to approve the event, which then begins at once; default: whenDrained with drain, else never. "
+		      "A Preempt may be better off with never: an approval only shortens its notice."),
 	{}};
 
 /* Steps. Their own members, then what all have. */
@@ -140,14 +141,18 @@ const struct jd_type st_step = {
 
 static const struct jd_field shared_fields[] = {
 	MEMBER("acknowledge", CHOICE("never", "leader", "always"), drain_settings, shared_events.acknowledge,
-	       .doc = "Who acknowledges an event that names several VMs."),
+	       .doc = "Who acknowledges an event that names several VMs. One approval counts for all of them, so by "
+		      "default nobody. leader: the VM that is named first, when all the others say that they are "
+		      "drained. always: each when it is drained itself."),
 	MEMBER("peerUrl", &st_peer_url, drain_settings, shared_events.peer_url,
-	       .doc = "Where the leader asks each other VM; {name} stands for its name."),
+	       .doc = "Where the leader asks each other VM; {name} stands for its name. Drained is who answers 200 with a body "
+		      "whose first word is \"drained\", as GET /drained on health.listen does."),
 	{}};
 
 static const struct jd_field shutdown_fields[] = {MEMBER("maxDelayInSeconds", INTEGER(5, 600), shutdown_settings,
 							 max_delay_seconds, .default_integer = 60,
-							 .doc = "How long reboot and shutdown are held back."),
+							 .doc = "How long reboot and shutdown are held back at most; logind is told so in "
+								 "/etc/systemd/logind.conf.d/50-evenkeel.conf if it would allow less."),
 						  {}};
 
 /* settings.md 1.2, and what the manual shows. */
@@ -158,15 +163,22 @@ static const char default_policy[] =
 
 static const struct jd_field drain_fields[] = {
 	MEMBER("pollingIntervalInSeconds", INTEGER(1, 60), drain_settings, polling_interval_seconds,
-	       .default_integer = 1, .doc = "How often scheduled events are read."),
+	       .default_integer = 1, .doc = "How often scheduled events are read. A Preempt may give less than 30 s, and an answer costs "
+						   "next to nothing, so every second."),
 	MEMBER("apiVersion", &st_api_version, drain_settings, api_version, .default_text = "2020-07-01",
-	       .doc = "API version of scheduled events."),
+	       .doc = "API version of scheduled events; where the platform does not know it, the newest that it names."),
 	MEMBER("leadInSeconds", INTEGER(0, 86400), drain_settings, lead_seconds, .default_integer = 1200,
-	       .doc = "Drain so long before the event may start."),
+	       .doc = "Drain so long before the event may start. More than any ordinary notice, so at once; but an "
+					  "event that is announced days ahead does not drain the VM for days."),
 	MEMBER("marginInSeconds", INTEGER(0, 60), drain_settings, margin_seconds, .default_integer = 3,
-	       .doc = "Kept free before the event may start."),
+	       .doc = "Kept free before the event may start: for the acknowledgement, and for clocks that differ."),
 	MEMBER("policy", LIST(0, 32, OBJECT(policy_rule, rule_fields)), drain_settings, policy,
-	       .default_text = default_policy, .doc = "What to do with which event; the first match wins."),
+	       .default_text = default_policy, .doc = "What to do with which event; the first match wins, a member that is absent matches everything. "
+						   "By default a freeze of less than 10 s is acknowledged at once and not drained for: a "
+						   "drain would cost more than the freeze. Everything else is drained for and acknowledged "
+						   "when drained, because an event that nobody acknowledges is delayed by up to 15 minutes. "
+						   "Without a match, and for types that are not known, the event is told and never "
+						   "acknowledged."),
 	MEMBER("steps", LIST(0, 64, &st_step), drain_settings, steps,
 	       .doc = "How to drain; absent: probeDown if health.listen is set, then hooks."),
 	MEMBER("restoreTimeoutInSeconds", INTEGER(1, 3600), drain_settings, restore_timeout_seconds,
@@ -178,6 +190,6 @@ static const struct jd_field drain_fields[] = {
 	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = shared_fields},
 	 .doc = "Events that name several VMs."},
 	MEMBER("shutdown", POINTER(shutdown_settings, shutdown_fields), drain_settings, shutdown,
-	       .doc = "Drain before reboot and shutdown, too; absent: off."),
+	       .doc = "Drain before reboot and shutdown, too, held back by an inhibitor of logind; absent: off."),
 	{}};
 const struct jd_type st_drain = {.kind = JD_POINTER, .size = sizeof(struct drain_settings), .fields = drain_fields};

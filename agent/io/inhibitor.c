@@ -13,11 +13,11 @@
 #include "agent/io/bus_internal.h"
 #include "agent/io/loop.h"
 
-#define NAME	     "org.freedesktop.login1"
-#define PATH	     "/org/freedesktop/login1"
-#define MANAGER	     "org.freedesktop.login1.Manager"
-#define AGAIN_USEC   (10 * USEC_PER_SEC)
-#define TROUBLE_MAX  300
+#define NAME	    "org.freedesktop.login1"
+#define PATH	    "/org/freedesktop/login1"
+#define MANAGER	    "org.freedesktop.login1.Manager"
+#define AGAIN_USEC  (10 * USEC_PER_SEC)
+#define TROUBLE_MAX 300
 
 struct inhibitor {
 	struct bus *bus;
@@ -35,7 +35,8 @@ struct inhibitor {
 
 static void set_trouble(struct inhibitor *i, const char *what, const char *detail)
 {
-	(void)snprintf(i->trouble, sizeof(i->trouble), "%s%s%s", what, str_empty(detail) ? "" : ": ", detail ? detail : "");
+	(void)snprintf(i->trouble, sizeof(i->trouble), "%s%s%s", what, str_empty(detail) ? "" : ": ",
+		       detail ? detail : "");
 	i->client->changed(i->userdata);
 }
 
@@ -93,8 +94,8 @@ static void take(struct inhibitor *i)
 		set_trouble(i, "the system bus does not answer", NULL);
 		return;
 	}
-	r = sd_bus_call_method_async(bus, &i->inhibit, NAME, PATH, MANAGER, "Inhibit", on_inhibited, i, "ssss", "shutdown",
-				     "EvenKeel", i->why, "delay");
+	r = sd_bus_call_method_async(bus, &i->inhibit, NAME, PATH, MANAGER, "Inhibit", on_inhibited, i, "ssss",
+				     "shutdown", "EvenKeel", i->why, "delay");
 	if (r < 0) {
 		loop_timer_after(i->again, AGAIN_USEC);
 		set_trouble(i, "logind cannot be asked", strerror(-r));
@@ -158,8 +159,8 @@ static int ask(struct inhibitor *i, const char *property, sd_bus_message_handler
 	*slot = sd_bus_slot_unref(*slot);
 	if (!bus || !bus_destination(i->bus))
 		return -ENOTCONN;
-	return sd_bus_call_method_async(bus, slot, NAME, PATH, "org.freedesktop.DBus.Properties", "Get", fn, i, "ss", MANAGER,
-					property);
+	return sd_bus_call_method_async(bus, slot, NAME, PATH, "org.freedesktop.DBus.Properties", "Get", fn, i, "ss",
+					MANAGER, property);
 }
 
 void inhibitor_ask_again(struct inhibitor *i)
@@ -189,7 +190,8 @@ static void listen_and_take(struct inhibitor *i)
 	i->owner = sd_bus_slot_unref(i->owner);
 	i->inhibit = sd_bus_slot_unref(i->inhibit);
 	if (bus && bus_destination(i->bus)) {
-		(void)sd_bus_match_signal_async(bus, &i->match, NAME, PATH, MANAGER, "PrepareForShutdown", on_prepare, NULL, i);
+		(void)sd_bus_match_signal_async(bus, &i->match, NAME, PATH, MANAGER, "PrepareForShutdown", on_prepare,
+						NULL, i);
 		(void)sd_bus_add_match_async(bus, &i->owner,
 					     "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',"
 					     "interface='org.freedesktop.DBus',arg0='" NAME "'",
@@ -236,8 +238,8 @@ const char *inhibitor_trouble(const struct inhibitor *i)
 	return i->fd >= 0 || i->let_go ? "" : i->trouble;
 }
 
-int inhibitor_new(struct bus *bus, struct loop *loop, const char *why, const struct inhibitor_client *client, void *userdata,
-		  struct inhibitor **ret, struct error *err)
+int inhibitor_new(struct bus *bus, struct loop *loop, const char *why, const struct inhibitor_client *client,
+		  void *userdata, struct inhibitor **ret, struct error *err)
 {
 	struct inhibitor *i = calloc(1, sizeof(*i));
 

@@ -22,8 +22,9 @@ struct inhibitor_client {
 };
 
 /* Takes it. */
-_nodiscard_ int inhibitor_new(struct bus *bus, struct loop *loop, const char *why, const struct inhibitor_client *client,
-			      void *userdata, struct inhibitor **ret, struct error *err);
+_nodiscard_ int inhibitor_new(struct bus *bus, struct loop *loop, const char *why,
+			      const struct inhibitor_client *client, void *userdata, struct inhibitor **ret,
+			      struct error *err);
 /* Lets go and stops listening. */
 void inhibitor_free(struct inhibitor *i);
 /* The shutdown may go on; it is not taken again before one is called off. */
@@ -32,7 +33,7 @@ void inhibitor_let_go(struct inhibitor *i);
 void inhibitor_ask_again(struct inhibitor *i);
 
 bool inhibitor_held(const struct inhibitor *i);
-usec_t inhibitor_max_delay(const struct inhibitor *i); /* logind's own limit; 0 before it has told */
+usec_t inhibitor_max_delay(const struct inhibitor *i);	  /* logind's own limit; 0 before it has told */
 const char *inhibitor_trouble(const struct inhibitor *i); /* why it is not held, or "" */
 
 DEFINE_CLEANUP(struct inhibitor *, inhibitor_free)

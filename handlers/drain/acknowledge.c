@@ -12,9 +12,9 @@
 static void on_ack(const char *body, size_t len, const struct imds_failure *failure, void *userdata)
 {
 	struct handler *h = userdata;
-	enum ack_outcome outcome = !failure	       ? ACK_OUTCOME_OK :
-				   failure->status == 400 ? ACK_OUTCOME_BAD_REQUEST :
-							    ACK_OUTCOME_RETRY;
+	enum ack_outcome outcome = !failure		    ? ACK_OUTCOME_OK
+				   : failure->status == 400 ? ACK_OUTCOME_BAD_REQUEST
+							    : ACK_OUTCOME_RETRY;
 	int r;
 
 	(void)body;
@@ -57,5 +57,6 @@ void drain_ask_peers(struct handler *h, const struct drain_action *a)
 	else if (peers_ask(h->peers, h->settings->shared_events.peer_url, (const char *const *)a->ids, &e) == 0)
 		return;
 	log_for(LOG_LEVEL_WARNING, (.handler = "drain", .event_id = a->event_id), "asking the other VMs: %s", e.msg);
-	drain_after_input(h, drain_core_peers_result(h->core, a->token, false, drain_now(h)), "a question that did not go out");
+	drain_after_input(h, drain_core_peers_result(h->core, a->token, false, drain_now(h)),
+			  "a question that did not go out");
 }

@@ -63,10 +63,11 @@ static void persist(struct handler *h)
 	else
 		r = record_save(h->record, text.data, text.len, &e);
 	if (r < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s; draining goes on, but a restart would not know of it", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
+			"%s; draining goes on, but a restart would not know of it", e.msg);
 	else if (r == 1 && !h->fallback_told)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "the drain record is kept in %s: it is lost at a reboot",
-			h->host->paths->run);
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"),
+			"the drain record is kept in %s: it is lost at a reboot", h->host->paths->run);
 	h->fallback_told = r == 1;
 }
 
@@ -85,8 +86,8 @@ static int load_record(struct handler *h, struct drain_state **ret, struct error
 	if (r == 0)
 		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
 	if (r < 0 && r != -ENOENT)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s; starting without it: look for units that are still stopped",
-			e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
+			"%s; starting without it: look for units that are still stopped", e.msg);
 	return 0;
 }
 
@@ -101,7 +102,9 @@ void drain_say(struct handler *h, enum log_level level, const char *event_id, bo
 	if (!copy)
 		return;
 	free(l->text);
-	*l = (struct told_line){ .number = ++h->n_told, .wall = loop_now_wall(h->host->loop), .level = level, .text = copy };
+	*l = (struct told_line){
+		.number = ++h->n_told, .wall = loop_now_wall(h->host->loop), .level = level, .text = copy
+	};
 }
 
 static void set_target(struct handler *h, bool on)
@@ -109,7 +112,8 @@ static void set_target(struct handler *h, bool on)
 	struct error e = ERROR_INIT;
 
 	/* Nobody waits for it: units of others may hang on it. */
-	if (h->host->bus && bus_unit_job(h->host->bus, on ? UNIT_START : UNIT_STOP, "evenkeel-drained.target", false, &e) < 0)
+	if (h->host->bus &&
+	    bus_unit_job(h->host->bus, on ? UNIT_START : UNIT_STOP, "evenkeel-drained.target", false, &e) < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", e.msg);
 }
 
@@ -121,8 +125,10 @@ static void begin_step(struct handler *h, const struct drain_action *a)
 		       timefmt_span(a->timeout_usec, span), a->attach ? ", taken up again" : "");
 	drain_say(h, LOG_LEVEL_INFO, NULL, false, text);
 	if (drain_steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
-		drain_after_input(h, drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory", drain_now(h)),
-			    "a step that could not be begun");
+		drain_after_input(h,
+				  drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory",
+							 drain_now(h)),
+				  "a step that could not be begun");
 }
 
 /* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number. */
@@ -140,8 +146,9 @@ static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 static void stop_step(struct handler *h, int64_t token)
 {
 	if (drain_steps_stop(h->steps, token) == -ENOENT)
-		drain_after_input(h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, drain_now(h)),
-			    "a step's end");
+		drain_after_input(
+			h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, drain_now(h)),
+			"a step's end");
 }
 
 static void carry_out(struct handler *h, const struct drain_action *a)
@@ -219,7 +226,8 @@ static void on_step_result(void *userdata, int64_t token, enum step_outcome outc
 {
 	struct handler *h = userdata;
 
-	drain_after_input(h, drain_core_step_result(h->core, token, outcome, exit_code, detail, drain_now(h)), "a step's result");
+	drain_after_input(h, drain_core_step_result(h->core, token, outcome, exit_code, detail, drain_now(h)),
+			  "a step's result");
 }
 
 static void on_core_timer(void *userdata)
@@ -273,7 +281,8 @@ static void on_peers(void *userdata, bool drained, const char *why)
 
 	if (!drained)
 		log_for(LOG_LEVEL_INFO, (.handler = "drain"), "not acknowledged yet: %s", why);
-	drain_after_input(h, drain_core_peers_result(h->core, h->peers_token, drained, drain_now(h)), "what other VMs say");
+	drain_after_input(h, drain_core_peers_result(h->core, h->peers_token, drained, drain_now(h)),
+			  "what other VMs say");
 }
 
 static bool has_hold(const struct handler *h, enum hold_kind kind)
@@ -388,7 +397,8 @@ static int check_built(const struct drain_settings *s, struct error *err)
 		const struct step_settings *inner = steps[i].steps.items;
 
 		if (drain_steps_unbuilt((enum step_type)steps[i].type))
-			return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu]: %s", i, drain_steps_unbuilt((enum step_type)steps[i].type));
+			return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu]: %s", i,
+					 drain_steps_unbuilt((enum step_type)steps[i].type));
 		for (size_t k = 0; k < steps[i].steps.n; k++)
 			if (drain_steps_unbuilt((enum step_type)inner[k].type))
 				return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu].steps[%zu]: %s", i, k,
@@ -406,7 +416,8 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	h->settings = goal->settings->drain;
 	h->health_checked = goal->settings->health && goal->settings->health->application;
 	if (h->core)
-		drain_after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, drain_now(h)), "the new settings");
+		drain_after_input(h, drain_core_reload(h->core, h->settings, h->health_checked, drain_now(h)),
+				  "the new settings");
 	else
 		r = open_core(h, err);
 	if (r < 0)
@@ -451,7 +462,8 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	if (h->settings && check_built(h->settings, &e) < 0) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
-		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "", h->core ? s.sentence : "");
+		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "",
+			       h->core ? s.sentence : "");
 	} else if (!h->core || (!watch_named(h->watch) && s.phase == HOST_SERVING)) {
 		(void)snprintf(message, sizeof(message), "%s",
 			       trouble[0] ? trouble : "asking the metadata service for the name of this VM");

@@ -101,13 +101,15 @@ void drain_ask_peers(struct handler *h, const struct drain_action *a);
 /* rehearsal.c */
 _nodiscard_ int rehearsal_open(struct handler *h);
 void rehearsal_close(struct handler *h);
-_nodiscard_ int rehearsal_begin(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds, struct error *err);
+_nodiscard_ int rehearsal_begin(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds,
+				struct error *err);
 /* Appends the lines of a dry run. */
-_nodiscard_ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds, struct buf *out,
-				  struct error *err);
+_nodiscard_ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds,
+				  struct buf *out, struct error *err);
 void rehearsal_look(struct handler *h); /* after every turn of the core */
 extern const char *const rehearsal_phase_names[];
 
 /* orders.c */
-_nodiscard_ int drain_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
+_nodiscard_ int drain_operate(struct handler *h, const char *order, const char *argument, struct buf *reply,
+			      struct error *err);
 _nodiscard_ int drain_look(struct handler *h, const char *query, struct buf *json, struct error *err);

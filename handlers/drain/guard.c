@@ -18,16 +18,17 @@
 #include "agent/io/paths.h"
 #include "handlers/common/jobs.h"
 
-#define DIRECTORY    "/etc/systemd/logind.conf.d"
-#define WRITABLE     "/etc/systemd"
-#define NAME	     "50-evenkeel.conf"
-#define JOB_ID	     "logind-delay"
-#define LIMIT_CONF   4096
-#define CONF_FORMAT  "# Written by EvenKeel for drain.shutdown of its settings, and removed with it.\n[Login]\nInhibitDelayMaxSec=%lld\n"
-#define JOB_SECONDS  30
-#define RELOAD_USEC  USEC_PER_SEC /* until logind has read it */
-#define SPARE_USEC   USEC_PER_SEC /* logind's clock is not ours */
-#define TROUBLE_MAX  400
+#define DIRECTORY  "/etc/systemd/logind.conf.d"
+#define WRITABLE   "/etc/systemd"
+#define NAME	   "50-evenkeel.conf"
+#define JOB_ID	   "logind-delay"
+#define LIMIT_CONF 4096
+#define CONF_FORMAT                                                                                                    \
+	"# Written by EvenKeel for drain.shutdown of its settings, and removed with it.\n[Login]\nInhibitDelayMaxSec=%lld\n"
+#define JOB_SECONDS 30
+#define RELOAD_USEC USEC_PER_SEC /* until logind has read it */
+#define SPARE_USEC  USEC_PER_SEC /* logind's clock is not ours */
+#define TROUBLE_MAX 400
 
 struct guard {
 	const struct handler_host *host;
@@ -123,12 +124,14 @@ static void start_job(struct guard *g, int64_t seconds)
 	r = etc ? make_job(g, seconds, &j, &secrets) : -ENOMEM;
 	if (r >= 0)
 		r = jobs_start(g->host->jobs,
-			       &(struct jobs_request){ .job = &j, .secrets = &secrets, .confined = true, .writable = writable },
+			       &(struct jobs_request){
+				       .job = &j, .secrets = &secrets, .confined = true, .writable = writable },
 			       on_job, g, &g->job, &e);
 	else
 		(void)error_oom(&e);
 	if (r < 0)
-		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s cannot be written: %.200s", DIRECTORY, NAME, e.msg);
+		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s cannot be written: %.200s", DIRECTORY, NAME,
+			       e.msg);
 	jd_free(&job_type, &j);
 	jd_free(&job_secrets_type, &secrets);
 }
@@ -191,8 +194,9 @@ void guard_apply(struct guard *g, const struct shutdown_settings *s)
 		inhibitor_free(TAKE_PTR(g->inhibitor));
 		g->shutdown(g->userdata, false);
 	} else if (!g->inhibitor && g->host->bus &&
-		   inhibitor_new(g->host->bus, g->host->loop, "drains the application by drain.shutdown of its settings",
-				 &inhibitor_client, g, &g->inhibitor, &e) < 0) {
+		   inhibitor_new(g->host->bus, g->host->loop,
+				 "drains the application by drain.shutdown of its settings", &inhibitor_client, g,
+				 &g->inhibitor, &e) < 0) {
 		(void)snprintf(g->trouble, sizeof(g->trouble), "%.300s", e.msg);
 	}
 	settle(g);
@@ -229,7 +233,8 @@ const char *guard_trouble(const struct guard *g, char *out, size_t size)
 		(void)snprintf(out, size, "reboots and shutdowns are not held back: %s",
 			       g->trouble[0] ? g->trouble : "there is no logind here to ask");
 	else if (inhibitor_trouble(g->inhibitor)[0])
-		(void)snprintf(out, size, "reboots and shutdowns are not held back: %s", inhibitor_trouble(g->inhibitor));
+		(void)snprintf(out, size, "reboots and shutdowns are not held back: %s",
+			       inhibitor_trouble(g->inhibitor));
 	else if (g->trouble[0])
 		(void)snprintf(out, size, "%s", g->trouble);
 	else if (allowed != 0 && allowed < wanted(g) && !g->job)
@@ -238,7 +243,8 @@ const char *guard_trouble(const struct guard *g, char *out, size_t size)
 	return out;
 }
 
-int guard_new(const struct handler_host *host, guard_shutdown_fn shutdown, void *userdata, struct guard **ret, struct error *err)
+int guard_new(const struct handler_host *host, guard_shutdown_fn shutdown, void *userdata, struct guard **ret,
+	      struct error *err)
 {
 	_cleanup_(guard_freep) struct guard *g = calloc(1, sizeof(*g));
 

@@ -17,8 +17,8 @@ struct guard;
 /* A shutdown is wanted now, or was called off; also told once at the beginning. */
 typedef void (*guard_shutdown_fn)(void *userdata, bool preparing);
 
-_nodiscard_ int guard_new(const struct handler_host *host, guard_shutdown_fn shutdown, void *userdata, struct guard **ret,
-			  struct error *err);
+_nodiscard_ int guard_new(const struct handler_host *host, guard_shutdown_fn shutdown, void *userdata,
+			  struct guard **ret, struct error *err);
 void guard_free(struct guard *g);
 /* NULL: shutdowns are let through, and the drop-in goes. */
 void guard_apply(struct guard *g, const struct shutdown_settings *s);

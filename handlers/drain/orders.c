@@ -15,7 +15,8 @@
 
 static int no_section(struct error *err)
 {
-	return error_set(err, ERROR_USER, -ENOTSUP, "there is no drain section in the settings, so there are no steps to drain by");
+	return error_set(err, ERROR_USER, -ENOTSUP,
+			 "there is no drain section in the settings, so there are no steps to drain by");
 }
 
 static int order_drain(struct handler *h, const char *reason, struct buf *reply, struct error *err)
@@ -37,8 +38,9 @@ static int order_restore(struct handler *h, const char *argument, struct buf *re
 	drain_after_input(h, r, "the order to restore");
 	if (r < 0)
 		return error_errno(err, r, "the order to restore");
-	return buf_puts(reply, r == DRAIN_STILL_HELD ? "an event still holds this VM drained; evenkeel restore --force lets go of it" :
-						       "restoring what was drained");
+	return buf_puts(reply, r == DRAIN_STILL_HELD
+				       ? "an event still holds this VM drained; evenkeel restore --force lets go of it"
+				       : "restoring what was drained");
 }
 
 static int order_acknowledge(struct handler *h, const char *event_id, struct buf *reply, struct error *err)
@@ -47,7 +49,8 @@ static int order_acknowledge(struct handler *h, const char *event_id, struct buf
 
 	drain_after_input(h, r, "the order to acknowledge");
 	if (r == -ENOENT)
-		return error_set(err, ERROR_USER, r, "no event \"%s\" is known; evenkeel events names those that are", event_id);
+		return error_set(err, ERROR_USER, r, "no event \"%s\" is known; evenkeel events names those that are",
+				 event_id);
 	if (r == -EALREADY)
 		return error_set(err, ERROR_USER, r, "the event %s has started, or is acknowledged already", event_id);
 	if (r < 0)
@@ -83,10 +86,11 @@ static int order_quiesce(struct handler *h, const char *argument, struct buf *re
 
 	if (!copy)
 		return error_oom(err);
-	if (split(copy, words) != 2 || !str_to_u64(words[0], SECONDS_MAX, &lasts) || !str_to_u64(words[1], SECONDS_MAX, &within) ||
-	    lasts == 0 || within == 0)
+	if (split(copy, words) != 2 || !str_to_u64(words[0], SECONDS_MAX, &lasts) ||
+	    !str_to_u64(words[1], SECONDS_MAX, &within) || lasts == 0 || within == 0)
 		return bad_argument(err);
-	r = drain_core_hold(h->core, HOLD_BACKUP, NULL, usec_from_seconds(within), usec_from_seconds(lasts), drain_now(h));
+	r = drain_core_hold(h->core, HOLD_BACKUP, NULL, usec_from_seconds(within), usec_from_seconds(lasts),
+			    drain_now(h));
 	drain_after_input(h, r, "the order to quiesce");
 	if (r == -ENOTSUP)
 		return no_section(err);
@@ -101,11 +105,13 @@ static int order_resume(struct handler *h, struct buf *reply, struct error *err)
 
 	drain_after_input(h, r, "the order to resume");
 	if (r == -ENOENT)
-		return error_set(err, ERROR_USER, r, "nothing is quiesced: it was not asked for, or it has resumed by itself");
+		return error_set(err, ERROR_USER, r,
+				 "nothing is quiesced: it was not asked for, or it has resumed by itself");
 	if (r < 0)
 		return error_errno(err, r, "the order to resume");
-	return buf_puts(reply, drain_state_n_holds(drain_core_state(h->core)) > 0 ? "something else still holds this VM drained" :
-										      "resuming");
+	return buf_puts(reply, drain_state_n_holds(drain_core_state(h->core)) > 0
+				       ? "something else still holds this VM drained"
+				       : "resuming");
 }
 
 /* "TYPE NOTICE DURATION [dry]": seconds, the duration "-" when unknown. */
@@ -179,7 +185,8 @@ int drain_look(struct handler *h, const char *query, struct buf *json, struct er
 
 	if (!h->core)
 		return error_set(err, ERROR_TRANSIENT, -EAGAIN, "draining is not set up yet; try again in a moment");
-	if (!str_empty(query) && !(str_starts(query, "since=") && str_to_u64(query + strlen("since="), INT64_MAX, &since)))
+	if (!str_empty(query) &&
+	    !(str_starts(query, "since=") && str_to_u64(query + strlen("since="), INT64_MAX, &since)))
 		return error_set(err, ERROR_USER, -EINVAL, "expected nothing or since=NUMBER");
 	r = drain_view_fill(h->core, h->settings, drain_now(h), &v);
 	v.told = h->n_told;

@@ -107,9 +107,10 @@ static int ask_next(struct slot *s, struct error *err)
 	r = peer_url(p->url, p->names[s->name], &url);
 	if (r < 0)
 		return error_errno(err, r, "the peerUrl of %s", p->names[s->name]);
-	return http_submit(p->http,
-			   &(struct http_request){ .url = url.data, .timeout_usec = ANSWER_USEC, .max_body = LIMIT_ERROR_BODY },
-			   on_answer, s, &s->call, err);
+	return http_submit(
+		p->http,
+		&(struct http_request){ .url = url.data, .timeout_usec = ANSWER_USEC, .max_body = LIMIT_ERROR_BODY },
+		on_answer, s, &s->call, err);
 }
 
 int peers_ask(struct peers *p, const char *url, const char *const *names, struct error *err)

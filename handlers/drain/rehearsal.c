@@ -22,8 +22,8 @@
 #define SPARE_USEC (10 * USEC_PER_MINUTE)
 #define TEXT_MAX   400
 
-const char *const rehearsal_phase_names[] = { "",	 "waiting",   "draining", "drained", "started",
-					      "restoring", "done", "failed",   NULL };
+const char *const rehearsal_phase_names[] = { "",	   "waiting", "draining", "drained", "started",
+					      "restoring", "done",    "failed",	  NULL };
 static const char *const types[] = { "Freeze", "Reboot", "Redeploy", "Preempt", "Terminate" };
 
 static bool plays(const struct handler *h)
@@ -98,8 +98,8 @@ static void on_drained(struct handler *h)
 		say_of_type(h, "a real ", " would be acknowledged now, and begin");
 	else
 		say_of_type(h, "a real ", " would not be acknowledged: it begins when its notice is over");
-	loop_timer_at(h->rehearsal.timer, acknowledged ? usec_add(now, ACK_TO_STARTED_USEC) :
-							 usec_max(now, h->rehearsal.not_before_boot));
+	loop_timer_at(h->rehearsal.timer,
+		      acknowledged ? usec_add(now, ACK_TO_STARTED_USEC) : usec_max(now, h->rehearsal.not_before_boot));
 }
 
 static void on_timer(void *userdata)
@@ -119,7 +119,8 @@ static void on_timer(void *userdata)
 	case REHEARSAL_STARTED:
 		h->rehearsal.phase = REHEARSAL_RESTORING;
 		say_of_type(h, "the ", " is over");
-		drain_after_input(h, drain_core_release(h->core, HOLD_REHEARSAL, drain_now(h)), "the end of a rehearsal");
+		drain_after_input(h, drain_core_release(h->core, HOLD_REHEARSAL, drain_now(h)),
+				  "the end of a rehearsal");
 		break;
 	default:
 		break;
@@ -134,20 +135,24 @@ void rehearsal_look(struct handler *h)
 	if (!plays(h) || phase == REHEARSAL_WAITING) {
 		if (held(h)) {
 			say(h, LOG_LEVEL_WARNING, "the service has been started anew; the rehearsal ends here");
-			drain_after_input(h, drain_core_release(h->core, HOLD_REHEARSAL, drain_now(h)), "the end of a rehearsal");
+			drain_after_input(h, drain_core_release(h->core, HOLD_REHEARSAL, drain_now(h)),
+					  "the end of a rehearsal");
 		} else if (phase == REHEARSAL_WAITING && s->host != HOST_SERVING) {
 			finish(h, false, "something real came first");
 		}
 	} else if (phase != REHEARSAL_RESTORING && !held(h)) {
-		finish(h, false, drain_state_n_holds(s) > 0 ? "something real has taken over" : "it was ended before its end");
+		finish(h, false,
+		       drain_state_n_holds(s) > 0 ? "something real has taken over" : "it was ended before its end");
 	} else if (phase == REHEARSAL_DRAINING && s->host == HOST_DRAINED) {
 		on_drained(h);
 	} else if (phase == REHEARSAL_RESTORING && s->host == HOST_SERVING) {
-		finish(h, h->rehearsal.clean, h->rehearsal.clean ? "over: drained by all steps, and restored" :
-								   "over: restored, but it was not drained by all steps");
+		finish(h, h->rehearsal.clean,
+		       h->rehearsal.clean ? "over: drained by all steps, and restored"
+					  : "over: restored, but it was not drained by all steps");
 	} else if (phase == REHEARSAL_RESTORING && (s->host == HOST_DEGRADED || s->host == HOST_DRAINING)) {
-		finish(h, false, s->host == HOST_DEGRADED ? "over: not everything could be restored" :
-							    "something real has taken over");
+		finish(h, false,
+		       s->host == HOST_DEGRADED ? "over: not everything could be restored"
+						: "something real has taken over");
 	}
 }
 
@@ -164,11 +169,13 @@ static const char *canonical(const char *type)
 static int check(const struct handler *h, const char **type, struct error *err)
 {
 	if (!h->settings)
-		return error_set(err, ERROR_USER, -ENOTSUP, "there is no drain section in the settings, so nothing is drained");
+		return error_set(err, ERROR_USER, -ENOTSUP,
+				 "there is no drain section in the settings, so nothing is drained");
 	if (!canonical(*type))
-		return error_set(err, ERROR_USER, -EINVAL,
-				 "no type of event is called \"%.40s\"; there are Freeze, Reboot, Redeploy, Preempt and Terminate",
-				 *type);
+		return error_set(
+			err, ERROR_USER, -EINVAL,
+			"no type of event is called \"%.40s\"; there are Freeze, Reboot, Redeploy, Preempt and Terminate",
+			*type);
 	*type = canonical(*type);
 	return 0;
 }
@@ -187,22 +194,25 @@ int rehearsal_begin(struct handler *h, const char *type, usec_t notice, int64_t 
 	if (plays(h))
 		return error_set(err, ERROR_USER, -EBUSY, "a rehearsal is going on; evenkeel restore ends it");
 	if (drain_core_state(h->core)->host != HOST_SERVING)
-		return error_set(err, ERROR_USER, -EBUSY, "this VM does not serve now, so there is nothing to rehearse with");
+		return error_set(err, ERROR_USER, -EBUSY,
+				 "this VM does not serve now, so there is nothing to rehearse with");
 	d = policy_decide(h->settings, &(struct policy_question){ .type = type,
 								  .source = "Platform",
 								  .duration_seconds = duration_seconds,
 								  .notice_seconds = (int64_t)(notice / USEC_PER_SEC) });
 	if (d.action != POLICY_DRAIN)
-		return error_set(err, ERROR_USER, -ENOTSUP, "the policy for such a %s is %s; there is nothing to rehearse", type,
-				 words[d.action]);
+		return error_set(err, ERROR_USER, -ENOTSUP,
+				 "the policy for such a %s is %s; there is nothing to rehearse", type, words[d.action]);
 	if (str_set(&re->type, type) < 0)
 		return error_oom(err);
 	re->acknowledge = d.acknowledge;
 	re->clean = false;
 	re->not_before_boot = usec_add(now, notice);
-	re->lasts_usec = duration_seconds > 0 ? usec_from_seconds((uint64_t)duration_seconds) : DRAIN_TRIAL_STARTED_USEC;
-	(void)snprintf(text, sizeof(text), "a %s is scheduled, not before %s (in %s); the platform hears nothing of this", type,
-		       timefmt_clock(usec_add(loop_now_wall(h->host->loop), notice), clock), timefmt_span(notice, span));
+	re->lasts_usec =
+		duration_seconds > 0 ? usec_from_seconds((uint64_t)duration_seconds) : DRAIN_TRIAL_STARTED_USEC;
+	(void)snprintf(
+		text, sizeof(text), "a %s is scheduled, not before %s (in %s); the platform hears nothing of this",
+		type, timefmt_clock(usec_add(loop_now_wall(h->host->loop), notice), clock), timefmt_span(notice, span));
 	say(h, LOG_LEVEL_INFO, text);
 	lead = usec_from_seconds((uint64_t)h->settings->lead_seconds);
 	if (notice > lead) {
@@ -219,10 +229,9 @@ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_
 {
 	_cleanup_(drain_plan_unrefp) struct drain_plan *plan = NULL;
 	unsigned hooks[LIMIT_LEDGER] = { 0 };
-	struct drain_trial trial = { .notice_usec = notice,
-				     .duration_seconds = duration_seconds,
-				     .hooks = hooks,
-				     .now = drain_now(h) };
+	struct drain_trial trial = {
+		.notice_usec = notice, .duration_seconds = duration_seconds, .hooks = hooks, .now = drain_now(h)
+	};
 	int r = check(h, &type, err);
 
 	if (r < 0)

@@ -48,7 +48,8 @@ static void on_unit_state(const struct unit_state *state, void *userdata)
 
 	bus_call_free(TAKE_PTR(h->unit_call));
 	if (state->result < 0) {
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .unit = h->units[h->unit_at]), "%s; it is left alone", state->detail);
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain", .unit = h->units[h->unit_at]), "%s; it is left alone",
+			state->detail);
 	} else if (str_equal(state->active, "active") || str_equal(state->active, "activating") ||
 		   str_equal(state->active, "reloading")) {
 		h->active[h->n_active] = strdup(h->units[h->unit_at]);
@@ -110,7 +111,8 @@ void drain_take_snapshot(struct handler *h, int64_t token)
 	h->snapshot_token = token;
 	drain_drop_snapshot(h);
 	if (list_units(h) < 0) {
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "out of memory while listing units; tried again with the next poll");
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
+			"out of memory while listing units; tried again with the next poll");
 		return;
 	}
 	ask_unit(h);

@@ -79,8 +79,8 @@ static bool fall_back(struct watch *w, const struct imds_failure *f)
 {
 	if (f->status != 400 || !f->newest_version[0] || str_equal(f->newest_version, w->api_version))
 		return false;
-	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "Scheduled Events do not know api-version %s; using %s", w->api_version,
-		f->newest_version);
+	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "Scheduled Events do not know api-version %s; using %s",
+		w->api_version, f->newest_version);
 	forget_document(w);
 	return str_set(&w->api_version, f->newest_version) == 0;
 }
@@ -98,7 +98,8 @@ static void failed(struct watch *w, const struct imds_failure *f)
 		return;
 	}
 	/* A daemon never gives up, and while an event is known it does not look away for long, whoever asks it to. */
-	(void)retry_failed(&retry_events, &w->retry, f->status, f->retry_after, random_number(), loop_now_boot(w->host->loop), &wait);
+	(void)retry_failed(&retry_events, &w->retry, f->status, f->retry_after, random_number(),
+			   loop_now_boot(w->host->loop), &wait);
 	pause = w->client.pause(w->userdata, &most);
 	again_after(w, usec_max(pause, usec_min(wait, most)));
 }
@@ -166,9 +167,8 @@ static void on_instance(const struct imds_instance *instance, const struct imds_
 	} else {
 		(void)snprintf(w->trouble, sizeof(w->trouble), "the name of this VM is not known yet: %s",
 			       failure ? failure->err.msg : "the metadata service left it empty");
-		if (failure &&
-		    retry_failed(&retry_imds, &w->retry, failure->status, failure->retry_after, random_number(),
-				 loop_now_boot(w->host->loop), &wait) != RETRY_AFTER)
+		if (failure && retry_failed(&retry_imds, &w->retry, failure->status, failure->retry_after,
+					    random_number(), loop_now_boot(w->host->loop), &wait) != RETRY_AFTER)
 			wait = NAME_AGAIN_USEC;
 	}
 	imds_call_free(TAKE_PTR(w->call));
@@ -190,8 +190,8 @@ static void on_timer(void *userdata)
 	if (!w->named)
 		r = imds_get_instance(w->host->http, on_instance, w, &w->call, &e);
 	else
-		r = imds_get_events(w->host->http, w->api_version, etag, w->answered ? ANSWER_USEC : FIRST_ANSWER_USEC, on_events,
-				    w, &w->call, &e);
+		r = imds_get_events(w->host->http, w->api_version, etag, w->answered ? ANSWER_USEC : FIRST_ANSWER_USEC,
+				    on_events, w, &w->call, &e);
 	if (r < 0) {
 		note_trouble(w, e.msg);
 		again_after(w, NAME_AGAIN_USEC);

@@ -20,16 +20,18 @@
 #define SEC USEC_PER_SEC
 #define NOW ((struct drain_now){ .wall = UINT64_C(1795000000) * SEC, .boot = 1000 * SEC }) /* 2026-11-18 11:06:40 */
 
-#define STEPS                                                                                                     \
-	"\"steps\":[{\"type\":\"probeDown\"},"                                                                    \
-	"{\"type\":\"run\",\"name\":\"pause\",\"command\":[\"/p\"],\"undo\":[\"/r\"],\"timeoutInSeconds\":40},"     \
-	"{\"type\":\"parallel\",\"steps\":[{\"type\":\"stopUnits\",\"name\":\"web\",\"units\":[\"a.service\"]},"    \
+#define STEPS                                                                                                          \
+	"\"steps\":[{\"type\":\"probeDown\"},"                                                                         \
+	"{\"type\":\"run\",\"name\":\"pause\",\"command\":[\"/p\"],\"undo\":[\"/r\"],\"timeoutInSeconds\":40},"        \
+	"{\"type\":\"parallel\",\"steps\":[{\"type\":\"stopUnits\",\"name\":\"web\",\"units\":[\"a.service\"]},"       \
 	"{\"type\":\"waitForConnections\",\"name\":\"idle\",\"ports\":[80],\"timeoutInSeconds\":20}]}]"
 
 static void load(struct settings *s, const char *drain)
 {
 	_cleanup_free_ char *text = str_format("{\"health\":{\"listen\":\"127.0.0.1:8008\"},\"drain\":{%s}}", drain);
-	struct settings_source source = { .door = DOOR_FILES, .name = "settings", .public_text = text, .public_len = strlen(text) };
+	struct settings_source source = {
+		.door = DOOR_FILES, .name = "settings", .public_text = text, .public_len = strlen(text)
+	};
 	struct jd_report report = {};
 	struct error err = ERROR_INIT;
 
@@ -84,9 +86,10 @@ static void test_view(void **state)
 	(void)state;
 	load(&s, "\"leadInSeconds\":60," STEPS);
 	core = core_of(&s);
-	publish(core, "{\"DocumentIncarnation\":1,\"Events\":[{\"EventId\":\"A\",\"EventType\":\"Reboot\",\"EventStatus\":"
-		      "\"Scheduled\",\"NotBefore\":\"2026-11-18T11:16:40Z\",\"Resources\":[\"vm1\",\"vm2\"],\"EventSource\":"
-		      "\"User\",\"DurationInSeconds\":9}]}");
+	publish(core,
+		"{\"DocumentIncarnation\":1,\"Events\":[{\"EventId\":\"A\",\"EventType\":\"Reboot\",\"EventStatus\":"
+		"\"Scheduled\",\"NotBefore\":\"2026-11-18T11:16:40Z\",\"Resources\":[\"vm1\",\"vm2\"],\"EventSource\":"
+		"\"User\",\"DurationInSeconds\":9}]}");
 	assert_int_equal(drain_view_fill(core, s.drain, NOW, &v), 0);
 	assert_int_equal(drain_view_add_line(&v, 7, NOW.wall, "warning", "something \"odd\""), 0);
 	there_and_back(&v, &seen);

@@ -325,6 +325,11 @@ static void test_warnings(void **state)
 	warned(SCRIPT("\"commandToExecute\":\"login --password=hunter2\""), NULL,
 	       "settings: customScript.scripts[0].commandToExecute: " PUBLIC_LITERAL("a password"));
 	warned(SCRIPT("\"commandToExecute\":\"login --password=$PASSWORD; echo signature\""), NULL, NULL);
+	warned("{\"drain\":{\"sharedEvents\":{\"acknowledge\":\"leader\"}}}", NULL,
+	       "settings: drain.sharedEvents.acknowledge: \"leader\" asks the other VMs by peerUrl; without it no event "
+	       "that is drained for is acknowledged");
+	warned("{\"drain\":{\"sharedEvents\":{\"acknowledge\":\"leader\",\"peerUrl\":\"http://{name}:8008/drained\"}}}", NULL,
+	       NULL);
 	warned("{\"network\":{\"proxy\":\"http://u:p@proxy:3128\"}}", NULL,
 	       "settings: network.proxy: " PUBLIC_LITERAL("a password"));
 	warned("{\"commandToExecute\":\"a --password=b\",\"fileUris\":[\"https://h/a?sig=1\"]}", NULL,
