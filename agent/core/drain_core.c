@@ -322,30 +322,17 @@ int drain_core_document(struct drain_core *core, const struct events_document *d
 	return turn_end(&t);
 }
 
-void drain_core_poll_failed(struct drain_core *core)
-{
-	if (core->v.poll_failures < UINT_MAX)
-		core->v.poll_failures++;
-}
-
-bool drain_core_alert(const struct drain_core *core, struct drain_now now)
-{
-	return core->state->events.n > 0 ||
-	       (core->v.event_seen_boot != 0 && now.boot < usec_add(core->v.event_seen_boot, USEC_PER_MINUTE));
-}
-
-usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now)
+usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now, usec_t *ret_most)
 {
 	usec_t delay = core->drain ? usec_from_seconds((uint64_t)core->drain->polling_interval_seconds) : USEC_PER_SEC;
-	usec_t last = usec_max(delay, drain_core_alert(core, now) ? POLL_BACKOFF_KNOWN : POLL_BACKOFF);
+	bool known = core->state->events.n > 0 ||
+		     (core->v.event_seen_boot != 0 && now.boot < usec_add(core->v.event_seen_boot, USEC_PER_MINUTE));
 
-	if (core->v.poll_failures == 0)
-		for (size_t i = 0; i < core->state->events.n; i++)
-			if (drain_state_event(core->state, i)->ack_needs_document)
-				return 0;
-	for (unsigned i = 0; i < core->v.poll_failures && delay < last; i++)
-		delay *= 2;
-	return usec_min(delay, last);
+	*ret_most = known ? usec_max(delay, POLL_BACKOFF_KNOWN) : USEC_INFINITY;
+	for (size_t i = 0; i < core->state->events.n; i++)
+		if (drain_state_event(core->state, i)->ack_needs_document)
+			return 0;
+	return delay;
 }
 
 int drain_core_timer(struct drain_core *core, struct drain_now now)

@@ -69,10 +69,9 @@ _nodiscard_ int drain_core_boot(struct drain_core *core, struct drain_state *rec
  * shorter than the margin) is drained for like one that has begun without notice: waits are skipped, every other step has
  * its reserve. It is acknowledged as the policy says, and its acknowledgement is retried until the platform starts it. */
 _nodiscard_ int drain_core_document(struct drain_core *core, const struct events_document *doc, struct drain_now now);
-void drain_core_poll_failed(struct drain_core *core); /* unreachable, refused, malformed: no input at all */
-usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now); /* until the next poll */
-/* An event is known, or was within the last minute: failures may not keep polls apart for more than 4 s. */
-bool drain_core_alert(const struct drain_core *core, struct drain_now now);
+/* Until the next poll; one that fails is no input at all. *ret_most: failures may not keep polls apart for longer, because an
+ * event is known, or was within the last minute; USEC_INFINITY: as long as the platform's rules say. */
+usec_t drain_core_poll_delay(const struct drain_core *core, struct drain_now now, usec_t *ret_most);
 _nodiscard_ int drain_core_timer(struct drain_core *core, struct drain_now now);
 
 /* units: which of all stopUnits in drain_core_state()->plan are active; those of which nothing is known are left

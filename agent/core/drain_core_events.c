@@ -361,7 +361,6 @@ void events_document(struct turn *t, const struct events_document *doc)
 
 	t->v.incarnation = doc->incarnation;
 	t->v.document_seen = true;
-	t->v.poll_failures = 0;
 	if (n > 0)
 		t->v.event_seen_boot = t->now.boot;
 

@@ -18,7 +18,6 @@
 #define ACK_RETRY_FIRST	  (500 * USEC_PER_MSEC)
 #define ACK_RETRY_LAST	  (2 * USEC_PER_SEC)
 #define POLL_BACKOFF_KNOWN (4 * USEC_PER_SEC)
-#define POLL_BACKOFF	   (16 * USEC_PER_SEC)
 #define REMOVED_AFTER	  3 /* documents in a row with the same incarnation */
 #define BUDGET_TOLERANCE  (100 * USEC_PER_MSEC)
 #define TIMER_TOLERANCE	  (50 * USEC_PER_MSEC)
@@ -27,7 +26,6 @@
 struct drain_volatile {
 	bool document_seen;
 	int64_t incarnation; /* of the last document */
-	unsigned poll_failures;
 	usec_t event_seen_boot; /* last document with an event of ours; 0: never */
 
 	bool rebooted;	      /* boot id changed, the first document is still to come */

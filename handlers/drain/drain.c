@@ -31,8 +31,6 @@
 #include "handlers/drain/watch.h"
 
 #define MESSAGE_MAX 600
-/* Between polls while an event is known, whatever the service asks for. */
-#define ALERT_USEC (4 * USEC_PER_SEC)
 
 static void run_actions(struct handler *h);
 
@@ -253,25 +251,16 @@ static void on_document(void *userdata, const struct events_document *doc)
 	drain_after_input(h, drain_core_document(h->core, doc, drain_now(h)), "a document");
 }
 
-static void on_poll_failed(void *userdata)
-{
-	struct handler *h = userdata;
-
-	drain_core_poll_failed(h->core);
-}
-
 static usec_t on_pause(void *userdata, usec_t *ret_most)
 {
 	struct handler *h = userdata;
 
-	*ret_most = drain_core_alert(h->core, drain_now(h)) ? ALERT_USEC : USEC_INFINITY;
-	return h->settings ? usec_from_seconds((uint64_t)h->settings->polling_interval_seconds) : USEC_PER_SEC;
+	return drain_core_poll_delay(h->core, drain_now(h), ret_most);
 }
 
 static const struct watch_client watch_client = {
 	.name = on_name,
 	.document = on_document,
-	.failed = on_poll_failed,
 	.pause = on_pause,
 };
 
@@ -307,8 +296,9 @@ static void on_shutdown(void *userdata, bool preparing)
 		r = drain_core_hold(h->core, HOLD_SHUTDOWN, NULL, guard_delay(h->guard), 0, drain_now(h));
 	else
 		r = drain_core_release(h->core, HOLD_SHUTDOWN, drain_now(h));
-	if (preparing && r < 0)
-		guard_let_go(h->guard); /* nothing will be drained, so nothing is waited for */
+	/* Where nothing will be drained nothing is waited for: without a section, or when the boot is not over yet. */
+	if (preparing && (r < 0 || drain_core_boot_pending(h->core)))
+		guard_let_go(h->guard);
 	drain_after_input(h, r, preparing ? "a shutdown" : "a shutdown that was called off");
 }
 

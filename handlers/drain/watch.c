@@ -17,6 +17,7 @@
 /* scheduled-events.md: the first answer, which switches the service on, may take 2 minutes. */
 #define FIRST_ANSWER_USEC (130 * USEC_PER_SEC)
 #define ANSWER_USEC	  (10 * USEC_PER_SEC)
+#define PATIENT_AFTER	  5 /* failures in a row */
 #define NAME_AGAIN_USEC	  (5 * USEC_PER_SEC)
 /* So many answers in a row are believed to be unchanged; then the document is asked for as a whole. */
 #define UNCHANGED_MAX 30
@@ -89,9 +90,6 @@ static void failed(struct watch *w, const struct imds_failure *f)
 {
 	usec_t most = USEC_INFINITY, pause, wait = 0;
 
-	w->answering = true;
-	w->client.failed(w->userdata);
-	w->answering = false;
 	note_trouble(w, f->err.msg);
 	if (fall_back(w, f)) {
 		again_after(w, 0);
@@ -178,6 +176,17 @@ static void on_instance(const struct imds_instance *instance, const struct imds_
 
 /* ---- asking ---- */
 
+/* The service may have been switched off meanwhile, for want of requests: then its answer takes as long as the first one.
+ * That is thought of when there is nothing to be missed. */
+static usec_t patience(const struct watch *w)
+{
+	usec_t most;
+
+	(void)w->client.pause(w->userdata, &most);
+	return w->answered && (w->retry.attempts < PATIENT_AFTER || most != USEC_INFINITY) ? ANSWER_USEC
+											   : FIRST_ANSWER_USEC;
+}
+
 static void on_timer(void *userdata)
 {
 	struct watch *w = userdata;
@@ -190,8 +199,7 @@ static void on_timer(void *userdata)
 	if (!w->named)
 		r = imds_get_instance(w->host->http, on_instance, w, &w->call, &e);
 	else
-		r = imds_get_events(w->host->http, w->api_version, etag, w->answered ? ANSWER_USEC : FIRST_ANSWER_USEC,
-				    on_events, w, &w->call, &e);
+		r = imds_get_events(w->host->http, w->api_version, etag, patience(w), on_events, w, &w->call, &e);
 	if (r < 0) {
 		note_trouble(w, e.msg);
 		again_after(w, NAME_AGAIN_USEC);
@@ -225,7 +233,7 @@ void watch_stop(struct watch *w)
 	free(TAKE_PTR(w->api_version));
 	forget_document(w);
 	w->trouble[0] = '\0';
-	w->again = false;
+	w->again = w->answered = false;
 }
 
 const char *watch_api_version(const struct watch *w)

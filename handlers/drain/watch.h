@@ -1,6 +1,6 @@
 /*
- * Watching Scheduled Events: one poll at a time, for as long as there is a drain section. Every answer ends in one of the
- * callbacks, from the loop; nothing the service does or fails to do goes further than that, and the last document stays.
+ * Watching Scheduled Events: one poll at a time, for as long as there is a drain section. Good answers end in a callback, from
+ * the loop; nothing else the service does or fails to do goes further than watch_trouble(), and the last document stays.
  */
 #pragma once
 
@@ -17,7 +17,6 @@ struct watch_client {
 	int (*name)(void *userdata, const char *name);
 	/* Each valid answer; when the service says that nothing has changed, the last one again. */
 	void (*document)(void *userdata, const struct events_document *doc);
-	void (*failed)(void *userdata);
 	/* Until the next poll when all is well; and the most that a failure may add to it (USEC_INFINITY: its own rule). */
 	usec_t (*pause)(void *userdata, usec_t *ret_most);
 };

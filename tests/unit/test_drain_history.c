@@ -681,9 +681,9 @@ static void poll_events(struct world *w)
 		return;
 	w->next_poll = w->now.boot + SEC;
 	if (!w->calm && chance(w, 5)) {
-		drain_core_poll_failed(w->core);
-		CHECK(w, !drain_core_next(w->core, &a));
-		w->next_poll = w->now.boot + drain_core_poll_delay(w->core, w->now);
+		usec_t most;
+
+		w->next_poll = w->now.boot + usec_max(SEC, drain_core_poll_delay(w->core, w->now, &most)) + rnd(w, 4) * SEC;
 		return;
 	}
 	if (w->stale) {
