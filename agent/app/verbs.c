@@ -2,10 +2,13 @@
 #include "agent/app/verbs.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "generated/version.h"
+
+#define CALL_WIDTH 32 /* of the first column of the help */
 
 const struct verb verbs[] = {
 	{ "status", verb_status, "[--json]", "Show what the running agent does: goal state, components, serving or not" },
@@ -42,12 +45,15 @@ int verb_version(int argc, char **argv)
 static void print_verbs(bool all)
 {
 	for (const struct verb *v = verbs; v->name; v++) {
-		char call[64];
+		char call[128];
 
 		if (v->internal && !all)
 			continue;
 		(void)snprintf(call, sizeof(call), "%s %s", v->name, v->arguments);
-		printf("  %-32s %s\n", call, v->help);
+		if (strlen(call) > CALL_WIDTH)
+			printf("  %s\n  %-*s %s\n", call, CALL_WIDTH, "", v->help);
+		else
+			printf("  %-*s %s\n", CALL_WIDTH, call, v->help);
 	}
 }
 
