@@ -660,6 +660,17 @@ int bus_disable_unit(struct bus *b, const char *unit, struct error *err)
 	return r < 0 ? error_errno(err, r, "cannot disable %s", unit) : call_sync(b, m, "disable", unit, NULL, err);
 }
 
+int bus_kill_unit(struct bus *b, const char *unit, int signo, struct error *err)
+{
+	_cleanup_message_ sd_bus_message *m = NULL;
+	int r = bus_manager_call(b, "KillUnit", &m);
+
+	if (r >= 0)
+		r = sd_bus_message_append(m, "ssi", unit, "main", (int32_t)signo);
+	return r < 0 ? error_errno(err, r, "cannot send a signal to %s", unit) :
+		       call_sync(b, m, "signal", unit, NULL, err);
+}
+
 struct waiter {
 	bool done;
 	int result;

@@ -52,6 +52,8 @@ _nodiscard_ int bus_daemon_reload(struct bus *b, struct error *err);
 _nodiscard_ int bus_enable_unit(struct bus *b, const char *unit_path_or_name, struct error *err);
 _nodiscard_ int bus_disable_unit(struct bus *b, const char *unit, struct error *err);
 _nodiscard_ int bus_unit_job(struct bus *b, enum unit_verb verb, const char *unit, bool wait, struct error *err);
+/* KillUnit(unit, "main", signo). Awaited: systemd refuses a signal whose sender has gone before it could look who that is. */
+_nodiscard_ int bus_kill_unit(struct bus *b, const char *unit, int signo, struct error *err);
 /* Result buffers of 64 bytes: LoadState, ActiveState, SubState. */
 _nodiscard_ int bus_unit_state(struct bus *b, const char *unit, char load[static 64], char active[static 64],
 			       char sub[static 64], struct error *err);
