@@ -76,8 +76,11 @@ void step_end(struct doing *d, enum step_outcome outcome, int exit_code, const c
 	d->ended = true;
 	d->outcome = outcome;
 	d->exit_code = exit_code;
-	if (detail != d->detail)
-		(void)snprintf(d->detail, sizeof(d->detail), "%s", detail ? detail : "");
+	if (!detail)
+		d->detail[0] = '\0';
+	else if (detail != d->detail)
+		(void)snprintf(d->detail, sizeof(d->detail), "%.*s", (int)utf8_cut(detail, strlen(detail), sizeof(d->detail) - 1),
+			       detail);
 	loop_timer_stop(d->again);
 	loop_timer_after(d->deadline, 0);
 }

@@ -14,7 +14,6 @@
 #include "agent/io/paths.h"
 
 #define JOB_PREFIX "drain-"
-#define JOBS_MAX   100000
 
 /* ---- what is to be run ---- */
 
@@ -94,7 +93,7 @@ static char *find_in(const char *directory, const char *id)
 	_cleanup_strv_ char **names = NULL;
 	struct error ignored;
 
-	if (!fs_exists(directory) || fs_list(directory, JOBS_MAX, &names, &ignored) < 0)
+	if (!fs_exists(directory) || fs_list(directory, LIMIT_JOB_DIRECTORIES, &names, &ignored) < 0)
 		return NULL;
 	for (char **n = names; *n; n++) {
 		_cleanup_free_ char *path = is_job_of(*n, id) ? path_join(directory, *n) : NULL;
@@ -127,7 +126,7 @@ void drain_steps_forget_all(struct drain_steps *s)
 	_cleanup_strv_ char **names = NULL;
 	struct error e = ERROR_INIT;
 
-	if (fs_list(s->host->paths->jobs, JOBS_MAX, &names, &e) < 0) {
+	if (fs_list(s->host->paths->jobs, LIMIT_JOB_DIRECTORIES, &names, &e) < 0) {
 		log_warning("%s", e.msg);
 		return;
 	}
