@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import time
 
 import pytest
 from test_drain import AT_ONCE, PATIENCE, Host
-from vm import Platform, wait_until
+from vm import SOURCE, Platform, wait_until
 
 SCENARIOS = {}
 SECRET = "s3cr3t-of-the-load-balancer"
@@ -548,6 +549,10 @@ def told(host, name):
     return environment, json.loads((host.root / f"{name}.json").read_text())
 
 
+def same_shape(one, other):
+    return {name: type(value) for name, value in one.items()} == {name: type(value) for name, value in other.items()}
+
+
 @scenario
 def everything_is_told(host):
     hooks = host.root / "etc/evenkeel/hooks"
@@ -570,6 +575,11 @@ def everything_is_told(host):
         "EVENKEEL_EVENT_STATUS": "Scheduled", "EVENKEEL_EVENT_DESCRIPTION": "", "EVENKEEL_EVENT_NOT_BEFORE": "",
         "EVENKEEL_EVENT_DURATION_IN_SECONDS": "42"}
     assert environment["EVENKEEL_EVENT_DESCRIPTION"].startswith('Host "maintenance"')
+    page = (SOURCE / "agent/app/man/evenkeel-hooks.7").read_text()
+    assert set(re.findall(r"^\.It Ev (EVENKEEL_\w+)", page, re.MULTILINE)) == set(environment), "evenkeel-hooks(7)"
+    example = json.loads(page.split(".Bd -literal\n")[1].split(".Ed")[0])
+    assert same_shape(example["step"], document["step"]) and same_shape(example["events"][0], document["events"][0])
+    assert same_shape(example, document)
     assert document == {
         "version": 1, "phase": "drain", "step": {"name": "tell", "type": "run", "attempt": 1, "timeoutInSeconds": 20},
         "events": [{"id": event, "type": "Reboot", "source": "Platform", "status": "Scheduled",
