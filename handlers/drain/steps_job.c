@@ -148,10 +148,10 @@ void step_job_end(struct doing *d, const struct job_result *r)
 
 	if (r->end == JOB_SUCCEEDED)
 		step_end(d, STEP_OUTCOME_OK, 0, NULL);
-	else if (d->timed_out || r->end == JOB_TIMED_OUT)
-		step_end(d, STEP_OUTCOME_TIMEOUT, 0, "it took longer than it was given");
 	else if (d->stopping)
-		step_end(d, STEP_OUTCOME_CANCELLED, 0, NULL);
+		step_end_stopped(d);
+	else if (r->end == JOB_TIMED_OUT)
+		step_end(d, STEP_OUTCOME_TIMEOUT, 0, step_job_phrase(r, phrase));
 	else
 		step_end(d, STEP_OUTCOME_FAILED, (int)r->exit_code, step_job_phrase(r, phrase));
 }
@@ -210,7 +210,10 @@ static int make_spec(struct doing *d, const struct drain_action *a, const struct
 	if (r < 0)
 		return r;
 	if (s->type == STEP_HOOKS) {
+		/* Each has its own time, so that one that hangs takes none from the next; together they have the step's. */
 		d->spec->kind = JOB_HOOKS;
+		if (s->timeout_seconds > 0 && s->timeout_seconds < d->spec->timeout_seconds)
+			d->spec->timeout_seconds = s->timeout_seconds;
 		d->spec->directory = path_under_root(d->steps->host->paths, a->undo ? s->undo_directory : s->directory);
 		r = d->spec->directory ? 0 : -ENOMEM;
 	} else {

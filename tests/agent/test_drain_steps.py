@@ -599,6 +599,21 @@ def everything_is_told(host):
 
 
 @scenario
+def a_hook_that_hangs(host):
+    """It takes no time from the next one, and is named."""
+    directory = host.root / "etc/evenkeel/hooks/drain.d"
+    directory.mkdir(parents=True)
+    for name, text in (("10-hangs", "exec sleep 31.43"), ("20-next", f"touch {host.root}/next")):
+        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
+        (directory / name).chmod(0o755)
+    host.configure({"type": "hooks", "timeoutInSeconds": 3}, host.step("after"))
+    host.start()
+    drained(host)
+    assert (host.root / "next").exists() and host.times("end", "after")
+    assert "10-hangs ran longer than its limit" in host.log_text()
+
+
+@scenario
 def told_by_an_operator(host):
     host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")]})
     host.start()
