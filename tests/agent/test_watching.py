@@ -196,7 +196,7 @@ def unchanged_without_having_been_asked(host):
     host.platform.wait_for_acknowledgement(event, PATIENCE)
     host.platform.set_fault("imds", EVENTS, status=304)
     host.wait_says("304")
-    host.wait_polls(3)
+    host.wait_polls(2)
     assert host.ready() == 503
     host.platform.clear_faults()
 
