@@ -56,7 +56,8 @@ static void asking_done(struct asking *a)
 static void end(struct asking *a, int result, const char *detail)
 {
 	a->result = result;
-	(void)snprintf(a->detail, sizeof(a->detail), "%s", detail);
+	(void)snprintf(a->detail, sizeof(a->detail), "%.*s",
+		       (int)utf8_cut(detail, strlen(detail), sizeof(a->detail) - 1), detail);
 	loop_exit(a->loop, 0);
 }
 

@@ -79,7 +79,7 @@ static bool on_certificates_ready(const struct handler_host *host)
 static int empty_directory(const char *path, const char *keep, struct error *err)
 {
 	_cleanup_strv_ char **names = NULL;
-	int r = fs_list(path, 100000, &names, err);
+	int r = fs_list(path, LIMIT_JOB_DIRECTORIES, &names, err);
 
 	for (char **n = names; r >= 0 && n && *n; n++) {
 		_cleanup_free_ char *entry = path_join(path, *n);

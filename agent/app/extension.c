@@ -248,14 +248,14 @@ static int uninstall(struct extension *x, struct error *err)
 
 static int read_settings(struct goal_request *g, struct error *err)
 {
-	_cleanup_buf_ struct buf text = BUF_INIT(2 * LIMIT_SETTINGS);
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SETTINGS_FILE);
 	_cleanup_free_ char *path = str_format("%s/%s.settings", g->config_folder, g->sequence);
 	struct error e = ERROR_INIT;
 	int r;
 
 	if (!path)
 		return error_oom(err);
-	r = fs_read(path, 2 * LIMIT_SETTINGS, &text, &e);
+	r = fs_read(path, LIMIT_SETTINGS_FILE, &text, &e);
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0 && memchr(buf_str(&text), '\0', text.len))

@@ -11,10 +11,10 @@
 #include "agent/codec/json.h"
 #include "agent/io/paths.h"
 
-#define LIMIT_GOAL (4 * LIMIT_SETTINGS) /* the settings once more, escaped */
+#define LIMIT_GOAL (2 * LIMIT_SETTINGS_FILE + 64UL * 1024) /* the settings once more, escaped */
 
 static const struct jd_type short_text = { .kind = JD_TEXT, .max = 4096 };
-static const struct jd_type settings_text = { .kind = JD_TEXT, .max = 2 * (int64_t)LIMIT_SETTINGS };
+static const struct jd_type settings_text = { .kind = JD_TEXT, .max = (int64_t)LIMIT_SETTINGS_FILE };
 
 /* clang-format off */
 static const struct jd_field fields[] = {

@@ -141,7 +141,8 @@ int installation_make_directories(const struct paths *p, struct error *err)
 	return 0;
 }
 
-char *installation_binary(const struct paths *p)
+/* Absolute path of the binary that service and runners use; heap. */
+static char *installed_binary(const struct paths *p)
 {
 	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
 }
@@ -296,7 +297,7 @@ static int start_service(struct bus *bus, bool restart, struct error *err)
 bool installation_is_current(const struct paths *p)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
-	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_free_ char *unit = path_join(p->units, units[0].name);
 
 	return binary && unit && owner_read(p, &o, NULL) == 0 && str_equal(o.version, EK_VERSION) && fs_exists(binary) &&
@@ -323,7 +324,7 @@ static void prune_binaries(const struct paths *p, const char *former)
 
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
-	_cleanup_free_ char *binary = installation_binary(p);
+	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
 	int changed, r;
@@ -390,7 +391,12 @@ static void retire_daemon(const struct paths *p, struct bus *bus, struct removal
 	if (!api_daemon_running(p))
 		return;
 	r = api_wait(p, "POST", "/v1/retire", RETIRE_USEC, &e);
-	note(rm, r, &e);
+	/* Still at it when the agent's patience ends: a script that runs for hours must not keep the extension on the VM. */
+	if (r == -EBUSY)
+		log_warning("%s; it was waited for %llu s, the removal goes on", e.msg,
+			    (unsigned long long)(RETIRE_USEC / USEC_PER_SEC));
+	else
+		note(rm, r, &e);
 	if (r >= 0 && !bus)
 		await_end(p);
 }
@@ -418,13 +424,38 @@ static void stop_units(const struct paths *p, struct bus *bus, struct removal *r
 	}
 }
 
+/* A script that still runs keeps its directory: it may be working in it. */
+static void remove_jobs(const struct paths *p, struct removal *rm)
+{
+	_cleanup_strv_ char **names = NULL;
+	struct error e = ERROR_INIT;
+	int r = fs_list(p->jobs, LIMIT_JOB_DIRECTORIES, &names, &e);
+
+	if (r < 0 && r != -ENOENT)
+		note(rm, r, &e);
+	for (char **n = names; n && *n; n++) {
+		_cleanup_free_ char *directory = path_join(p->jobs, *n);
+		_cleanup_free_ char *started = directory ? path_join(directory, "started") : NULL;
+		_cleanup_free_ char *result = directory ? path_join(directory, "result.json") : NULL;
+
+		if (!started || !result)
+			note(rm, error_oom(&e), &e);
+		else if (fs_exists(started) && !fs_exists(result))
+			log_warning("%s stays: what runs in it has not ended", directory);
+		else
+			note(rm, fs_remove_tree(directory, &e), &e);
+	}
+	(void)rmdir(p->jobs);
+}
+
 int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err)
 {
-	const char *trees[] = { p->records, p->jobs, p->run, p->libexec, certificates_too ? p->certificates : NULL };
+	const char *trees[] = { p->records, p->run, p->libexec, certificates_too ? p->certificates : NULL };
 	struct removal rm = { .err = err };
 
 	retire_daemon(p, bus, &rm);
 	stop_units(p, bus, &rm);
+	remove_jobs(p, &rm);
 	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
 		struct error e = ERROR_INIT;
 

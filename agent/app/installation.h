@@ -50,6 +50,3 @@ bool installation_is_current(const struct paths *p);
 /* Stops the service after it has ended drains by restoring (it asks over the local API first), and removes units, links,
  * binaries, records and jobs; certificates only if told. Goes on past failures; the first is returned. */
 _nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err);
-
-/* Absolute path of the binary that service and runners use; heap. */
-char *installation_binary(const struct paths *p);

@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
+#include "agent/base/random.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
@@ -249,17 +249,15 @@ static const char *advice(const struct download *d, long status)
 
 static void try_again_or_fail(struct download *d, long status, usec_t retry_after, int code, const char *why)
 {
-	uint32_t random = 0;
 	usec_t wait;
 
 	http_call_free(d->call);
 	d->call = NULL;
 	drop_file(d);
-	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
-		random = 0;
 	if (d->local_error < 0)
 		fail(d, CODE_INTERNAL, "%s", strerror(-d->local_error));
-	else if (retry_failed(&policy, &d->retry, (int)status, retry_after, random, loop_now_boot(d->all->loop), &wait) == RETRY_AFTER)
+	else if (retry_failed(&policy, &d->retry, (int)status, retry_after, random_jitter(), loop_now_boot(d->all->loop),
+			      &wait) == RETRY_AFTER)
 		loop_timer_after(d->timer, wait);
 	else
 		fail(d, code, "%s%s", why, d->retry.attempts > 1 ? " (tried several times)" : "");

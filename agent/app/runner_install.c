@@ -20,6 +20,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/codec/base64.h"
 #include "agent/io/paths.h"
 
@@ -334,9 +335,7 @@ static int newest_first(const void *a, const void *b)
 {
 	const struct version *x = a, *y = b;
 
-	if (x->made.tv_sec != y->made.tv_sec)
-		return x->made.tv_sec > y->made.tv_sec ? -1 : 1;
-	return x->made.tv_nsec > y->made.tv_nsec ? -1 : x->made.tv_nsec < y->made.tv_nsec;
+	return time_compare(&y->made, &x->made);
 }
 
 /* The current version always stays; of the others the newest. */

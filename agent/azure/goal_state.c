@@ -20,7 +20,6 @@
 
 #define SUFFIX     ".settings"
 #define THUMBPRINT 40
-#define LIMIT_FILE (LIMIT_SETTINGS + LIMIT_CMS)
 #define LIMIT_PEM  (64UL * 1024) /* certificate or key */
 #define BLANKS     " \t\r\n"
 
@@ -190,7 +189,7 @@ static int unwrap_public(const char *file, char **raw_text, char **ret, struct e
 	if ((*raw_text)[0] != '"')
 		return error_set(err, ERROR_PLATFORM, -EINVAL, "%s: expected an object, or an object as a text",
 				 subject);
-	r = jd_decode_document(*raw_text, strlen(*raw_text), subject, LIMIT_FILE, &public_text, &inner, err);
+	r = jd_decode_document(*raw_text, strlen(*raw_text), subject, LIMIT_SETTINGS_FILE, &public_text, &inner, err);
 	if (r < 0 || is_blank(inner, strlen(inner)) || str_equal(inner, "null"))
 		return r;
 	r = jd_decode_document(inner, strlen(inner), subject, LIMIT_SETTINGS, &any_object, &nothing, &why);
@@ -232,7 +231,7 @@ int goal_settings_parse(const char *json, size_t len, const char *file, struct g
 		*ret = (struct goal_settings){ .absent = true };
 		return 0;
 	}
-	r = jd_decode_document(json, len, file, LIMIT_FILE, &document, &doc, err);
+	r = jd_decode_document(json, len, file, LIMIT_SETTINGS_FILE, &document, &doc, err);
 	if (r < 0)
 		return r;
 	if (doc.elements.n != 1)
@@ -247,24 +246,6 @@ int goal_settings_parse(const char *json, size_t len, const char *file, struct g
 	*ret = g;
 	g = (struct goal_settings){ .absent = false };
 	return 0;
-}
-
-int goal_settings_read(const char *config_folder, const char *sequence, struct goal_settings *ret, struct error *err)
-{
-	_cleanup_free_ char *file = str_format("%s/%s" SUFFIX, config_folder, sequence);
-	_cleanup_buf_ struct buf content = BUF_INIT(LIMIT_FILE);
-	struct error why = ERROR_INIT;
-	int r;
-
-	if (!file)
-		return error_oom(err);
-	r = fs_read(file, LIMIT_FILE, &content, &why);
-	if (r < 0 && r != -ENOENT) {
-		if (err)
-			*err = why;
-		return r;
-	}
-	return goal_settings_parse(buf_str(&content), content.len, file, ret, err);
 }
 
 void goal_settings_done(struct goal_settings *g)

@@ -18,17 +18,15 @@ _nodiscard_ int goal_state_sequence(const char *from_environment, const char *co
 
 /* The settings as received: nothing decrypted. */
 struct goal_settings {
-	bool absent;	      /* no file, or an empty one: nothing configured */
+	bool absent;	      /* an empty file: nothing configured */
 	char *public_text;    /* JSON object text, or NULL */
 	char *protected_blob; /* base64 CMS, or NULL */
 	char *thumbprint;     /* 40 hex digits, upper case, or NULL */
 };
 
-/* Reads CONFIG/SEQUENCE.settings. Accepts: no file, empty file, null members, `publicSettings` as an object or as a JSON
- * text. Errors name the file and what is wrong (not JSON; runtimeSettings is not one element; protected settings without
- * thumbprint; larger than 1 MiB + the blob). */
-_nodiscard_ int goal_settings_read(const char *config_folder, const char *sequence, struct goal_settings *ret,
-				   struct error *err);
+/* What is in N.settings. Accepts: nothing, null members, `publicSettings` as an object or as a JSON text. Errors name the
+ * file and what is wrong (not JSON; runtimeSettings is not one element; protected settings without thumbprint; larger than
+ * LIMIT_SETTINGS_FILE). */
 _nodiscard_ int goal_settings_parse(const char *text, size_t len, const char *file, struct goal_settings *ret,
 				    struct error *err);
 void goal_settings_done(struct goal_settings *g);

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/random.h>
 
 #include "agent/azure/service.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
+#include "agent/base/random.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
@@ -340,14 +340,6 @@ static void end_fetch(struct entry *e)
 	e->why = ERROR_INIT;
 }
 
-static uint32_t random_number(void)
-{
-	uint32_t n = 0;
-
-	(void)!getrandom(&n, sizeof(n), GRND_NONBLOCK);
-	return n;
-}
-
 /* One exit for whatever went wrong: the token we have, another try, or the news. */
 static void failed(struct entry *e, int status, usec_t retry_after)
 {
@@ -358,7 +350,7 @@ static void failed(struct entry *e, int status, usec_t retry_after)
 		e->renew = usec_add(now, RENEW_AGAIN);
 		end_fetch(e);
 		deliver(e, ALL_CALLS, 0, NULL);
-	} else if (retry_failed(&retry_identity, &e->retry, status, retry_after, random_number(), now, &wait) ==
+	} else if (retry_failed(&retry_identity, &e->retry, status, retry_after, random_jitter(), now, &wait) ==
 		   RETRY_NO) {
 		end_fetch(e);
 		deliver(e, ALL_CALLS, 0, &why);

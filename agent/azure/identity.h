@@ -1,6 +1,7 @@
 /*
- * Managed-identity tokens (key-vault.md C): cached in memory per resource and identity, renewed at half of their life,
- * requests for the same token joined, retried by the platform's table inside a deadline. Arc's challenge is answered.
+ * Managed-identity tokens (key-vault.md C): cached in memory per resource and identity, renewed at half of their life
+ * (sooner when the answer says so), requests for the same token joined, retried by the platform's table inside a deadline.
+ * Arc's challenge is answered.
  */
 #pragma once
 

@@ -1,6 +1,6 @@
 /*
  * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events.
- * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says: the call is
+ * A call is one request, never through a proxy, with `Metadata: true`. Callbacks as agent/io/http.h says: the call is
  * the caller's, who may free it in its callback. Nothing is retried here: the caller has a retry_state and retry.h.
  */
 #pragma once

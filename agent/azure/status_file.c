@@ -10,8 +10,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 
-static int put(const char *folder, const char *sequence, const char *text, size_t len, unsigned flags,
-	       struct error *err)
+int status_file_write(const char *folder, const char *sequence, const char *text, size_t len, struct error *err)
 {
 	_cleanup_free_ char *path = str_format("%s/%s.status", folder, sequence);
 	struct error why = ERROR_INIT;
@@ -26,7 +25,7 @@ static int put(const char *folder, const char *sequence, const char *text, size_
 	if (len > LIMIT_STATUS_FILE)
 		return error_set(err, ERROR_SYSTEM, -EFBIG, "cannot write %s: %zu bytes are more than %lu", path, len,
 				 LIMIT_STATUS_FILE);
-	r = fs_write(path, text, len, 0644, flags | FS_NO_SYNC, &why);
+	r = fs_write(path, text, len, 0644, FS_REPLACE | FS_NO_SYNC, &why);
 	if (r == -ENOENT)
 		return error_set(err, ERROR_PLATFORM, r,
 				 "cannot write %s: the folder is gone; the extension was removed or is being upgraded",
@@ -34,16 +33,4 @@ static int put(const char *folder, const char *sequence, const char *text, size_
 	if (r < 0 && err)
 		*err = why;
 	return r;
-}
-
-int status_file_write(const char *folder, const char *sequence, const char *text, size_t len, struct error *err)
-{
-	return put(folder, sequence, text, len, FS_REPLACE, err);
-}
-
-int status_file_create(const char *folder, const char *sequence, const char *text, size_t len, struct error *err)
-{
-	int r = put(folder, sequence, text, len, FS_KEEP, err);
-
-	return r == -EEXIST ? 1 : r;
 }

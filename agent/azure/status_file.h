@@ -8,5 +8,3 @@
 
 /* Writes FOLDER/SEQUENCE.status (0644). -ENOENT: the folder is gone. */
 _nodiscard_ int status_file_write(const char *folder, const char *sequence, const char *text, size_t len, struct error *err);
-/* Only if there is none yet (1: there was one). */
-_nodiscard_ int status_file_create(const char *folder, const char *sequence, const char *text, size_t len, struct error *err);

@@ -2,7 +2,7 @@
 #pragma once
 
 /* Documents */
-#define LIMIT_SETTINGS		  (1024UL * 1024) /* one settings document, and one N.settings file */
+#define LIMIT_SETTINGS		  (1024UL * 1024) /* one settings document */
 #define LIMIT_SETTINGS_DEPTH	  8
 #define LIMIT_JSON_DEPTH	  16 /* platform documents */
 #define LIMIT_JSON_VALUES	  65536 /* json-c needs about 260 bytes for each */
@@ -23,6 +23,7 @@
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
+#define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */
 #define LIMIT_URI		  8192UL
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
@@ -51,6 +52,7 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
+#define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
 #define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
 #define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
@@ -65,4 +67,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
-#define LIMIT_API_REPLY		   (1024UL * 1024)
+#define LIMIT_API_REPLY		   (1024UL * 1024) /* of any listener */

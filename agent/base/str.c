@@ -281,11 +281,3 @@ char **strv_copy(const char *const *v)
 	}
 	return TAKE_PTR(copy);
 }
-
-bool strv_contains(const char *const *v, const char *s)
-{
-	for (; v && *v; v++)
-		if (str_equal(*v, s))
-			return true;
-	return false;
-}

@@ -46,6 +46,5 @@ char *utf8_clean(const char *s, size_t len);
 void strv_free(char **v);
 size_t strv_length(char *const *v);
 char **strv_copy(const char *const *v);
-bool strv_contains(const char *const *v, const char *s);
 DEFINE_CLEANUP(char **, strv_free)
 #define _cleanup_strv_ _cleanup_(strv_freep)

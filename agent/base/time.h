@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <time.h>
 
 typedef uint64_t usec_t;
 
@@ -39,6 +40,14 @@ static inline usec_t usec_max(usec_t a, usec_t b)
 static inline usec_t usec_from_seconds(uint64_t s)
 {
 	return s > USEC_INFINITY / USEC_PER_SEC ? USEC_INFINITY : s * USEC_PER_SEC;
+}
+
+/* Times of files, to the nanosecond: < 0 when a is the earlier one, 0 when they are the same, else > 0. */
+static inline int time_compare(const struct timespec *a, const struct timespec *b)
+{
+	if (a->tv_sec != b->tv_sec)
+		return a->tv_sec < b->tv_sec ? -1 : 1;
+	return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
 }
 
 /* The wall clock, and CLOCK_BOOTTIME. */

@@ -274,11 +274,6 @@ int job_result_decode(const char *text, size_t len, struct job_result *ret, stru
 	return k;
 }
 
-const char *job_end_name(int end)
-{
-	return end >= 0 && end <= JOB_INTERRUPTED ? end_names[end] : "unknown";
-}
-
 /* The names people know; glibc's own table is younger than the oldest glibc we run on. */
 static const char *signal_name(int64_t signo)
 {

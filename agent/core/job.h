@@ -133,4 +133,3 @@ const char *job_secret(const struct job_secrets *s, const char *name);
 _nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
 /* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
 const char *job_result_phrase(const struct job_result *r, char out[static 128]);
-const char *job_end_name(int end);

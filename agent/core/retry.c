@@ -61,18 +61,6 @@ static const struct retry_rule events_rules[] = {
 };
 const struct retry_policy retry_events = { "scheduled events", events_rules, 10, 16 * SEC };
 
-/* settings.md 2.2. A 400 needs the document anew first. */
-static const struct retry_rule acknowledge_rules[] = {
-	{   0,   0, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ 404, 404, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ 408, 408, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ 410, 410, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ 429, 429, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ 500, 599, RETRY_AFTER, SEC / 2, 2 * SEC, 0 },
-	{ -1 },
-};
-const struct retry_policy retry_acknowledge = { "acknowledgement", acknowledge_rules, 0, 2 * SEC };
-
 static const struct retry_rule work_rules[] = {
 	{ 0, 999, RETRY_AFTER, 10 * SEC, 5 * MINUTE, 0 },
 	{ -1 },

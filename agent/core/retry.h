@@ -25,9 +25,9 @@ struct retry_policy {
 	usec_t retry_after_most; /* Retry-After is honoured up to here */
 };
 
-/* IMDS instance data and user data; managed-identity tokens; Key Vault; Scheduled Events polls and acknowledgements;
- * a daemon's long-lived retries of its own work. (user-data.md A, key-vault.md B.4 and C.1, scheduled-events.md) */
-extern const struct retry_policy retry_imds, retry_identity, retry_vault, retry_events, retry_acknowledge, retry_work;
+/* IMDS instance data and user data; managed-identity tokens; Key Vault; Scheduled Events polls; a
+ * daemon's long-lived retries of its own work. (user-data.md A, key-vault.md B.4 and C.1, scheduled-events.md) */
+extern const struct retry_policy retry_imds, retry_identity, retry_vault, retry_events, retry_work;
 
 struct retry_state {
 	unsigned attempts; /* failed ones in a row */

@@ -114,7 +114,7 @@ static int check_unit(const char *text, struct error *err)
 	return 0;
 }
 
-int check_path(const char *text, struct error *err)
+static int check_path(const char *text, struct error *err)
 {
 	static const char *const forbidden[] = {"/proc", "/sys", "/dev", "/run/evenkeel"};
 	_cleanup_buf_ struct buf plain = BUF_INIT(4097);
@@ -172,7 +172,7 @@ static int check_uri(const char *text, struct uri *ret, struct error *err)
 	return 0;
 }
 
-int check_http(const char *text, struct error *err)
+static int check_http(const char *text, struct error *err)
 {
 	struct uri u = {0};
 	int r;
@@ -246,7 +246,7 @@ static bool is_vault_name(const char *text, size_t len)
 }
 
 /* key-vault.md B: only https, port 443, /secrets/NAME or /secrets/NAME/VERSION; the token goes to no other place. */
-int check_vault_url(const char *text, struct error *err)
+static int check_vault_url(const char *text, struct error *err)
 {
 	struct uri u = {0};
 	const char *name, *version;
@@ -634,7 +634,6 @@ const struct jd_type st_unit = {.kind = JD_TEXT, .min = 1, .check = check_unit, 
 const struct jd_type st_unit_or_none = {.kind = JD_TEXT, .check = check_unit};
 const struct jd_type st_path = {.kind = JD_TEXT, .min = 1, .check = check_path, .pattern = PATH_PATTERN};
 const struct jd_type st_path_or_none = {.kind = JD_TEXT, .check = check_path};
-const struct jd_type st_http = {.kind = JD_TEXT, .min = 1, .max = 8192, .check = check_http, .pattern = HTTP_PATTERN};
 const struct jd_type st_http_or_none = {.kind = JD_TEXT, .max = 8192, .check = check_http};
 const struct jd_type st_http_secretable = {
 	.kind = JD_SECRETABLE,
@@ -704,7 +703,7 @@ const struct jd_type st_storage_account_key = {
 const struct jd_type st_file_name = {.kind = JD_TEXT, .min = 1, .check = check_file_name, .pattern = "^[^/]+$"};
 const struct jd_type st_relative_file_name = {.kind = JD_TEXT, .check = check_relative_file_name};
 const struct jd_type st_host_name = {.kind = JD_TEXT, .check = check_host_name};
-const struct jd_type st_secret_value = {.kind = JD_SECRETABLE};
+static const struct jd_type st_secret_value = {.kind = JD_SECRETABLE};
 const struct jd_type st_secret_only = {.kind = JD_SECRETABLE, .must_be_secret = true};
 #define COMMAND_WHAT "a command as a list, e.g. [\"nginx\", \"-t\"], or with a shell [\"sh\", \"-c\", \"TEXT\"]"
 const struct jd_type st_command = {

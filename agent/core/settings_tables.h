@@ -35,7 +35,7 @@ extern const struct jd_type st_boolean;
 extern const struct jd_type st_name, st_name_or_none;
 extern const struct jd_type st_unit, st_unit_or_none;
 extern const struct jd_type st_path, st_path_or_none;
-extern const struct jd_type st_http, st_http_or_none, st_http_secretable, st_http_secretable_or_none;
+extern const struct jd_type st_http_or_none, st_http_secretable, st_http_secretable_or_none;
 extern const struct jd_type st_peer_url, st_identity_endpoint, st_vault_url, st_vault_suffix;
 extern const struct jd_type st_proxy;
 extern const struct jd_type st_endpoint, st_endpoint_or_none;
@@ -46,7 +46,6 @@ extern const struct jd_type st_shell_text, st_script_text, st_argument;
 extern const struct jd_type st_storage_account_name, st_storage_account_key;
 extern const struct jd_type st_file_name, st_relative_file_name;
 extern const struct jd_type st_host_name;
-extern const struct jd_type st_secret_value;                             /* text or secretRef, any text */
 extern const struct jd_type st_secret_only;                              /* secretRef only */
 extern const struct jd_type st_command, st_command_or_none, st_commands; /* argv lists */
 extern const struct jd_type st_units;                                    /* [0..16] */
@@ -190,15 +189,12 @@ void settings_warning(struct settings_loader *l, enum settings_section section, 
 
 /* 0 when the text is of that form; else -EINVAL and what is wrong, without path. Empty texts pass: a type's
  * minimum length speaks of them. */
-int check_http(const char *text, struct error *err);
 int check_guid(const char *text, struct error *err);
-int check_path(const char *text, struct error *err);
 int check_identity_endpoint(const char *text, struct error *err);
-int check_vault_url(const char *text, struct error *err);
 int check_relative_file_name(const char *text, struct error *err);
 int check_script(const char *text, struct error *err);
 bool settings_is_resource_id(const char *text);
 
 /* Splits https://VAULT.SUFFIX[:443]/secrets/NAME[/VERSION]; heap copies. `ret_suffix` begins with ".". The text
- * has passed check_vault_url(). 0 or -ENOMEM. */
+ * has passed the check of a vault's URL. 0 or -ENOMEM. */
 _nodiscard_ int settings_split_vault_url(const char *url, char **ret_vault, char **ret_suffix, char **ret_secret);

@@ -54,7 +54,7 @@ const struct jd_type st_user_data = {
 /* health */
 
 static const struct jd_field application_fields[] = {
-	MEMBER("http", &st_http_or_none, health_application, http, .doc = "Healthy if this URL answers 200 to 299."),
+	MEMBER("http", &st_http_or_none, health_application, http, .doc = "Healthy if this URL answers 200 to 399."),
 	MEMBER("tcp", &st_endpoint_or_none, health_application, tcp,
 	       .doc = "Healthy if this endpoint accepts a connection."),
 	MEMBER("unit", &st_unit_or_none, health_application, unit, .doc = "Healthy if this systemd unit is active."),

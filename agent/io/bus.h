@@ -17,6 +17,7 @@ struct bus_call;
 /* -ENOENT / -ECONNREFUSED …: no manager answers (a container, a test). Only with EVENKEEL_ROOT unset is the real
  * one tried; the caller decides what to do without. */
 _nodiscard_ int bus_open(struct bus **ret, struct loop *loop, struct error *err);
+/* After all its calls. */
 void bus_close(struct bus *b);
 
 enum unit_verb { UNIT_START, UNIT_STOP, UNIT_RESTART, UNIT_RELOAD, UNIT_RELOAD_OR_RESTART, UNIT_TRY_RESTART };

@@ -60,7 +60,7 @@ enum executor_kind executor_kind(const struct executor *e);
 
 /* -EEXIST: this executor is watching a job of that id. If an earlier process has started one, as a unit or a child, that
  * one is watched instead of starting another: what it did or does stands in its files. The environment handed on is the
- * variables EVENKEEL_*. */
+ * variables EVENKEEL_*; a child, for which no manager makes one, also gets our PATH, LANG, HOME and TMPDIR. */
 _nodiscard_ int executor_start(struct executor *e, const struct executor_request *req, executor_done_fn done,
 			       void *userdata, struct executor_job **ret, struct error *err);
 _nodiscard_ int executor_attach(struct executor *e, const char *id, executor_done_fn done, void *userdata,

@@ -24,7 +24,6 @@
 #include "agent/base/str.h"
 #include "agent/io/loop.h"
 
-#define REPLY_MAX	  (1024UL * 1024)
 #define CONNECTION_MEMORY 16384UL
 #define BACKLOG		  64
 #define CONTENT_TOO_LARGE 413 /* its name in the library changed */
@@ -124,7 +123,7 @@ static uid_t peer_of(const struct listener *l, struct MHD_Connection *c)
 static enum MHD_Result answer(struct listener *l, struct MHD_Connection *c, const char *method, const char *path,
 			      struct exchange *x)
 {
-	struct listener_reply reply = { .status = MHD_HTTP_NOT_FOUND, .body = BUF_INIT(REPLY_MAX) };
+	struct listener_reply reply = { .status = MHD_HTTP_NOT_FOUND, .body = BUF_INIT(LIMIT_API_REPLY) };
 	struct listener_request req = {
 		.method = method,
 		.path = path,

@@ -27,7 +27,7 @@ struct listener_request {
 struct listener_reply {
 	unsigned status;	  /* default 404 */
 	const char *content_type; /* literal; default "application/json" */
-	struct buf body;	  /* at most 1 MiB */
+	struct buf body;	  /* at most LIMIT_API_REPLY */
 };
 
 typedef void (*listener_fn)(const struct listener_request *req, struct listener_reply *reply, void *userdata);

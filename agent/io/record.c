@@ -93,26 +93,6 @@ static int pread_all(int fd, void *data, size_t len, size_t offset)
 	return 0;
 }
 
-static int pwrite_all(int fd, const void *data, size_t len, size_t offset)
-{
-	const char *p = data;
-
-	while (len) {
-		ssize_t n = pwrite(fd, p, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		p += n;
-		len -= (size_t)n;
-		offset += (size_t)n;
-	}
-	return 0;
-}
-
 /* ---- reading ---- */
 
 static bool is_zero(const void *data, size_t len)
@@ -322,7 +302,9 @@ static int write_slot(struct place *p, int index, uint64_t generation, uint32_t 
 		memcpy(image + sizeof(h), data, len);
 	/* Until it is known to be on disk the slot counts as nothing, so that the next save takes it again. */
 	p->slots[index] = (struct slot){ .state = SLOT_DAMAGED };
-	r = pwrite_all(p->fd, image, sizeof(h) + len, (size_t)index * p->slot_size);
+	if (lseek(p->fd, (off_t)((size_t)index * p->slot_size), SEEK_SET) < 0)
+		return -errno;
+	r = fs_write_all(p->fd, image, sizeof(h) + len);
 	if (r == 0 && fdatasync(p->fd) < 0)
 		r = -errno;
 	if (r < 0)

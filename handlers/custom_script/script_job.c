@@ -12,6 +12,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
@@ -265,9 +266,7 @@ static int newest_first(const void *a, const void *b)
 {
 	const struct kept *x = a, *y = b;
 
-	if (x->made.tv_sec != y->made.tv_sec)
-		return x->made.tv_sec > y->made.tv_sec ? -1 : 1;
-	return x->made.tv_nsec > y->made.tv_nsec ? -1 : x->made.tv_nsec < y->made.tv_nsec;
+	return time_compare(&y->made, &x->made);
 }
 
 /* Exactly "cs-SLUG-" and then eight hexadecimal digits, "-" and a number: "a" is not "a-b". */

@@ -106,8 +106,11 @@ static void end(struct doing *d, enum step_outcome outcome, int exit_code, const
 	d->ended = true;
 	d->outcome = outcome;
 	d->exit_code = exit_code;
-	if (detail != d->failure)
-		(void)snprintf(d->failure, sizeof(d->failure), "%s", detail ? detail : "");
+	if (!detail)
+		d->failure[0] = '\0';
+	else if (detail != d->failure)
+		(void)snprintf(d->failure, sizeof(d->failure), "%.*s",
+			       (int)utf8_cut(detail, strlen(detail), sizeof(d->failure) - 1), detail);
 	loop_timer_after(d->deadline, 0);
 }
 
@@ -285,7 +288,7 @@ void drain_steps_forget_all(struct drain_steps *s)
 	_cleanup_strv_ char **names = NULL;
 	struct error e = ERROR_INIT;
 
-	if (fs_list(s->host->paths->jobs, 100000, &names, &e) < 0) {
+	if (fs_list(s->host->paths->jobs, LIMIT_JOB_DIRECTORIES, &names, &e) < 0) {
 		log_warning("%s", e.msg);
 		return;
 	}

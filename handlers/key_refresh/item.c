@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/log.h"
+#include "agent/base/random.h"
 #include "agent/base/str.h"
 #include "agent/codec/x509.h"
 #include "agent/core/settings_common.h"
@@ -26,19 +26,10 @@
 
 #define CONTENT_PFX "application/x-pkcs12"
 
-static uint32_t random_number(void)
-{
-	uint32_t n = 0;
-
-	/* Without entropy (early boot) there is no jitter. */
-	(void)!getrandom(&n, sizeof(n), GRND_NONBLOCK);
-	return n;
-}
-
 static struct key_clock clock_of(const struct handler *h)
 {
 	return (struct key_clock){ .interval = usec_from_seconds((uint64_t)h->settings->polling_interval_seconds),
-				   .random = random_number(),
+				   .random = random_jitter(),
 				   .now_boot = loop_now_boot(h->host->loop),
 				   .now_wall = loop_now_wall(h->host->loop) };
 }

@@ -11,6 +11,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/io/paths.h"
 
 #define STALE_MAX 64
@@ -198,9 +199,7 @@ static int newest_first(const void *a, const void *b)
 {
 	const struct stored *x = a, *y = b;
 
-	if (x->written.tv_sec != y->written.tv_sec)
-		return x->written.tv_sec > y->written.tv_sec ? -1 : 1;
-	return x->written.tv_nsec > y->written.tv_nsec ? -1 : x->written.tv_nsec < y->written.tv_nsec;
+	return time_compare(&y->written, &x->written);
 }
 
 static bool same_version(const char *a, const char *b)

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "agent/azure/imds.h"
 #include "agent/base/buf.h"
@@ -15,6 +14,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
+#include "agent/base/random.h"
 #include "agent/base/str.h"
 #include "agent/core/userdata_plan.h"
 #include "agent/io/loop.h"
@@ -35,19 +35,10 @@ struct handler {
 	struct loop_timer *timer;
 };
 
-static uint32_t random_number(void)
-{
-	uint32_t n = 0;
-
-	/* Without entropy (early boot) there is no jitter. */
-	(void)!getrandom(&n, sizeof(n), GRND_NONBLOCK);
-	return n;
-}
-
 static struct userdata_clock clock_of(const struct handler *h)
 {
 	return (struct userdata_clock){ .interval = usec_from_seconds((uint64_t)h->settings.polling_interval_seconds),
-					.random = random_number(),
+					.random = random_jitter(),
 					.now_boot = loop_now_boot(h->host->loop),
 					.now_wall = loop_now_wall(h->host->loop) };
 }

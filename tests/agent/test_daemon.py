@@ -14,7 +14,7 @@ import threading
 import time
 
 import pytest
-from vm import BINARY, HANDLER, VM, descendants, free_port, http_get, script, wait_until
+from vm import BINARY, HANDLER, SOURCE, VM, descendants, free_port, http_get, script, wait_until
 
 NOBODY = 65534
 IDLE_LIMIT = 15
@@ -312,6 +312,17 @@ def test_health_of_the_application(vm, application):
     wait_until("/ready to say 200", lambda: port.ready()[0] == 200, 3)
 
 
+def test_application_that_accepts_connections(vm):
+    with socket.socket() as application:
+        application.bind(("127.0.0.1", 0))
+        port = Port(vm, application={"tcp": f"127.0.0.1:{application.getsockname()[1]}", "intervalInSeconds": 1})
+        vm.start_daemon(binary=BINARY)
+        wait_until("the application to be asked", lambda: "not asked yet" not in port.ready()[1], 3)
+        assert port.ready()[0] == 503
+        application.listen()
+        wait_until("/ready to say 200", lambda: port.ready()[0] == 200, 3)
+
+
 def test_what_the_health_port_answers(vm):
     port = Port(vm)
     vm.start_daemon(binary=BINARY)
@@ -383,20 +394,22 @@ def files_with(root, text):
 
 def test_secrets_stay_secret(service):
     """Planted in every place that takes a secret; looked for in every place that others can see."""
-    go = f'echo $$ >{service.root}/pid.$0; until [ -e {service.root}/go ]; do sleep 0.05; done'
+    def waiting(name):
+        return f"echo $$ >{service.root}/pid.{name}; until [ -e {service.root}/go.{name} ]; do sleep 0.05; done"
+
     secrets = {name: f"{CANARY}{name}" for name in ("environment", "header", "hook", "hmac", "unused")}
-    secrets["command"] = f": {CANARY}command; {go.replace('$0', 'command')}"
+    secrets["command"] = f": {CANARY}command; {waiting('hidden')}"
     secrets["script"] = "IyEvYmluL3NoCmVjaG8gYzRuNHJ5NzUzMXNjcmlwdCA+L2Rldi9udWxsCg=="  # echo c4n4ry7531script >/dev/null
     settings = {
         "customScript": {"scripts": [
-            {"name": "shown", "commandToExecute": go.replace("$0", "shown"), "environment": {"A": {"secretRef": "environment"}}},
+            {"name": "shown", "commandToExecute": waiting("shown"), "environment": {"A": {"secretRef": "environment"}}},
             {"name": "hidden", "commandToExecute": {"secretRef": "command"}},
             {"name": "encoded", "script": {"secretRef": "script"}}]},
         "drain": {"steps": [{"type": "http", "url": "http://127.0.0.1:1/", "headers": {"Authorization": {"secretRef": "header"}}}]},
         "notify": {"webhooks": [{"name": "w", "url": {"secretRef": "url"}, "hmacKey": {"secretRef": "hmac"}}]}}
     secrets["url"] = f"http://127.0.0.1:1/{CANARY}url"
     service.enable(0, settings, {"secrets": secrets})
-    for name in ("shown", "command"):
+    for name in ("shown", "hidden"):
         pid_file = service.root / f"pid.{name}"
         wait_until(f"script {name} to run; {service.deployment()}", lambda: lines(pid_file), 10)
         script_pid = int(lines(pid_file)[0])
@@ -405,16 +418,12 @@ def test_secrets_stay_secret(service):
                    if not (where == {"environ"} and pid in theirs)}
         assert exposed == {}
         readable = files_with(service.root, CANARY)
-        if name == "command":  # the shell has to read it; nobody else can, and it goes when the script has ended
+        if name == "hidden":  # the shell has to read it; nobody else can, and it goes when the script has ended
             own = [path for path in readable if re.fullmatch(r"var/lib/evenkeel/jobs/cs-hidden-[^/]+/command.sh", path)]
             assert len(own) == 1 and stat.S_IMODE((service.root / own[0]).stat().st_mode) & 0o077 == 0
             readable.remove(own[0])
         assert readable == []
-        (service.root / "go").touch()
-        wait_until("the script to end", lambda: not os.path.exists(f"/proc/{script_pid}"), 5)
-        (service.root / "go").unlink(missing_ok=True)
-        if name == "command":
-            (service.root / "go").touch()
+        (service.root / f"go.{name}").touch()
     status = service.settled()
     assert [item["status"] for item in status["substatus"] if item["name"].startswith("customScript/")] == ["success"] * 3, status
     # Wrong settings are where a value is most likely to be shown.
@@ -570,8 +579,7 @@ def test_help_and_version(vm):
 
 
 def test_exit_codes_of_help_are_those_of_the_manual(vm):
-    manual = (BINARY.parent / "nothing").parent and open(os.path.join(
-        os.environ.get("EK_TEST_SOURCE_DIR", os.path.join(os.path.dirname(__file__), "../..")), "agent/app/man/evenkeel.1")).read()
+    manual = (SOURCE / "agent/app/man/evenkeel.1").read_text()
     section = manual[manual.index(".Sh EXIT STATUS"):manual.index(".Sh EXAMPLES")]
     assert re.findall(r"^\.It (\d+)$", section, re.MULTILINE) == re.findall(r"^ +(\d+)  ", vm.run("help").stdout, re.MULTILINE)
 

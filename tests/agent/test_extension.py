@@ -2,15 +2,17 @@
 service manager (extension-contract.md 2-4, 7-9; settings.md 3.2 and 3.3)."""
 
 import base64
+import concurrent.futures
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
 
 import pytest
-from vm import COMMAND_LIMIT, HANDLER, VM, check_status, free_port, http_get, next_version, script, wait_until
+from vm import BINARY, HANDLER, VM, check_status, free_port, http_get, next_version, script, wait_until
 
 VERBS = ("install", "enable", "update", "disable", "uninstall")
 CANARY = "c4n4ry-in-the-protected-settings"
@@ -39,6 +41,23 @@ def latecomer(tmp_path_factory, platform):
         assert ".crt" in vm.says("settings") and "restart the agent" in vm.says("settings")
         vm.put_tenant()
         yield vm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hanging(tmp_path_factory, platform):
+    """An enable whose service has stopped answering: it gives up after 20 s, which is a while before the agent would."""
+    with VM(tmp_path_factory.mktemp("hung"), platform) as vm:
+        vm.command("install")
+        vm.start_daemon()
+        vm._daemon.send_signal(signal.SIGSTOP)
+        vm.put(0, {})
+        vm.ended = concurrent.futures.Future()
+        threading.Thread(target=lambda: vm.ended.set_result(vm.command("enable", exit_code=None, limit=30))).start()
+        try:
+            yield vm
+        finally:
+            vm.ended.result(30)
+            vm._daemon.send_signal(signal.SIGCONT)
 
 
 # HandlerEnvironment.json
@@ -123,7 +142,9 @@ SETTINGS = {
     "two": ('{"runtimeSettings":[{"handlerSettings":{}},{"handlerSettings":{}}]}', "error",
             "wrong runtimeSettings count. expected:1, got:2"),
     "public a list": (public("[]"), "error", "publicSettings"),
-    "too large a file": (public('{"x":"' + "y" * (3 << 20) + '"}'), "error", "2097152"),
+    "too large a file": (public('{"x":"' + "y" * (3 << 20) + '"}'), "error", "2621440"),
+    # a tab is two bytes in the goal state that goes to the service
+    "as large a file as may be": (wrap().ljust(2621440, "\t"), "success", NOTHING),
     "too large a document": (public('{"timestamp":1' + " " * 1100000 + ',"drian":{}}'), "error", "settings"),
     "too deep": (public('{"drain":' + "[" * 40 + "]" * 40 + "}"), "error", "settings"),
     "no thumbprint": (wrap(publicSettings={}, protectedSettings="MIIB"), "error", "protectedSettingsCertThumbprint"),
@@ -439,13 +460,10 @@ def test_enable_whose_service_cannot_start(vm):
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory):
-    from vm import BINARY
-
-    version = "0.9.7"
-    return version, next_version(BINARY, tmp_path_factory.mktemp("newer"), version)
+    return next_version(BINARY, tmp_path_factory.mktemp("newer"))
 
 
-def go_over(vm, number, old, new, downgrade=False, fail=()):
+def go_over(vm, number, old, new, downgrade=False):
     """What the agent does between two versions (extension-contract.md 9.5 and 9.6), and the manager's restart."""
     old_folder, new_folder = vm.folder(old), vm.folder(new)
     shutil.copy2(old_folder / f"config/{number}.settings", new_folder / "config")
@@ -558,7 +576,30 @@ def test_package_version_with_four_parts(service):
     assert not (service.root / "var/lib/evenkeel/state").exists()
 
 
+def test_version_directory_that_vanishes(service):
+    """The agent drops a handler without a word: nothing of its directory comes back."""
+    service.enable(0, {})
+    shutil.rmtree(service.folder())
+    assert service.call("POST", "/v1/goal")[0] == 200
+    time.sleep(0.1)
+    assert not service.folder().exists() and service.status()["sequence"] == "0"
+    service.unpack(service.version, service.binary)
+    service.enable(0, {})
+    assert service.deployment()["status"] == "success"
+
+
 # Last: what has been waiting since the first
+
+def test_enable_whose_service_hangs(hanging):
+    done = hanging.ended.result(30)
+    assert done.returncode == 1
+    assert first_line(done).startswith("evenkeel enable: the evenkeel service does not answer")
+    status = hanging.deployment()
+    assert status["status"] == "error" and "does not answer" in status["formattedMessage"]["message"]
+    hanging._daemon.send_signal(signal.SIGCONT)
+    hanging.command("enable")
+    assert hanging.settled()["status"] == "success", "an error may become success"
+
 
 def test_certificate_that_comes_late(latecomer):
     assert latecomer.settled(0, limit=20)["status"] == "success"

@@ -1,115 +1,91 @@
-"""Our packages on a booted machine: the extension led by the real waagent, the Debian package, the VM application."""
+"""The extension's life on a booted machine, led by the real Azure agent and judged by what the platform is told."""
 
 import hashlib
 import json
+import re
+import subprocess
+import uuid
 
 import pytest
 
-import packages
+from product import (NAME, NEW, OLD, RAN, Extension, daemon_program, files, program, ran, script, shown, substatus)
 
-NAME = "EvenKeel.EvenKeelForLinux"
-OLD, NEW = "0.1.0", "0.2.0"
-
-# Told to a script as a secret; may appear nowhere that another user can read.
+# told to a script as a secret; may be nowhere that another user or a thief of the disk can read
 SECRET = "correct-horse-battery-staple"
-
-
-class Extension:
-    """One extension on one machine, steered as the platform does and judged by what the platform is told."""
-
-    def __init__(self, machine):
-        self.machine = machine
-        self.version = OLD
-        self.number = None
-        self.public = {}
-        self.protected = None
-        self.incarnation = None
-
-    def goal(self, **changes):
-        """A new goal state; returns its incarnation."""
-        state = changes.pop("state", "enabled")
-        for name, value in changes.items():
-            setattr(self, name, value)
-        self.incarnation = self.machine.platform.set_goal_state([{
-            "name": NAME, "version": self.version, "state": state, "seq_no": self.number,
-            "public_settings": self.public, "protected_settings": self.protected}])
-        return self.incarnation
-
-    def report(self, wanted, timeout=30):
-        """Waits for a report on the latest goal state of which wanted(top level status) is true, and returns that status."""
-        def fits(entry):
-            if entry is None or entry["handlerVersion"] != self.version or entry["status"] != "Ready":
-                return False
-            settings = entry.get("runtimeSettingsStatus")
-            return bool(settings and settings["sequenceNumber"] == self.number and wanted(settings["settingsStatus"]["status"]))
-        entry = self.machine.platform.wait_for_status(NAME, fits, timeout, self.incarnation)
-        return entry["runtimeSettingsStatus"]["settingsStatus"]["status"]
-
-    def succeeded(self, timeout=30):
-        return self.report(lambda status: status["status"] == "success", timeout)
-
-    def gone(self, timeout=30):
-        self.machine.platform.wait_for_status(NAME, lambda entry: entry is None, timeout, self.incarnation)
-
-
-def script(line, name="script", **more):
-    return {"customScript": {"scripts": [{"name": name, "commandToExecute": line, **more}]}}
-
-
-def files(machine):
-    """Every file of the machine that a package could leave behind."""
-    others = ("/var/log", "/var/lib/waagent", "/var/lib/dpkg", "/var/cache", "/root", "/var/tmp/systemd-private-*")
-    prune = " -o ".join(f"-path '{path}'" for path in others)
-    # a directory of the file hierarchy standard, which some systems have and others do not
-    listed = machine.run(f"find / -xdev \\( {prune} \\) -prune -o ! -path /usr/local/libexec -printf '%p\\n'")
-    return set(listed.splitlines())
+VAULT = "shop.vault.azure.net"
 
 
 @pytest.fixture
 def extension(new_machine):
     machine = new_machine(agent=True)
+    machine.start_platform(vaults=[VAULT])
+    extension = Extension(machine)
+    machine.boot()
+    yield extension
+    assert machine.platform.problems() == []
+
+
+def seen_secret(machine):
+    """Where the secret can be seen, in the machine and in what the platform was told."""
+    seen = [command for command in ("systemctl show '*'", "systemctl show-environment", "ps axww -o args", "journalctl -a -o export",
+                                    "cat /run/systemd/transient/*", "evenkeel status --json")
+            if SECRET in machine.run(command, check=False)]
+    seen += machine.run(["grep", "-rlsF", "--file=-", "/etc", "/usr/local", "/var", "/home", "/root", "/tmp", "/run"],
+                        input=SECRET, check=False).splitlines()
+    if SECRET in json.dumps(machine.platform.statuses()):
+        seen.append("status blob")
+    return seen
+
+
+def test_the_secret_is_found_where_it_is(new_machine):
+    """The eye of the next test sees."""
+    machine = new_machine()
     machine.start_platform()
-    for version in (OLD, NEW):
-        machine.platform.publish_extension(NAME, version, str(packages.extension(version)))
-    return Extension(machine)
-
-
-def ran(machine):
-    """What the scripts of a test have noted, in order."""
-    return machine.read("/var/lib/ran").splitlines() if machine.exists("/var/lib/ran") else []
-
-
-def daemon_program(machine):
-    """The file that the running daemon was started from."""
-    pid = machine.run("systemctl show --property=MainPID --value evenkeel").strip()
-    return machine.run(["readlink", f"/proc/{pid}/exe"]).strip()
+    machine.boot()
+    assert seen_secret(machine) == []
+    machine.write("/run/secret", f"token={SECRET}")
+    machine.run(["systemd-run", "--quiet", "--unit=leak", f"--setenv=TOKEN={SECRET}", "sleep", "1000"])
+    assert {"systemctl show '*'", "cat /run/systemd/transient/*", "/run/secret"} <= set(seen_secret(machine))
 
 
 def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
     machine = extension.machine
-    machine.boot()
     before = files(machine)
 
     # install, enable: nothing is configured, and that is a success
-    extension.goal(number=0)
+    extension.settings({})
     extension.succeeded()
-    assert machine.run("systemctl is-active evenkeel").strip() == "active"
-    assert daemon_program(machine) == f"/usr/local/libexec/evenkeel/{OLD}/evenkeel"
-    assert machine.run("/usr/local/bin/evenkeel version").split()[-1] == OLD
+    assert shown(machine, "ActiveState") == "active"
+    assert daemon_program(machine) == program(OLD)
+    assert machine.run("/usr/local/bin/evenkeel version") == f"evenkeel {OLD}\n"
+    exposure = machine.run("systemd-analyze security --no-pager evenkeel.service")
+    assert float(re.search(r"Overall exposure level for evenkeel.service: ([0-9.]+)", exposure)[1]) <= 2.0
 
-    # new settings with a secret: the script runs once and sees it, other people do not
-    extension.goal(number=1, public=script("echo one >>/var/lib/ran; printf %s \"$TOKEN\" | sha256sum; echo to-stderr >&2",
-                                           environment={"TOKEN": {"secretRef": "token"}}),
-                   protected={"secrets": {"token": SECRET}})
+    # new settings with a secret: the script runs once and sees it, nobody else does
+    extension.settings(script(f"echo one >>{RAN}; printf %s \"$TOKEN\" | sha256sum; echo to-stderr >&2; until test -e /run/seen; do sleep 0.1; done",
+                              environment={"TOKEN": {"secretRef": "token"}}),
+                       {"secrets": {"token": SECRET}})
+    extension.level("transitioning")
+    machine.wait_until(f"test -s {RAN}", 10, "the script's start")
+    assert seen_secret(machine) == []
+    machine.write("/run/seen", "")
     status = extension.succeeded()
     assert hashlib.sha256(SECRET.encode()).hexdigest() in status["formattedMessage"]["message"]
     assert "to-stderr" in status["formattedMessage"]["message"]
     assert ran(machine) == ["one"]
-    told = json.dumps(machine.platform.statuses()) + machine.journal()
-    told += machine.run("cat /var/log/azure/*/* /var/log/waagent.log; grep -rs . /run/systemd/transient /run/systemd/system || true")
-    assert SECRET not in told
+    assert seen_secret(machine) == []
 
-    # the same settings in another goal state, and after a boot: nothing runs again
+    # what people read: the log file, the journal's fields, the console
+    assert "script script ended well: exit code 0" in machine.read(f"/var/log/azure/{NAME}/evenkeel.log")
+    entries = [json.loads(line) for line in machine.journal("-o", "json", "EVENKEEL_HANDLER=customScript").splitlines()]
+    begins, ends = entries
+    assert begins["EVENKEEL_SEQUENCE"] == ends["EVENKEEL_SEQUENCE"] == "1"
+    assert begins["EVENKEEL_JOB"] == ends["EVENKEEL_JOB"]
+    assert begins["_SYSTEMD_UNIT"] == "evenkeel.service" and begins["PRIORITY"] == "6"
+    for milestone in ("sequence 1: success", "script script ended well"):
+        assert milestone in machine.console()
+
+    # the same settings in another goal state, and after a boot: nothing runs again, and the service is there before the agent asks
     extension.goal()
     extension.succeeded()
     first_boot = machine.boot_id()
@@ -117,123 +93,170 @@ def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
     assert machine.boot_id() != first_boot
     extension.goal()
     extension.succeeded()
-    assert machine.run("systemctl is-active evenkeel").strip() == "active"
+    journal = machine.journal("-b", "-o", "json", "_PID=1", "+", "_SYSTEMD_UNIT=walinuxagent.service")
+    order = [entry for entry in map(json.loads, journal.splitlines())
+             if "bin/evenkeel enable" in str(entry["MESSAGE"])
+             or (entry.get("UNIT") == "evenkeel.service" and entry.get("JOB_TYPE") == "start")]
+    assert order[0].get("UNIT") == "evenkeel.service" and len(order) > 1
+    assert shown(machine, "NRestarts") == "0"
     assert ran(machine) == ["one"]
 
     # an upgrade while a script runs: the script stays the same process, and the new version tells its end
-    extension.goal(number=2, protected=None,
-                   public=script("echo $$ >/run/script-pid; while ! test -e /run/go-on; do sleep 0.1; done; echo two >>/var/lib/ran; echo done-two"))
-    extension.report(lambda status: status["status"] == "transitioning")
+    extension.settings(script(f"echo $$ >/run/script-pid; echo two >>{RAN}; until test -e /run/go-on; do sleep 0.1; done; cat /run/go-on; "
+                              "printf %s \"$TOKEN\" | wc -c", environment={"TOKEN": {"secretRef": "token"}}),
+                       {"secrets": {"token": SECRET}}, cipher="des3")
+    extension.level("transitioning")
     machine.wait_until("test -s /run/script-pid", 10, "the script's start")
     pid = machine.read("/run/script-pid").strip()
     extension.goal(version=NEW)
-    extension.report(lambda status: status["status"] == "transitioning")
+    extension.level("transitioning")
     assert not machine.exists(f"/var/lib/waagent/{NAME}-{OLD}")
-    machine.wait_until(lambda: daemon_program(machine) == f"/usr/local/libexec/evenkeel/{NEW}/evenkeel", 10, "the new daemon")
-    assert machine.run(["cat", f"/proc/{pid}/comm"]).strip() == "sh"
-    machine.run("touch /run/go-on")
-    assert "done-two" in extension.succeeded()["formattedMessage"]["message"]
+    machine.wait_until(lambda: daemon_program(machine) == program(NEW), 10, "the new daemon")
+    assert machine.read(f"/proc/{pid}/comm") == "sh\n"
+    machine.write("/run/go-on", "done-two\n")
+    assert f"done-two\n{len(SECRET)}" in extension.succeeded()["formattedMessage"]["message"]
     assert ran(machine) == ["one", "two"]
 
     # back again
     extension.goal(version=OLD)
-    assert "done-two" in extension.succeeded()["formattedMessage"]["message"]
-    machine.wait_until(lambda: daemon_program(machine) == f"/usr/local/libexec/evenkeel/{OLD}/evenkeel", 10, "the old daemon")
+    assert f"done-two\n{len(SECRET)}" in extension.succeeded()["formattedMessage"]["message"]
+    machine.wait_until(lambda: daemon_program(machine) == program(OLD), 10, "the old daemon")
     assert ran(machine) == ["one", "two"]
+    assert seen_secret(machine) == []
 
     # and what is removed is gone, but not what the scripts have made
-    extension.goal(state="uninstall")
-    extension.gone()
-    assert machine.run("systemctl show --property=LoadState --value evenkeel.service").strip() == "not-found"
+    extension.uninstalled()
+    assert shown(machine, "LoadState", "evenkeel.service") == "not-found"
     assert ran(machine) == ["one", "two"]
-    machine.run("rm /var/lib/ran")
+    machine.run(f"rm {RAN}")
     assert files(machine) - before == set()
     assert machine.run("systemctl is-system-running").strip() == "running"
 
 
-def test_invalid_settings_are_told_and_change_nothing(extension):
+def test_scripts_survive_whatever_happens_to_us(extension):
+    """Our daemon is killed, the Azure agent restarts, and at last the power goes, while a script runs."""
     machine = extension.machine
-    machine.boot()
-    extension.goal(number=0, public=script("echo good >>/var/lib/ran"))
-    extension.succeeded()
-    extension.goal(number=1, public={"drian": {}})
-    status = extension.report(lambda status: status["status"] == "error")
+    extension.settings(script(f"echo one >>{RAN}; until test -e /run/go-on; do sleep 0.1; done; echo done-one"))
+    machine.wait_until(f"test -s {RAN}", 20, "the script's start")
+    killed = shown(machine, "MainPID")
+    machine.run("systemctl kill --signal=KILL --kill-whom=main evenkeel")
+    machine.run("systemctl restart walinuxagent")
+    machine.wait_until(lambda: shown(machine, "MainPID") not in ("0", killed), 10, "another daemon")
+    extension.goal()
+    extension.level("transitioning")
+    machine.write("/run/go-on", "")
+    assert "done-one" in extension.succeeded()["formattedMessage"]["message"]
+    assert ran(machine) == ["one"]
+
+    # settings that are wrong are told by name and change nothing
+    extension.settings({"drian": {}})
+    status = extension.level("error")
     assert 'drian: unknown section; did you mean "drain"?' in status["formattedMessage"]["message"]
-    extension.goal(number=2, public=script("echo better >>/var/lib/ran"))
-    extension.succeeded()
-    assert ran(machine) == ["good", "better"]
+    assert ran(machine) == ["one"]
 
-
-def test_power_cut_during_a_script(extension):
-    """The default says: a script that a boot has interrupted failed, and it is not run again."""
-    machine = extension.machine
-    machine.boot()
-    extension.goal(number=0, public=script("echo begun >>/var/lib/ran; sync; sleep 1000"))
-    machine.wait_until("test -s /var/lib/ran", 20, "the script's start")
+    # the default says: a script that a boot has interrupted has failed, and it is not run again
+    extension.settings(script(f"echo two >>{RAN}; sync; sleep 1000"))
+    machine.wait_until(lambda: ran(machine) == ["one", "two"], 20, "the script's start")
     machine.kill_hard()
     machine.boot()
     extension.goal()
-    status = extension.report(lambda status: status["status"] == "error")
-    assert "interrupted by a reboot" in json.dumps(status)
-    assert ran(machine) == ["begun"]
+    assert "interrupted by a reboot" in json.dumps(extension.level("error"))
+    assert ran(machine) == ["one", "two"]
 
-
-CONFIGURATION = json.dumps(script("echo package >>/var/lib/ran"))
-
-
-def test_debian_package(new_machine):
-    machine = new_machine()
+    # a copy of the disk in another machine is not that machine: what was done there is to be done here
+    extension.settings(script(f"echo three >>{RAN}"))
+    extension.succeeded()
+    machine.power_off()
+    machine.vm_id = str(uuid.uuid4())
     machine.boot()
-    old = packages.debian()
-    machine.copy_in(old, "/root/old.deb")
-    machine.copy_in(packages.debian_of_version(old, "0.1.0+next1"), "/root/new.deb")
+    extension.goal()
+    machine.wait_until(lambda: ran(machine) == ["one", "two", "three", "three"], 20, "the script to run on the copy")
+    extension.succeeded()
+    assert "this disk was copied from another machine" in machine.journal("-b", "-u", "evenkeel")
+
+
+NGINX = f"""\
+server {{
+    listen 127.0.0.1:443 ssl;
+    server_name shop.example;
+    ssl_certificate /etc/nginx/tls/fullchain.pem;
+    ssl_certificate_key /etc/nginx/tls/privkey.pem;
+}}
+"""
+
+
+def served_serial(machine):
+    """The serial number of the certificate that nginx shows."""
+    return machine.run("openssl s_client -connect 127.0.0.1:443 -servername shop.example </dev/null 2>/dev/null | "
+                       "openssl x509 -noout -serial", check=False).strip()
+
+
+def serial(certificate):
+    return subprocess.run(["openssl", "x509", "-noout", "-serial"], input=certificate["leaf"], check=True,
+                          capture_output=True, text=True).stdout.strip()
+
+
+def test_certificates_and_user_data(extension):
+    """From a vault over TLS that the machine's own trust store vouches for, into the hands of a real nginx."""
+    machine, platform = extension.machine, extension.machine.platform
+    certificates = [platform.make_certificate("shop.example", key="ec", chain=2) for _ in range(2)]
+    platform.put_secret("shop", "web", certificates[0]["pem"], content_type="application/x-pem-file")
+    platform.set_user_data(b"#!/bin/sh\necho user-data >>/var/lib/ran\n")
+    # the platform listens on port 80 of this machine
+    machine.run("rm /etc/nginx/sites-enabled/default")
+    machine.write("/etc/nginx/conf.d/shop.conf", NGINX)
+
+    extension.settings({
+        "userData": {"pollingIntervalInSeconds": 10},
+        "keyRefresh": {"certificates": [{
+            "name": "shop", "url": f"https://{VAULT}/secrets/web", "directory": "/etc/nginx/tls", "group": "www-data", "mode": "0640"}]},
+        "customScript": {"waitFor": ["certificates"], "scripts": [
+            {"name": "site", "commandToExecute": "systemctl start nginx"}]}})
+    status = extension.succeeded()
+    assert served_serial(machine) == serial(certificates[0])
+    assert certificates[0]["thumbprint"] in substatus(status, "keyRefresh/shop")["formattedMessage"]["message"]
+    assert machine.run("stat -L -c '%a %U %G' /etc/nginx/tls/privkey.pem /etc/nginx/tls/fullchain.pem").splitlines() == [
+        "640 root www-data", "644 root www-data"]
+    assert machine.read("/etc/nginx/tls/privkey.pem") == certificates[0]["key"]
+
+    # user data is only reported unless a stronger door says more
+    revision = hashlib.sha256(b"#!/bin/sh\necho user-data >>/var/lib/ran\n").hexdigest()[:12]
+    extension.component("userData", revision)
+    assert ran(machine) == []
+
+    # a new version
+    platform.put_secret("shop", "web", certificates[1]["pem"], content_type="application/x-pem-file")
+    machine.run("systemctl restart evenkeel")
+    extension.component("keyRefresh/shop", certificates[1]["thumbprint"])
+    machine.run("systemctl reload nginx")
+    machine.wait_until(lambda: served_serial(machine) == serial(certificates[1]), 10, "nginx to serve the new certificate")
+
+    # what is removed leaves the certificates to the application that uses them
+    extension.uninstalled()
+    machine.run("nginx -q -t && systemctl restart nginx")
+    assert served_serial(machine) == serial(certificates[1])
+    key = "\n".join(certificates[1]["key"].splitlines()[1:-1])
+    assert key not in machine.journal() + machine.read(f"/var/log/azure/{NAME}/evenkeel.log")
+
+
+def test_removed_while_a_script_runs_and_installed_again(extension):
+    machine = extension.machine
     before = files(machine)
+    extension.settings(script(f"echo one >>{RAN}; until test -e /run/go-on; do sleep 0.1; done; echo end >>{RAN}"))
+    machine.wait_until(f"test -s {RAN}", 20, "the script's start")
 
-    machine.run("dpkg -i /root/old.deb 2>&1", timeout=60)
-    assert machine.run("systemctl is-active evenkeel.service evenkeel.socket").split() == ["active", "active"]
-    machine.write("/etc/evenkeel/evenkeel.json", CONFIGURATION, mode=0o600)
-    machine.run("systemctl reload-or-restart evenkeel")
-    machine.wait_until("test -s /var/lib/ran", 20, "the script of the configuration")
+    # the removal waits for what runs, as long as the agent waits for the removal
+    extension.goal(state="uninstall")
+    machine.wait_until(f"grep -q 'daemon: retiring' /var/log/azure/{NAME}/evenkeel.log", 20, "the removal's begin")
+    assert ran(machine) == ["one"] and shown(machine, "ActiveState") == "active"
+    machine.write("/run/go-on", "")
+    extension.gone()
+    assert shown(machine, "LoadState", "evenkeel.service") == "not-found"
+    assert ran(machine) == ["one", "end"]
+    assert files(machine) - before == {RAN}
+    assert machine.run("systemctl --failed --no-legend; systemctl list-units --no-legend --type=service,socket 'evenkeel*'") == ""
 
-    started = machine.run("systemctl show --property=MainPID --value evenkeel").strip()
-    machine.run("dpkg -i /root/new.deb 2>&1", timeout=60)
-    machine.wait_until("systemctl is-active --quiet evenkeel", 10, "the service after the upgrade")
-    assert machine.run("systemctl show --property=MainPID --value evenkeel").strip() != started
-    machine.reboot()
-    assert machine.run("systemctl is-active evenkeel.service evenkeel.socket").split() == ["active", "active"]
-    assert ran(machine) == ["package"], "neither the upgrade nor the boot runs it again"
-
-    machine.run("dpkg --purge evenkeel 2>&1", timeout=60)
-    machine.run("rm /var/lib/ran")
-    assert files(machine) - before == set()
-    assert machine.run("systemctl is-system-running").strip() == "running"
-
-
-def test_vm_application(new_machine):
-    machine = new_machine()
-    machine.boot()
-    directory = "/var/lib/waagent/Microsoft.CPlat.Core.VMApplicationManagerLinux/evenkeel/1.0.0"
-    for version in (OLD, NEW):
-        machine.copy_in(packages.vm_application(version), f"{directory}/{version}.sh")
-    before = files(machine)
-
-    machine.write(f"{directory}/evenkeel-config", '{"drian": {}}')
-    status, stdout, stderr = machine._execute(f"cd {directory} && cp {OLD}.sh evenkeel.sh && sh ./evenkeel.sh install", 60, None)
-    assert status == 3 and b"drian: unknown section" in stderr
-    assert files(machine) - before == set(), "an invalid configuration changes nothing"
-
-    machine.write(f"{directory}/evenkeel-config", CONFIGURATION)
-    assert machine.run(f"cd {directory} && sh ./evenkeel.sh install", timeout=60) == f"EvenKeel {OLD}: installed and running\n"
-    machine.wait_until("test -s /var/lib/ran", 20, "the script of the configuration")
-    assert daemon_program(machine) == f"/usr/local/libexec/evenkeel/{OLD}/evenkeel"
-
-    machine.run(f"cd {directory} && cp {NEW}.sh evenkeel.sh && sh ./evenkeel.sh update", timeout=60)
-    machine.wait_until(lambda: daemon_program(machine) == f"/usr/local/libexec/evenkeel/{NEW}/evenkeel", 10, "the new daemon")
-    machine.reboot()
-    assert machine.run("systemctl is-active evenkeel").strip() == "active"
-    assert ran(machine) == ["package"]
-
-    machine.run(f"cd {directory} && sh ./evenkeel.sh remove", timeout=60)
-    assert machine.run("systemctl show --property=LoadState --value evenkeel.service").strip() == "not-found"
-    left = files(machine) - before
-    assert all(path.startswith(("/etc/evenkeel", "/var/lib/evenkeel", "/var/lib/ran")) for path in left), left
+    # the same number of another installation is another deployment
+    extension.goal()
+    extension.succeeded()
+    assert ran(machine) == ["one", "end"] * 2

@@ -12,6 +12,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/error.h"
 #include "agent/base/secret.h"
+#include "agent/base/random.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 
@@ -134,6 +135,11 @@ static void test_time(void **state)
 	assert_true(usec_min(1, 2) == 1 && usec_max(1, 2) == 2);
 	assert_true(time_wall() > (usec_t)1700000000 * USEC_PER_SEC);
 	assert_true(time_boot() > 0);
+	assert_true(time_compare(&(struct timespec){ 5, 9 }, &(struct timespec){ 6, 1 }) < 0);
+	assert_true(time_compare(&(struct timespec){ 5, 9 }, &(struct timespec){ 5, 1 }) > 0);
+	assert_true(time_compare(&(struct timespec){ 5, 9 }, &(struct timespec){ 5, 10 }) < 0);
+	assert_int_equal(time_compare(&(struct timespec){ 5, 9 }, &(struct timespec){ 5, 9 }), 0);
+	assert_true(random_jitter() || random_jitter() || random_jitter()); /* thrice 0: not even once in 10^28 */
 }
 
 int main(void)

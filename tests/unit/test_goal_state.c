@@ -156,8 +156,7 @@ static void test_settings(void **state)
 		struct goal_settings g = { .absent = false };
 		struct error err = ERROR_INIT;
 
-		put_at("3.settings", cases[i].text, 1000, 0);
-		if (goal_settings_read(".", "3", &g, &err) < 0)
+		if (goal_settings_parse(cases[i].text, strlen(cases[i].text), "/c/3.settings", &g, &err) < 0)
 			fail_msg("case %zu: %s", i, err.msg);
 		assert_int_equal(g.absent, cases[i].absent);
 		assert_true(str_equal(g.public_text, cases[i].public_text));
@@ -165,16 +164,6 @@ static void test_settings(void **state)
 		assert_true(str_equal(g.thumbprint, cases[i].thumbprint));
 		goal_settings_done(&g);
 	}
-}
-
-static void test_settings_absent(void **state)
-{
-	struct goal_settings g = { .absent = false };
-
-	(void)state;
-	assert_int_equal(goal_settings_read(".", "4", &g, NULL), 0);
-	assert_true(g.absent);
-	goal_settings_done(&g);
 }
 
 static void test_settings_broken(void **state)
@@ -219,19 +208,21 @@ static void test_settings_broken(void **state)
 
 static void test_settings_too_large(void **state)
 {
-	size_t size = LIMIT_SETTINGS + LIMIT_CMS + 1;
+	size_t size = LIMIT_SETTINGS_FILE + 1;
 	_cleanup_free_ char *big = malloc(size);
 	struct goal_settings g;
 	struct error err;
 
 	(void)state;
+	memset(big, '[', size);
+	assert_int_equal(goal_settings_parse(big, size, "/c/3.settings", &g, &err), -E2BIG);
+	assert_non_null(strstr(err.msg, "/c/3.settings"));
 	memset(big, ' ', size);
-	assert_int_equal(fs_write("3.settings", big, size, 0644, FS_NO_SYNC, NULL), 0);
-	assert_int_equal(goal_settings_read(".", "3", &g, &err), -EFBIG);
-	assert_non_null(strstr(err.msg, "./3.settings"));
-	assert_int_equal(fs_write("3.settings", big, size - 1, 0644, FS_NO_SYNC, NULL), 0);
-	assert_int_equal(goal_settings_read(".", "3", &g, &err), 0);
-	assert_true(g.absent);
+	memcpy(big, "{\"runtimeSettings\": [{}]}", 25);
+	assert_int_equal(goal_settings_parse(big, size, "/c/3.settings", &g, &err), -E2BIG);
+	assert_int_equal(goal_settings_parse(big, size - 1, "/c/3.settings", &g, &err), 0);
+	assert_false(g.absent);
+	goal_settings_done(&g);
 }
 
 /* What the platform does: CMS in DER for the certificate, in base64. */
@@ -328,8 +319,7 @@ static void test_status_file(void **state)
 	assert_non_null(strstr(err.msg, "./status/3.status"));
 	assert_false(fs_exists("./status"));
 	assert_int_equal(mkdir("status", 0700), 0);
-	assert_int_equal(status_file_create("status", "3", "first", 5, &err), 0);
-	assert_int_equal(status_file_create("status", "3", "second", 6, &err), 1);
+	assert_int_equal(status_file_write("status", "3", "first", 5, &err), 0);
 	expect_content("status/3.status", "first");
 	assert_int_equal(status_file_write("status", "3", "third", 5, &err), 0);
 	expect_content("status/3.status", "third");
@@ -345,7 +335,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_sequence_of_environment, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sequence_of_newest, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_settings_absent, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings_broken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings_too_large, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_decrypt, setup, teardown),

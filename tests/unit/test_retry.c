@@ -53,8 +53,6 @@ static void test_waits(void **state)
 		{ &retry_events, 0, { 1, 2, 4, 4, 4, 4, 4 } },
 		{ &retry_events, 200, { 1, 2, 4, 4, 4, 4, 4 } },
 		{ &retry_events, 400, { 10, 20, 40, 60, 60, 60, 60 } },
-		{ &retry_acknowledge, 500, { 0.5, 1, 2, 2, 2, 2, 2 } },
-		{ &retry_acknowledge, 429, { 0.5, 1, 2, 2, 2, 2, 2 } },
 		{ &retry_work, 0, { 10, 20, 40, 80, 160, 300, 300 } },
 		{ &retry_work, 418, { 10, 20, 40, 80, 160, 300, 300 } },
 	};
@@ -77,7 +75,7 @@ static void test_never(void **state)
 	} cases[] = {
 		{ &retry_imds, 400 },     { &retry_imds, 401 },     { &retry_imds, 403 },        { &retry_imds, 405 },
 		{ &retry_identity, 400 }, { &retry_identity, 401 }, { &retry_identity, 403 },    { &retry_vault, 400 },
-		{ &retry_vault, 401 },    { &retry_vault, 404 },    { &retry_acknowledge, 400 },
+		{ &retry_vault, 401 },    { &retry_vault, 404 },
 	};
 
 	(void)state;
@@ -133,8 +131,6 @@ static void test_retry_after(void **state)
 	assert_true(wait == 7 * SEC);
 	assert_int_equal(retry_failed(&retry_vault, &s, 429, 10 * SEC, UINT32_MAX, 0, &wait), RETRY_AFTER);
 	near(wait, 12 * SEC); /* never earlier than asked */
-	assert_int_equal(retry_failed(&retry_acknowledge, &s, 429, 60 * SEC, MIDDLE, 0, &wait), RETRY_AFTER);
-	assert_true(wait == 2 * SEC);
 	assert_int_equal(retry_failed(&retry_events, &s, 429, 3600 * SEC, 0, 0, &wait), RETRY_AFTER);
 	assert_true(wait == 16 * SEC);
 }

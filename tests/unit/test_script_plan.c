@@ -271,8 +271,6 @@ static void test_phrases(void **state)
 			    "killed by signal (40)");
 	assert_string_equal(job_result_phrase(&(struct job_result){ .end = JOB_TIMED_OUT, .duration_msec = 60100 }, out),
 			    "timed out after 60 s");
-	assert_string_equal(job_end_name(JOB_NOT_STARTED), "notStarted");
-	assert_string_equal(job_end_name(99), "unknown");
 }
 
 int main(void)
