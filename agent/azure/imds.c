@@ -18,6 +18,7 @@
 
 #define INSTANCE_URL  IMDS_ENDPOINT "/metadata/instance?api-version=2021-02-01&format=json"
 #define USER_DATA_URL IMDS_ENDPOINT "/metadata/instance/compute/userData?api-version=2021-01-01&format=text"
+#define BALANCER_URL  IMDS_ENDPOINT "/metadata/loadbalancer?api-version=2020-10-01"
 #define EVENTS_URL    IMDS_ENDPOINT "/metadata/scheduledevents?api-version="
 
 /* A second is too short, say those who tried; a proxy in the host restarts in the middle of requests. */
@@ -87,6 +88,84 @@ int imds_instance_parse(const char *json, size_t len, struct imds_instance *ret,
 	}
 	*ret = doc.compute;
 	return 0;
+}
+
+/* ---- what the load balancer's metadata says ---- */
+
+struct inbound_rule {
+	char *protocol;
+	int64_t port; /* -1: not told */
+};
+
+struct balancer_document {
+	struct jd_list rules;
+};
+
+/* The service writes some numbers as texts. */
+static const struct jd_type port = { .kind = JD_INTEGER, .min = 0, .max = 65535, .lenient = true };
+
+/* clang-format off */
+static const struct jd_field rule_fields[] = {
+	{ "protocol",    &text, offsetof(struct inbound_rule, protocol), .default_text = "" },
+	{ "backendPort", &port, offsetof(struct inbound_rule, port),     .default_integer = -1 },
+	{ NULL },
+};
+static const struct jd_type rule = { .kind = JD_OBJECT, .fields = rule_fields, .size = sizeof(struct inbound_rule) };
+static const struct jd_type rules = { .kind = JD_LIST, .element = &rule };
+static const struct jd_field rules_fields[] = {
+	{ "inboundRules", &rules, offsetof(struct balancer_document, rules) },
+	{ NULL },
+};
+static const struct jd_type balancer = { .kind = JD_OBJECT, .fields = rules_fields };
+static const struct jd_field balancer_fields[] = {
+	{ "loadbalancer", &balancer, 0 },
+	{ NULL },
+};
+/* clang-format on */
+static const struct jd_type balancer_document = {
+	.kind = JD_OBJECT,
+	.fields = balancer_fields,
+	.size = sizeof(struct balancer_document),
+};
+
+static int add_backend(struct imds_backends *b, const struct inbound_rule *r, struct error *err)
+{
+	if (r->port < 0 || str_equal_nocase(r->protocol, "udp"))
+		return 0;
+	if (r->port == 0)
+		return error_set(err, ERROR_USER, -ENOTSUP,
+				 "load balancer metadata: a rule leads to all ports of this VM; name the ports that serve");
+	for (size_t i = 0; i < b->n; i++)
+		if (b->ports[i] == r->port)
+			return 0;
+	if (b->n == ARRAY_SIZE(b->ports))
+		return error_set(err, ERROR_USER, -E2BIG,
+				 "load balancer metadata: rules lead to more than %d ports of this VM; name those that serve",
+				 LIMIT_PORTS);
+	b->ports[b->n++] = (uint16_t)r->port;
+	return 0;
+}
+
+int imds_load_balancer_parse(const char *json, size_t len, struct imds_backends *ret, struct error *err)
+{
+	struct balancer_document doc = { .rules = { .n = 0 } };
+	const struct inbound_rule *items;
+	struct imds_backends b = { .n = 0 };
+	int r;
+
+	r = jd_decode_document(json, len, "load balancer metadata", LIMIT_LOAD_BALANCER, &balancer_document, &doc, err);
+	if (r < 0)
+		return r;
+	items = doc.rules.items;
+	for (size_t i = 0; r >= 0 && i < doc.rules.n; i++)
+		r = add_backend(&b, &items[i], err);
+	jd_free(&balancer_document, &doc);
+	if (r >= 0 && b.n == 0)
+		r = error_set(err, ERROR_USER, -ENODATA,
+			      "load balancer metadata: no rule for TCP leads to this VM; name the ports that serve");
+	if (r >= 0)
+		*ret = b;
+	return r;
 }
 
 /* ---- failures ---- */
@@ -298,6 +377,15 @@ int imds_get_events(struct http *http, const char *api_version, usec_t timeout, 
 	if (r < 0)
 		return r;
 	req.url = url.data;
+	return submit(http, &req, on_bytes, &c, ret, err);
+}
+
+int imds_get_load_balancer(struct http *http, usec_t timeout, imds_bytes_fn done, void *userdata, struct imds_call **ret,
+			   struct error *err)
+{
+	const struct imds_call c = { .subject = "load balancer metadata", .bytes_done = done, .userdata = userdata };
+	struct http_request req = { .url = BALANCER_URL, .timeout_usec = timeout, .max_body = LIMIT_LOAD_BALANCER };
+
 	return submit(http, &req, on_bytes, &c, ret, err);
 }
 

@@ -1,14 +1,22 @@
 /*
+<<<<<<< HEAD
+ * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events, ports
+ * that the load balancer sends to.
+ * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says: the call is
+=======
  * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events.
  * A call is one request, never through a proxy, with `Metadata: true`. Callbacks as agent/io/http.h says: the call is
+>>>>>>> main
  * the caller's, who may free it in its callback. Nothing is retried here: the caller has a retry_state and retry.h.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "agent/base/error.h"
+#include "agent/base/limits.h"
 #include "agent/base/time.h"
 
 struct http;
@@ -47,9 +55,19 @@ _nodiscard_ int imds_get_events(struct http *http, const char *api_version, usec
 /* POST StartRequests for these ids (NULL-terminated). Success: body is empty. */
 _nodiscard_ int imds_acknowledge(struct http *http, const char *api_version, const char *const *ids, imds_bytes_fn done,
 				 void *userdata, struct imds_call **ret, struct error *err);
+/* The raw document of the load balancer's rules for this VM; 404: it is behind none that is told of. */
+_nodiscard_ int imds_get_load_balancer(struct http *http, usec_t timeout, imds_bytes_fn done, void *userdata,
+				       struct imds_call **ret, struct error *err);
 void imds_call_free(struct imds_call *c); /* cancels */
 
 DEFINE_CLEANUP(struct imds_call *, imds_call_free)
 
 /* -ENODATA (transient): the answer is a partial one, without compute.name. */
 _nodiscard_ int imds_instance_parse(const char *text, size_t len, struct imds_instance *ret, struct error *err);
+
+struct imds_backends { /* local ports that inbound rules for TCP lead to, each once; at least one */
+	uint16_t ports[LIMIT_PORTS];
+	size_t n;
+};
+/* -ENODATA: no rule for TCP; -ENOTSUP: a rule for all ports; -E2BIG: too many; -EINVAL, -EBADMSG. */
+_nodiscard_ int imds_load_balancer_parse(const char *text, size_t len, struct imds_backends *ret, struct error *err);

@@ -14,6 +14,7 @@
 #define LIMIT_EVENT_RESOURCES	  1000
 #define LIMIT_EVENT_DESCRIPTION	  4096
 #define LIMIT_IMDS_INSTANCE	  (256UL * 1024)
+#define LIMIT_LOAD_BALANCER	  (256UL * 1024) /* metadata of its rules */
 #define LIMIT_IMDS_TOKEN	  (16UL * 1024)
 #define LIMIT_TOKENS		  64 /* identities times resources, cached or asked for at once */
 #define LIMIT_ARC_KEY		  4096UL
@@ -58,6 +59,7 @@
 #define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
 #define LIMIT_SNAPSHOT_UNITS	  256
 #define LIMIT_HOOKS		  64 /* in one hook directory */
+#define LIMIT_PORTS		  64 /* of one wait for connections, or of the load balancer's rules */
 #define LIMIT_LOG_LINE		  2048
 
 /* Files */

@@ -28,7 +28,7 @@ static const struct jd_field probe_down_fields[] = {
 
 static const struct jd_field refuse_probe_fields[] = {MEMBER("ports", LIST(1, 16, &st_port), step_settings, ports,
 							     .flags = JD_REQUIRED,
-							     .doc = "Ports that refuse the load balancer's probe."),
+							     .doc = "Ports that refuse the load balancer's probe; needs nft."),
 						      {}};
 
 static const struct jd_field run_fields[] = {
@@ -79,13 +79,13 @@ static const struct jd_field wait_for_connections_fields[] = {
 					 .short_only = true,
 					 .what = "a list of ports or \"fromLoadBalancer\""},
 	 .flags = JD_REQUIRED,
-	 .doc = "Local ports whose connections are counted."},
+	 .doc = "Local ports whose established connections are counted, without those of the platform's probes."},
 	MEMBER("atMost", INTEGER(0, 1000000), step_settings, at_most, .doc = "So many connections may be left."),
 	{}};
 
 static const struct jd_field wait_until_fields[] = {
 	MEMBER("command", &st_command, step_settings, command, .flags = JD_REQUIRED,
-	       .doc = "Asked again and again; exit code 0 ends the wait."),
+	       .doc = "Asked again and again, for 30 s at most each time; exit code 0 ends the wait."),
 	MEMBER("intervalInSeconds", INTEGER(1, 3600), step_settings, interval_seconds, .default_integer = 2,
 	       .doc = "How often to ask."),
 	{}};

@@ -282,14 +282,15 @@ static void begin_step(struct handler *h, const struct drain_action *a)
 			    "a step that could not be begun");
 }
 
-/* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number. */
+/* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number, a request
+ * may have arrived. */
 static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
 {
 	const struct drain_state *s = drain_core_state(h->core);
 
 	for (size_t i = 0; i < s->ledger.n; i++)
 		if (drain_state_step(s, i)->token == token &&
-		    drain_plan_step(s->plan, i)->settings.type == STEP_STOP_UNITS)
+		    !drain_steps_leaves_trace((enum step_type)drain_plan_step(s->plan, i)->settings.type))
 			return STEP_OUTCOME_CANCELLED;
 	return STEP_OUTCOME_NEVER_BEGUN;
 }
@@ -336,7 +337,8 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		loop_timer_at(h->core_timer, a->at_boot);
 		break;
 	case DRAIN_PUT_BACK:
-		break; /* only refuseProbe has something to put back */
+		drain_steps_put_back(h->steps, drain_core_state(h->core));
+		break;
 	case DRAIN_TELL:
 		tell(a);
 		break;
@@ -356,6 +358,7 @@ static void run_actions(struct handler *h)
 		drain_action_done(&a);
 	}
 	h->running_actions = false;
+	drain_steps_tidy(h->steps, drain_core_state(h->core));
 	h->host->changed(h->host);
 }
 
@@ -555,21 +558,13 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 	return 0;
 }
 
-/* What a document may ask for and this version cannot do: told before it is needed. */
-static int check_built(const struct drain_settings *s, struct error *err)
+/* What a document may ask for and this version, or this machine, cannot do: told before it is needed. */
+static int check_built(const struct drain_steps *steps, const struct drain_settings *s, struct error *err)
 {
-	const struct step_settings *steps = s->steps.items;
+	int r = drain_steps_check(steps, s, err);
 
-	for (size_t i = 0; i < s->steps.n; i++) {
-		const struct step_settings *inner = steps[i].steps.items;
-
-		if (drain_steps_unbuilt((enum step_type)steps[i].type))
-			return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu]: %s", i, drain_steps_unbuilt((enum step_type)steps[i].type));
-		for (size_t k = 0; k < steps[i].steps.n; k++)
-			if (drain_steps_unbuilt((enum step_type)inner[k].type))
-				return error_set(err, ERROR_USER, -ENOTSUP, "drain.steps[%zu].steps[%zu]: %s", i, k,
-						 drain_steps_unbuilt((enum step_type)inner[k].type));
-	}
+	if (r < 0)
+		return r;
 	if (s->shutdown)
 		return error_set(err, ERROR_USER, -ENOTSUP, "drain.shutdown: is accepted but not carried out by this version");
 	if (!str_empty(s->shared_events.peer_url))
@@ -584,6 +579,8 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	struct error e = ERROR_INIT;
 	int r = 0;
 
+	if (drain_steps_settings(h->steps, goal->settings, h->core && drain_core_state(h->core)->plan) < 0)
+		return error_oom(err);
 	h->settings = goal->settings->drain;
 	h->health_checked = goal->settings->health && goal->settings->health->application;
 	if (h->settings && str_set(&h->api_version, h->settings->api_version) < 0)
@@ -599,7 +596,7 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	} else if (!h->poll && !h->instance) {
 		poll_again(h, 0);
 	}
-	if (r >= 0 && h->settings && check_built(h->settings, &e) < 0)
+	if (r >= 0 && h->settings && check_built(h->steps, h->settings, &e) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
 	return r;
 }
@@ -628,7 +625,7 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	if (!h->settings && (!h->core || s.phase == HOST_SERVING))
 		return 0;
 	c.message = message;
-	if (h->settings && check_built(h->settings, &e) < 0) {
+	if (h->settings && check_built(h->steps, h->settings, &e) < 0) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "", h->core ? s.sentence : "");

@@ -21,8 +21,8 @@ PACKAGES = (
     # what a Debian image on Azure boots with
     "systemd", "systemd-sysv", "dbus", "waagent", "python3", "python3-distro", "openssl",
     "iproute2", "procps", "ca-certificates", "curl", "acl",
-    # a real application to drain and to give certificates to
-    "nginx-light",
+    # a real application to drain and to give certificates to, and what refuses probes
+    "nginx-light", "nftables",
     # what our Debian build links with
     "libcurl4", "libjson-c5", "libmicrohttpd12", "libsystemd0", "libssl3", "zlib1g",
 )

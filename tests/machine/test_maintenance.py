@@ -1,10 +1,14 @@
 """Maintenance of a booted machine: drained, acknowledged, rebooted, restored; whatever else goes wrong meanwhile."""
 
+import socket
+
 import pytest
 
 import packages
 from product import (NEW, OLD, RAN, WEB_UNIT, Extension, acknowledgements, configure, daemon_program, draining, program, ran,
                      ready, shown, told, web_is)
+
+PROBES = "168.63.129.16"
 
 
 @pytest.fixture
@@ -110,3 +114,29 @@ def test_a_power_cut_and_a_full_disk_during_a_drain(started):
     machine.wait_until(lambda: ready(machine) == 200, 20, "the probe to go up")
     assert web_is(machine, "active")
     assert acknowledgements(machine, event) == 1 and ran(machine) == ["drain", "restore"]
+
+
+def test_probes_are_refused_and_connections_waited_for(started):
+    """As the service may: it has no capabilities, the job that changes the firewall has one."""
+    def connect(source="127.0.0.1"):
+        return machine.inside(socket.create_connection, ("127.0.0.1", 8080), 5, (source, 0))
+
+    machine = started()
+    platform = machine.platform
+    with_files(machine, draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]}))
+    with machine.inside(socket.create_server, ("0.0.0.0", 8080)), connect() as client, connect(PROBES) as probe:
+        event = platform.add_event("Reboot", not_before_in_seconds=600)
+        machine.wait_until(lambda: "table inet evenkeel" in machine.run("nft list tables"), 15, "the table")
+        with pytest.raises(ConnectionRefusedError):
+            connect(PROBES)
+        connect().close()
+        probe.sendall(b"what is connected stays connected")
+        machine.wait_until(lambda: "step waitForConnections" in machine.journal("-o", "cat", "-t", "evenkeel"), 10, "the wait")
+        assert acknowledgements(machine, event) == 0 and web_is(machine, "active")
+        client.close()
+        platform.wait_for_acknowledgement(event, 15)
+        assert web_is(machine, "inactive")
+        platform.remove_event(event)
+        machine.wait_until(lambda: told(machine, "drain") == ("success", "watching"), 15, "the restore")
+        assert machine.run("nft list tables") == ""
+        connect(PROBES).close()
