@@ -104,7 +104,6 @@ class Vm:
             return
         settings = json.loads((DEPLOYMENT / "evenkeel.json").read_text())
         settings["health"]["loadBalancerProbe"] = {"intervalInSeconds": probe.interval, "unhealthyThreshold": probe.threshold}
-        settings["drain"]["steps"][0]["reserveInSeconds"] = probe.interval * probe.threshold + 1
         self.machine.write("/etc/evenkeel/evenkeel.json", json.dumps(settings), mode=0o600)
         self.machine.run("evenkeel validate /etc/evenkeel/evenkeel.json && systemctl reload evenkeel.service")
 
@@ -255,13 +254,18 @@ class Outcome:
 
     def phases(self):
         """[(what, seconds)] from the event's publication to the member's return."""
-        marks = [("noticed", self.times["down"]), ("probeDown", self.steps[0][0])]
-        marks += [(name, following[0]) for (_, name), following in zip(self.steps, self.steps[1:])]
-        marks += [(self.steps[-1][1] + ", acknowledged", self.times["acknowledged"]), ("started", self.times["started"]),
-                  ("platform at work", self.times["over"]), ("restored, probe up", self.times["up"]),
-                  ("in the load balancer again", self.times["back"])]
-        times = [self.times["published"], *(when for _, when in marks)]
-        return [(what, after - before) for (what, _), before, after in zip(marks, times, times[1:])]
+        # each step ends where the next one begins, the last with the acknowledgement
+        names = ["probeDown", *(name for _, name in self.steps)]
+        ends = [*(when for when, _ in self.steps), self.times["acknowledged"]]
+        marks = [("noticed", self.times["down"]), *zip(names, ends), ("started", self.times["started"]),
+                 ("platform at work", self.times["over"]), ("restored, probe up", self.times["up"]),
+                 ("in the load balancer again", self.times["back"])]
+        found, last = [], self.times["published"]
+        for what, when in marks:
+            if when is not None:
+                found.append((what, when - last))
+                last = when
+        return found
 
 
 class Site:
@@ -419,7 +423,7 @@ def complaints(outcomes):
             (times["acknowledged"], "not acknowledged"),
             (one.served(0, times["published"]), "the member answered nothing before"),
             (not one.served(times["started"], times["over"]), "the member answered requests while the platform worked on it"),
-            (one.served(times["back"], time.time()), "the member answered nothing afterwards"),
+            (times["back"] and one.served(times["back"], time.time()), "the member answered nothing afterwards"),
         ]
         expected += [(one.load["requests"].get(sort, 0) >= 10, f"no load worth the name: fewer than 10 {sort} requests")
                      for sort in ("kept", "fresh", "slow")]
