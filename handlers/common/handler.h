@@ -27,7 +27,6 @@ struct handler_host {
 	struct tokens *tokens;
 	const struct paths *paths;
 	const char *machine_id, *boot_id;
-	const char *config_folder; /* of the extension, or NULL: /var/lib/waagent is two levels up */
 
 	/* MUST be called when what report() would say has changed; the status is written soon afterwards. */
 	void (*changed)(const struct handler_host *host);
