@@ -156,6 +156,15 @@ static void longest(const struct step_settings *parallel, int64_t *ret_timeout, 
 	}
 }
 
+/* Before so much time is over the load balancer still sends new connections; a shorter wait is in vain. */
+static int64_t until_noticed(const struct settings *s, const struct step_settings *probe_down)
+{
+	const struct health_settings *h = s->health;
+	int64_t seconds = h ? h->probe.interval_seconds * h->probe.unhealthy_threshold + 1 : 0;
+
+	return seconds < probe_down->wait_seconds ? seconds : probe_down->wait_seconds;
+}
+
 static int complete_http(struct http_step *http)
 {
 	if (http->method)
@@ -176,6 +185,8 @@ static void complete_times(const struct settings *s, struct step_settings *step)
 		if (step->timeout_seconds > 0 && step->wait_seconds > step->timeout_seconds)
 			step->wait_seconds = step->timeout_seconds;
 	}
+	if (step->type == STEP_PROBE_DOWN)
+		reserve = until_noticed(s, step);
 	if (step->timeout_seconds == 0)
 		step->timeout_seconds = timeout;
 	/* A default reserve gives way to a shorter timeout; one that was asked for is judged. */

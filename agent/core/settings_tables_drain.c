@@ -101,7 +101,8 @@ static const struct jd_field step_fields[] = {
 	MEMBER("timeoutInSeconds", INTEGER(1, 3600), step_settings, timeout_seconds,
 	       .doc = "The most it may take (stopUnits and hooks: each)."),
 	MEMBER("reserveInSeconds", INTEGER(0, 3600), step_settings, reserve_seconds, .default_integer = -1,
-	       .doc = "The least it needs when time is short (stopUnits: each)."),
+	       .doc = "The least it needs when time is short (stopUnits: each). Default of probeDown: until the load "
+		      "balancer has noticed, interval x threshold + 1 of health.loadBalancerProbe."),
 	MEMBER("retry", &st_retry, step_settings, retry, .doc = "Further tries after a failure."),
 	MEMBER("onFailure", CHOICE("continue", "finish", "abort"), step_settings, on_failure,
 	       .doc = "continue: next step. finish: skip the rest. abort: no further step, never acknowledge."),

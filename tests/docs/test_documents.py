@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import subprocess
+import textwrap
 
 import pytest
 
@@ -71,6 +72,13 @@ def test_examples_are_valid(tmp_path, settings, secrets):
     answer = run(PROGRAM, "validate", *options, tmp_path / "settings.json")
     assert answer.returncode == 0, answer.stderr
     assert not answer.stderr, "an example causes a warning"
+
+
+def test_the_lab_plays_what_the_readme_shows():
+    deployment = ROOT / "tests/lab/deployment"
+    assert (deployment / "evenkeel.json").read_text() in blocks(README, "json")
+    [nginx] = blocks(README, "nginx")
+    assert textwrap.indent(nginx, "\t") in (deployment / "nginx-site.conf").read_text()
 
 
 # Commands

@@ -27,6 +27,9 @@ PACKAGES = (
     "libcurl4", "libjson-c5", "libmicrohttpd12", "libsystemd0", "libssl3", "zlib1g",
 )
 
+# What the lab (tests/lab) has besides: a load balancer, and a web application worth keeping up.
+LAB_PACKAGES = PACKAGES + ("haproxy", "gunicorn", "python3-flask")
+
 # Raise it when build() changes what it makes out of the same packages.
 RECIPE = 1
 
@@ -43,9 +46,9 @@ def cache_directory():
     return pathlib.Path(__file__).resolve().parents[2] / "build" / "machine-cache"
 
 
-def tree():
+def tree(packages=PACKAGES):
     """Where the tree for this list of packages is, or will be."""
-    made_of = "\n".join([SUITE, str(RECIPE), *sorted(PACKAGES)])
+    made_of = "\n".join([SUITE, str(RECIPE), *sorted(packages)])
     return cache_directory() / f"{SUITE}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 
@@ -61,11 +64,11 @@ def host_mirror():
     raise ImageError(f"no apt source of this host has {SUITE} main: add one, or name a finished tree's cache in $EK_MACHINE_CACHE")
 
 
-def build(directory):
-    """Makes the tree in a new directory."""
+def build(directory, packages):
+    """Makes the tree with these packages in a new directory."""
     # in mounts of its own: nothing that debootstrap mounts in the tree can outlive it, whatever stops it
     command = ["unshare", "--mount", "--", "debootstrap", "--variant=minbase", "--merged-usr",
-               f"--include={','.join(PACKAGES)}", SUITE, str(directory), host_mirror()]
+               f"--include={','.join(packages)}", SUITE, str(directory), host_mirror()]
     # dpkg need not survive a power cut here: half a tree is thrown away
     environment = dict(os.environ, DPKG_FORCE="unsafe-io", DEBIAN_FRONTEND="noninteractive", LC_ALL="C")
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -80,9 +83,9 @@ def build(directory):
         (directory / name).write_text("")
 
 
-def ensure():
+def ensure(packages=PACKAGES):
     """Returns the base tree, made now if there is none for this list of packages."""
-    whole = tree()
+    whole = tree(packages)
     if whole.is_dir():
         return whole
     if os.geteuid() != 0:
@@ -95,7 +98,7 @@ def ensure():
         half = whole.with_name(f"{whole.name}.building")
         if half.exists():
             shutil.rmtree(half)
-        build(half)
+        build(half, packages)
         half.rename(whole)
     return whole
 

@@ -106,14 +106,14 @@ class CommandError(Exception):
         self.stderr = stderr
 
 
-def unavailable():
+def unavailable(packages=image.PACKAGES):
     """Why no machine can be booted here, or None."""
     if os.geteuid() != 0:
         return "booting a machine needs root"
     for tool in ("unshare", "nsenter", "setpriv", "ip", "pivot_root"):
         if shutil.which(tool) is None:
             return f"booting a machine needs {tool}"
-    if not image.tree().is_dir() and shutil.which("debootstrap") is None:
+    if not image.tree(packages).is_dir() and shutil.which("debootstrap") is None:
         return "making a machine's base tree needs debootstrap"
     probe = subprocess.run(
         ["unshare", *NAMESPACES, "--", "sh", "-c", "mount -t tmpfs tmpfs /mnt && mkdir /mnt/c && mount -t cgroup2 cgroup2 /mnt/c"],
@@ -133,6 +133,18 @@ def wait_until(predicate, timeout, what):
         if time.monotonic() >= deadline:
             raise MachineError(f"waited {timeout} s in vain for {what}; last value: {value!r}")
         time.sleep(0.05)
+
+
+def connect(one, other):
+    """Lays a cable between two network namespaces: each end is (a process's id, interface, address with prefix length).
+
+    A machine has none until this gives it one. The cable goes with the first of the two namespaces."""
+    (pid, interface, _), (other_pid, other_interface, _) = one, other
+    subprocess.run(["ip", "link", "add", interface, "netns", str(pid), "type", "veth",
+                    "peer", "name", other_interface, "netns", str(other_pid)], check=True)
+    for pid, interface, address in (one, other):
+        for command in (["address", "add", address, "dev", interface], ["link", "set", interface, "up"]):
+            subprocess.run(["nsenter", f"--target={pid}", "--net", "--", "ip", *command], check=True)
 
 
 class Console:
@@ -178,10 +190,13 @@ class Inside:
 class Machine:
     """One machine. Nothing runs in it before boot(); files can be put in place from the start."""
 
-    def __init__(self, agent=False, disk_size="1g"):
-        """agent: waagent starts at boot. disk_size: what the machine may write before its disk is full."""
+    def __init__(self, agent=False, disk_size="1g", packages=image.PACKAGES):
+        """agent: waagent starts at boot. disk_size: what the machine may write before its disk is full.
+
+        packages: what is installed on it, one of image.py's lists."""
         self.agent = agent
         self.disk_size = disk_size
+        self.packages = packages
         self.name = f"ek-{os.getpid()}-{next(numbers)}"
         # what the firmware says at the next boot: another one makes the disk a clone's
         self.vm_id = str(uuid.uuid4())
@@ -210,7 +225,7 @@ class Machine:
         self.close()
 
     def _create(self):
-        base_tree = image.ensure()
+        base_tree = image.ensure(self.packages)
         cache = image.cache_directory()
         self._scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=cache))
         # an empty directory for every machine: each mounts on it in a mount namespace of its own
@@ -280,16 +295,17 @@ class Machine:
     def is_on(self):
         return self._init is not None and self._init.poll() is None
 
-    def reboot(self, timeout=60):
+    def reboot(self, timeout=60, off_seconds=0):
         """Restarts in an orderly way, as `systemctl reboot` does."""
         self.run(["systemctl", "--no-block", "reboot"], check=False)
-        self.follow_reboot(timeout)
+        self.follow_reboot(timeout, off_seconds)
 
-    def follow_reboot(self, timeout=60):
-        """Waits for a reboot that somebody in the machine has asked for, and boots again."""
+    def follow_reboot(self, timeout=60, off_seconds=0):
+        """Waits for a reboot that somebody in the machine has asked for, and boots again after so many seconds."""
         self._await_off(timeout)
         if self._init.returncode != -signal.SIGHUP:
             raise MachineError(f"the machine went off instead of rebooting ({self._init.returncode}):\n{self.console()}")
+        time.sleep(off_seconds)
         self.boot()
 
     def power_off(self, timeout=60):
@@ -301,6 +317,20 @@ class Machine:
         """Cuts the power: everything in the machine is gone at once."""
         os.kill(self._init_pid, signal.SIGKILL)
         self._await_off(10)
+
+    def freeze(self):
+        """Stops every process of the machine where it stands, as a host does that is moved or updated under it."""
+        self._set_frozen(True)
+
+    def thaw(self):
+        self._set_frozen(False)
+
+    def _set_frozen(self, frozen):
+        cgroup = self._mount_point / "cgroup" / self.name
+        subprocess.run(
+            ["nsenter", f"--target={self._holder.pid}", "--mount", "--", "sh", "-c",
+             'set -e; echo "$2" >"$1/cgroup.freeze"; while ! grep -qx "frozen $2" "$1/cgroup.events"; do sleep 0.01; done',
+             "sh", str(cgroup), str(int(frozen))], check=True, timeout=10)
 
     def _await_off(self, timeout):
         try:
@@ -447,6 +477,11 @@ class Machine:
         return "\n".join(parts)
 
     # -- network
+
+    @property
+    def network_pid(self):
+        """A process of the machine's network namespace, which outlives its boots."""
+        return self._holder.pid
 
     def _enter_network(self):
         """Turns the calling thread into one of the machine's network namespace."""

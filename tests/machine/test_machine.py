@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -217,6 +218,33 @@ def test_two_machines_are_strangers(new_machine):
         server.server_close()
     first.kill_hard()
     assert second.run("systemctl is-system-running").strip() == "running"
+
+
+def test_a_cable_joins_two_machines(new_machine):
+    first, second = new_machine(), new_machine()
+    machines.connect((first.network_pid, "to-second", "10.9.0.1/24"), (second.network_pid, "to-first", "10.9.0.2/24"))
+    first.boot()
+    server = second.inside(socket.create_server, ("10.9.0.2", 80))
+    with server, first.inside(socket.create_connection, ("10.9.0.2", 80), 5) as connection:
+        accepted, _ = server.accept()
+        with accepted:
+            assert accepted.getpeername()[0] == "10.9.0.1" and connection.getpeername() == ("10.9.0.2", 80)
+    first.reboot()
+    assert "10.9.0.1/24" in first.run("ip -o address show to-second"), "the cable outlives a boot"
+
+
+def test_a_frozen_machine_stands_still(new_machine):
+    machine = new_machine()
+    machine.boot()
+    machine.run("systemd-run --unit=clock sh -c 'while :; do date +%s%N >/run/clock.new; mv /run/clock.new /run/clock; sleep 0.01; done'")
+    machine.wait_until("test -s /run/clock", 5, "the clock")
+    machine.freeze()
+    stood = machine.read("/run/clock")
+    time.sleep(0.3)
+    assert machine.read("/run/clock") == stood
+    machine.thaw()
+    machine.wait_until(lambda: machine.read("/run/clock") != stood, 5, "the clock to go on")
+    assert machine.run("systemctl is-system-running").strip() == "running"
 
 
 def test_nothing_is_left_behind(machines_can_run):

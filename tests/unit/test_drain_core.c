@@ -443,11 +443,13 @@ static void test_preempt(void **state)
 	document(&r, "A Preempt Scheduled 25");
 	EXPECT(&r, "snapshot");
 	snapshot(&r);
-	EXPECT(&r, "probe-"); /* a wait of 13/154 of 15 s */
-	later(&r, 2);
-	EXPECT(&r, "do:pause:6950");
+	EXPECT(&r, "probe-"); /* a wait until the load balancer has noticed, 11 s, and 4/145 of the 2 s that are left over */
+	later(&r, 11);
+	EXPECT(&r, "");
+	later(&r, 1);
+	EXPECT(&r, "do:pause:5177");
 	result(&r, "pause", STEP_OUTCOME_OK);
-	EXPECT(&r, "do:idle:8275");
+	EXPECT(&r, "do:idle:3103");
 	/* Approved elsewhere, it starts: the wait is over, the rest is quick. */
 	changed(&r, "A Preempt Started -");
 	EXPECT(&r, "stop:idle");

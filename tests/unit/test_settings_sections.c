@@ -178,6 +178,7 @@ static void test_drain_defaults(void **state)
 	assert_int_equal(listening.settings.drain->steps.n, 2);
 	assert_int_equal(s[0].type, STEP_PROBE_DOWN);
 	assert_int_equal(s[0].wait_seconds, 28);
+	assert_int_equal(s[0].reserve_seconds, 22);
 	assert_int_equal(s[1].type, STEP_HOOKS);
 	assert_string_equal(s[1].directory, "/etc/evenkeel/hooks/drain.d");
 	assert_string_equal(s[1].undo_directory, "/etc/evenkeel/hooks/restore.d");
@@ -196,7 +197,7 @@ static void test_step_defaults(void **state)
 		int64_t timeout, reserve;
 		const char *name;
 	} expected[] = {
-		{STEP_PROBE_DOWN, 0, 0, "probeDown-1"},
+		{STEP_PROBE_DOWN, 0, 11, "probeDown-1"},
 		{STEP_REFUSE_PROBE, 5, 1, "refuseProbe-2"},
 		{STEP_RUN, 30, 5, "run-3"},
 		{STEP_HOOKS, 30, 5, "hooks-4"},
