@@ -110,6 +110,80 @@ static void test_forms(void **state)
 	events_done(&doc);
 }
 
+/*
+ * What Microsoft's pages print, whatever is wrong with it: the four documents of one live migration (Scheduled Events for
+ * Linux; 11 April 2026 is a Saturday), a Spot eviction by 2019-08-01, the preview's names, a termination without resources,
+ * and the ISO time of the maintenance page, whose event has been given an id and a document here.
+ */
+static void test_documented(void **state)
+{
+#define MIGRATION(status, not_before)                                                                                  \
+	"\"EventId\":  \"C7061BAC-AFDC-4513-B24B-AA5F13A16123\",\n \"EventStatus\":  \"" status "\",\n"                \
+	" \"EventType\":  \"Freeze\",\n \"ResourceType\":  \"VirtualMachine\",\n"                                      \
+	" \"Resources\":  [\n  \"WestNO_0\",\n  \"WestNO_1\"\n ],\n \"NotBefore\":  \"" not_before "\",\n"             \
+	" \"Description\":  \"Live Migration\",\n \"EventSource\":  \"Platform\",\n \"DurationInSeconds\":  5\n"
+	static const struct {
+		const char *text;
+		int64_t incarnation;
+		const char *self, *other; /* self: named first, or NULL; other: named, too */
+		enum event_type type;
+		enum event_status status;
+		int64_t not_before_seconds, duration;
+		bool empty;
+	} cases[] = {
+		{ .text = "{\n \"DocumentIncarnation\":  1,\n \"Events\":  [\n  ]\n}\n",
+		  .incarnation = 1,
+		  .empty = true },
+		{ "{\n \"DocumentIncarnation\":  2,\n \"Events\":  [{\n" MIGRATION(
+			  "Scheduled", "Mon, 11 Apr 2026 22:26:58 GMT") "}]\n}",
+		  2, "westno_0", "WestNO_1", EVENT_FREEZE, EVENT_SCHEDULED, 1775946418, 5, false },
+		{ "{\n \"DocumentIncarnation\":  3,\n \"Events\":  [{\n" MIGRATION("Started", "") "}]\n}", 3,
+		  "westno_0", "WestNO_1", EVENT_FREEZE, EVENT_STARTED, 0, 5, false },
+		{ .text = "{\n \"DocumentIncarnation\":  4,\n \"Events\":  [\n  ]\n}\n",
+		  .incarnation = 4,
+		  .empty = true },
+		{ DOC("{\"EventId\":\"A123BC45-1234-5678-AB90-ABCDEF123456\",\"EventStatus\":\"Scheduled\",\"EventType\":\"Preempt\","
+		      "\"ResourceType\":\"VirtualMachine\",\"Resources\":[\"myspotvm\"],\"NotBefore\":\"Tue, 16 Mar 2021 00:58:46 GMT\","
+		      "\"Description\":\"\",\"EventSource\":\"Platform\"}"),
+		  7, "MySpotVM", NULL, EVENT_PREEMPT, EVENT_SCHEDULED, 1615856326, -1, false },
+		{ DOC("{\"EventId\":\"602d9444-d2cd-49c7-8624-8643e7171297\",\"EventType\":\"Reboot\",\"ResourceType\":\"VirtualMachine\","
+		      "\"Resources\":[\"_FrontEnd_IN_0\",\"_BackEnd_IN_0\"],\"EventStatus\":\"Scheduled\","
+		      "\"NotBefore\":\"Mon, 19 Sep 2016 18:29:47 GMT\"}"),
+		  7, "FrontEnd_IN_0", "BackEnd_IN_0", EVENT_REBOOT, EVENT_SCHEDULED, 1474309787, -1, false },
+		{ DOC("{\"EventId\":\"602d9444-d2cd-49c7-8624-8643e7171297\",\"EventType\":\"Terminate\",\"ResourceType\":\"VirtualMachine\","
+		      "\"Resources\":[],\"EventStatus\":\"Scheduled\",\"NotBefore\":\"Mon, 19 Sep 2016 18:29:47 GMT\"}"),
+		  7, NULL, NULL, EVENT_TERMINATE, EVENT_SCHEDULED, 1474309787, -1, false },
+		{ DOC("{\"EventId\":\"f020ba2e-3bc0-4c40-a10b-86575a9eabd5\",\"EventType\":\"Freeze\",\"ResourceType\":\"VirtualMachine\","
+		      "\"Resources\":[\"myVM\"],\"EventStatus\":\"Scheduled\",\"NotBefore\":\"2026-04-29T18:00:00Z\"}"),
+		  7, "myvm", NULL, EVENT_FREEZE, EVENT_SCHEDULED, 1777485600, -1, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct events_document doc = parse(cases[i].text);
+		const struct event *e;
+		bool first = false;
+
+		assert_int_equal(doc.incarnation, cases[i].incarnation);
+		assert_int_equal(doc.events.n, cases[i].empty ? 0 : 1);
+		if (!cases[i].empty) {
+			e = at(&doc, 0);
+			assert_int_equal(event_type_of(e->type), cases[i].type);
+			assert_int_equal(e->status, cases[i].status);
+			assert_int_equal(e->not_before / USEC_PER_SEC, cases[i].not_before_seconds);
+			assert_int_equal(e->duration_seconds, cases[i].duration);
+			assert_int_equal(event_names(e, cases[i].self ? cases[i].self : "myvm", &first),
+					 cases[i].self != NULL);
+			assert_int_equal(first, cases[i].self != NULL);
+			if (cases[i].other)
+				assert_true(event_names(e, cases[i].other, &first) && !first);
+			assert_false(event_names(e, "another", NULL));
+		}
+		events_done(&doc);
+	}
+#undef MIGRATION
+}
+
 static void test_refused(void **state)
 {
 	static const char *const texts[] = {
@@ -211,7 +285,8 @@ static void test_policy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_full), cmocka_unit_test(test_forms),
-					    cmocka_unit_test(test_refused), cmocka_unit_test(test_policy) };
+					    cmocka_unit_test(test_documented), cmocka_unit_test(test_refused),
+					    cmocka_unit_test(test_policy) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
