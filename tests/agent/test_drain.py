@@ -4,9 +4,11 @@ Nearly all of that time is waiting, so the scenarios run side by side, each with
 test then waits for its own scenario."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -60,6 +62,15 @@ class Host(VM):
     def start(self, **more):
         self.start_daemon(binary=self.binary, **more)
         return self
+
+    def suspend(self, seconds):
+        """Stopped as by a debugger, or a host that pauses the VM; when it went on."""
+        self._daemon.send_signal(signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
+            self._daemon.send_signal(signal.SIGCONT)
+        return time.time()
 
     # What happened
 
@@ -392,7 +403,120 @@ def hooks(host):
     assert host.lines()[4:].count("drain 20-second") == 0
 
 
+# Suspended: the time goes on, and so do the jobs
+
+@scenario
+def suspended_in_a_wait(host):
+    """What is left of a wait is what the clock says: not the whole of it, and not what was left when the time stood still."""
+    host.configure({"type": "probeDown", "waitInSeconds": 4}, host.step("a"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    for seconds, earliest, latest in ((3, 3.5, 6), (5.5, 5.4, 7.5)):
+        since = len(host.lines())
+        event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+        host.wait_ready(503)
+        down = time.time()
+        woken = host.suspend(seconds)
+        acknowledged = host.platform.wait_for_acknowledgement(event)["time"]
+        begun, ended = host.times("begin", "a", since), host.times("end", "a", since)
+        assert (len(begun), len(ended)) == (1, 1)
+        assert earliest <= begun[0] - down <= latest, f"suspended for {woken - down} s, began after {begun[0] - down} s"
+        assert ended[0] <= acknowledged
+        host.platform.remove_event(event)
+        host.wait_ready(200)
+        assert host.notes(since)[2:] == [("undo", "a"), ("undone", "a")] and len(host.acks(event)) == 1
+
+
+@scenario
+def suspended_in_a_step(host):
+    """The step ends well and in time while nobody looks: for longer than it may take, that is, and before the acknowledgement."""
+    host.configure(host.step("slow", "sleep 1", timeoutInSeconds=2), host.step("b"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "slow")
+    woken = host.suspend(4)
+    host.platform.wait_for_acknowledgement(event)
+    assert host.notes() == [("begin", "slow"), ("end", "slow"), ("begin", "b"), ("end", "b")]
+    assert host.times("end", "slow")[0] < woken - 1 and host.times("begin", "b")[0] >= woken - 0.1
+    host.wait_says("acknowledged")
+    assert host.substatus("drain")["status"] == "success", host.says("drain")
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.notes()[4:] == [("undo", "b"), ("undone", "b"), ("undo", "slow"), ("undone", "slow")]
+    assert len(host.acks(event)) == 1
+
+
+@scenario
+def suspended_past_not_before(host):
+    host.configure(host.step("first", "sleep 0.5"), host.step("late"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    event = host.platform.add_event("Redeploy", not_before_in_seconds=3)
+    host.wait_note("begin", "first")
+    host.suspend(5)
+    host.wait_says("incomplete: there was no time left for all steps")
+    assert host.notes() == [("begin", "first"), ("end", "first")]
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    assert host.notes()[2:] == [("undo", "first"), ("undone", "first")]
+
+
+@scenario
+def suspended_until_it_is_over(host):
+    """Cancelled before the acknowledgement, which nobody must send then."""
+    host.configure(host.step("a"), host.step("slow", "sleep 1"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "slow")
+    canceller = threading.Timer(0.5, host.platform.remove_event, [event])
+    canceller.start()
+    host.suspend(3)
+    canceller.join()
+    host.wait_note("undone", "a")
+    host.wait_says("watching")
+    assert host.notes() == [("begin", "a"), ("end", "a"), ("begin", "slow"), ("end", "slow"),
+                            ("undo", "slow"), ("undone", "slow"), ("undo", "a"), ("undone", "a")]
+    assert host.ready() == 200
+
+
 # The platform's troubles
+
+@scenario
+def refused_right_after_a_preempt(host):
+    """One answer with the event in it is all that we get: drained in time, and the acknowledgement tried in time."""
+    host.configure({"type": "probeDown", "waitInSeconds": 1}, host.step("a", "sleep 0.3"), host.step("b"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    host.wait_says("watching")
+    published = time.time()
+    event = host.platform.add_event("Preempt", not_before_in_seconds=8)
+    wait_until("the poll that tells it", lambda: host.polls()[-1]["time"] > published, 5)
+    host.platform.set_fault("imds", EVENTS, status=429, headers={"Retry-After": "60"})
+    host.wait_says("drained for Preempt")
+    assert host.notes() == [("begin", "a"), ("end", "a"), ("begin", "b"), ("end", "b")]
+    assert host.times("begin", "a")[0] - published > 0.9, "the balancer must have had its second"
+    told = [one for one in host.platform.requests("imds", EVENTS, published) if one["status"] == 200]
+    assert len(told) == 1, "another poll got through"
+
+    def tries():
+        return [one["time"] for one in host.platform.requests("imds", EVENTS) if one["method"] == "POST"]
+
+    wait_until("the acknowledgement to be tried", tries, 5)
+    assert tries()[0] - published < 6 and host.acks(event) == []
+    host.platform.clear_faults()
+    host.platform.wait_for_acknowledgement(event, 6)
+    host.platform.start_event(event)
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.notes()[4:] == [("undo", "b"), ("undone", "b"), ("undo", "a"), ("undone", "a")]
+    assert len(host.acks(event)) == 1
+
 
 def with_faults(host, get, post):
     """A whole drain during which reading fails again and again, and so does the acknowledgement."""
@@ -565,6 +689,29 @@ def check_history(host, event, kills, since, steps):
         assert any(first <= when + 0.5 and when <= second for when in kills), f"acknowledged twice: {acks}; {told}"
 
 
+@contextlib.contextmanager
+def probing(host):
+    """Asks /ready all the time; yields a check that nobody was sent here between two moments."""
+    seen, stop = [], threading.Event()
+
+    def probe():
+        while not stop.wait(0.02):
+            asked = time.time()
+            seen.append((asked, http_get(f"http://127.0.0.1:{host.port}/ready")[0], time.time()))
+
+    def check_down(begun, undone):
+        wrong = [one for one in seen if one[1] == 200 and begun < one[0] and one[2] < undone]
+        assert not wrong, f"/ready said 200 while drained: {wrong[:3]}, begun {begun}, undone {undone}"
+
+    prober = threading.Thread(target=probe)
+    prober.start()
+    try:
+        yield check_down
+    finally:
+        stop.set()
+        prober.join()
+
+
 @scenario
 def killed_at_any_instant(host, rounds=3, seed=20261120):
     dice = random.Random(seed)
@@ -573,17 +720,8 @@ def killed_at_any_instant(host, rounds=3, seed=20261120):
     host.platform.set_event_timing(ack_to_started_in_seconds=0.1, started_to_removed_in_seconds=1)
     host.start()
     host.wait_says("watching")
-    seen, stop = [], threading.Event()
-
-    def probe():
-        while not stop.wait(0.02):
-            asked = time.time()
-            seen.append((asked, http_get(f"http://127.0.0.1:{host.port}/ready")[0], time.time()))
-
-    prober = threading.Thread(target=probe)
-    prober.start()
     total = 0
-    try:
+    with probing(host) as check_down:
         for _ in range(rounds):
             since = len(host.lines())
             event = host.platform.add_event("Freeze", not_before_in_seconds=600)
@@ -598,13 +736,54 @@ def killed_at_any_instant(host, rounds=3, seed=20261120):
             total += len(kills)
             wait_until(f"the end of it: {host.notes(since)}", lambda: host.status() and host.says("drain") == "watching", 30)
             check_history(host, event, kills, since, steps)
-            begun, undone = host.times("begin", "a", since)[0], host.times("undone", "a", since)[-1]
-            wrong = [one for one in seen if one[1] == 200 and begun < one[0] and one[2] < undone]
-            assert not wrong, f"/ready said 200 while drained: {wrong[:3]}, begun {begun}, undone {undone}"
-    finally:
-        stop.set()
-        prober.join()
+            check_down(host.times("begin", "a", since)[0], host.times("undone", "a", since)[-1])
     assert total == 15 and host.ready() == 200
+
+
+def may_trace():
+    return shutil.which("strace") and subprocess.run(["strace", "-D", "-qq", "-e", "trace=none", "true"],
+                                                     capture_output=True).returncode == 0
+
+
+def killed_after_each_write(host, first, every):
+    """kill -9 after write number `first` of the record, then in another drain `every` later, until a drain needs fewer."""
+    if not may_trace():
+        pytest.skip("killing at the very write needs strace, and the right to trace")
+    steps = ["a", "b"]
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, *(host.step(name, "sleep 0.05", "sleep 0.05") for name in steps))
+    host.platform.set_event_timing(ack_to_started_in_seconds=0.1, started_to_removed_in_seconds=0.5)
+    host.start()
+    host.wait_says("watching")
+    kills, number = [], first
+    record = host.root / "var/lib/evenkeel/state/drain"
+    with probing(host) as check_down:
+        while len(kills) == (number - first) // every:
+            host.stop_daemon()
+            # the record is written by one write(), whose fdatasync() the kill forestalls; -D: strace is the daemon's child
+            host.start(prefix=["strace", "-D", "-qq", "-o", str(host.root / "trace"), "-P", str(record), "-e", "trace=fdatasync",
+                               "-e", f"inject=fdatasync:signal=KILL:when={number}"], wait=False)
+            traced, since = host._daemon, len(host.lines())
+            event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+            host.wait_for("a kill, or the end", lambda: traced.poll() is not None or
+                          host.times("undone", "a", since) and host.says("drain") == "watching", 30)
+            when = []
+            if traced.poll() is not None:
+                assert traced.returncode == -signal.SIGKILL, host.log_tail()
+                when.append(time.time())
+                host.start(wait=False)
+            kills += when
+            host.wait_for("the end of it", lambda: host.status() and host.says("drain") == "watching" and
+                          host.times("undone", "a", since), 30)
+            check_history(host, event, when, since, steps)
+            check_down(host.times("begin", "a", since)[0], host.times("undone", "a", since)[-1])
+            number += every
+    assert len(kills) >= 3, "the record was hardly written"
+    assert host.ready() == 200
+
+
+for _first in (1, 2):
+    SCENARIOS[f"killed_after_write_{_first}_and_every_other"] = (
+        lambda host, first=_first: killed_after_each_write(host, first, 2))
 
 
 # Disks
