@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What the program costs, beside the peers' figures: enable, enable to terminal status, the idle daemon, event to first
-action. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
+action, hooks. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
 
 import argparse
 import os
@@ -19,6 +19,7 @@ from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
 PEER_ENABLE, PEER_CPU, PEER_SHIM, PEER_STATUS = 4.3, 4.7, 46.3, 52.2
 PEM = "application/x-pem-file"
+HOOKS = 20
 
 
 def spawn(argv, environment):
@@ -64,10 +65,11 @@ class Table:
 
 
 class Bench:
-    def __init__(self, quick):
+    def __init__(self, quick, minutes=None):
         self.runs = 15 if quick else 200
         self.deployments = 5 if quick else 60
-        self.idle_seconds = 5 if quick else 75
+        self.idle_seconds = minutes * 60 if minutes else 5 if quick else 75
+        self.hook_seconds = 0.05 if quick else 0.3
         self.events = 2 if quick else 50
         self.table = Table()
 
@@ -137,23 +139,25 @@ class Bench:
                                                                    "url": f"https://{VAULT}/secrets/bench"}]}})
         self.apply(stage, 1001)
         time.sleep(3)
-        since, started, cpu = time.time(), time.monotonic(), cpu_seconds(pid)
-        per_poll, share = [], []
+        since, started, cpu, woken = time.time(), time.monotonic(), cpu_seconds(pid), wakeups(pid)
+        per_poll, wakeups_per_poll, share = [], [], []
         slice_seconds = 5
         while time.monotonic() - started < self.idle_seconds:
             time.sleep(slice_seconds)
-            used = cpu_seconds(pid) - cpu
+            used, times = cpu_seconds(pid) - cpu, wakeups(pid) - woken
             polls = len(stage.platform.requests("imds", "/metadata/scheduledevents", since))
             if polls == 0:
                 raise StageError("the daemon does not poll")
             elapsed = time.time() - since
             per_poll.append(used / polls * 1000)
+            wakeups_per_poll.append(times / polls)
             share.append(used / elapsed * 100)
-            since, cpu = time.time(), cpu_seconds(pid)
+            since, cpu, woken = time.time(), cpu_seconds(pid), wakeups(pid)
         if before_tls is not None:
             self.table.add(f"{label}: idle, private dirty", [before_tls], "MiB")
             self.table.add(f"{label}: idle, after TLS", [private_dirty(pid)], "MiB", reach="zip <= 2 MB")
         self.table.add(f"{label}: CPU per poll", per_poll, "ms", digits=3)
+        self.table.add(f"{label}: wakeups per poll", wakeups_per_poll, "", digits=1)
         self.table.add(f"{label}: CPU at 1 poll/s", share, "% of a core", digits=3, reach="zip <= 0.03 %")
 
     @staticmethod
@@ -189,6 +193,36 @@ class Bench:
         self.table.add(f"{label}: event to first action", delays, "s", digits=3)
         self.table.add(f"{label}: the same, p99", delays, "s", digits=3, reach="< 1.1 s", share=0.99)
 
+    def hooks(self, label, stage):
+        """The daemon's memory while 20 hooks run, one after the other."""
+        directory = stage.root / "etc/evenkeel/hooks/drain.d"
+        directory.mkdir(parents=True, exist_ok=True)
+        for number in range(HOOKS):
+            hook = directory / f"{number:02}-hook"
+            hook.write_text(f'#!/bin/sh\nsleep {self.hook_seconds}\necho "$EVENKEEL_PHASE" >>{stage.root}/hooks-run\n')
+            hook.chmod(0o755)
+        stage.put_settings(3000, {"log": {"console": False}, "drain": {"steps": [{"type": "hooks"}]}})
+        self.apply(stage, 3000)
+        wait_until("the daemon to serve", lambda: stage.status()["serving"] and stage.component("drain")[0] == "success", 15)
+        pid = stage.daemon_pid
+        before = private_dirty(pid)
+        event = stage.platform.add_event("Reboot", not_before_in_seconds=300)
+        dirty, deadline = [], time.monotonic() + 30 + HOOKS * self.hook_seconds
+        while event not in [one for entry in stage.platform.acknowledgements() for one in entry["ids"]]:
+            if time.monotonic() > deadline:
+                raise StageError("the hooks did not come to their end")
+            dirty.append(private_dirty(pid))
+            time.sleep(0.05)
+        ran = (stage.root / "hooks-run").read_text().split()
+        if ran != ["drain"] * HOOKS:
+            raise StageError(f"{len(ran)} hooks of {HOOKS} ran")
+        stage.platform.remove_event(event)
+        if before is not None:
+            self.table.add(f"{label}: before {HOOKS} hooks, private dirty", [before], "MiB")
+            self.table.add(f"{label}: while they run", dirty, "MiB")
+            self.table.add(f"{label}: the same, at most", [max(dirty)], "MiB")
+        self.table.add(f"{label}: resident, at most, ever", [peak_resident(pid)], "MiB")
+
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
             done = stage.command("install")
@@ -196,7 +230,7 @@ class Bench:
                 raise StageError(f"install: exit code {done.returncode}: {done.stderr.strip()}")
             stage.start_daemon()
             try:
-                for part in (self.enable, self.deploy, self.idle, self.drain):
+                for part in (self.enable, self.deploy, self.idle, self.drain, self.hooks):
                     print(f"measuring {label}: {part.__name__} …", file=sys.stderr, flush=True)
                     part(label, stage)
             except (StageError, TimeoutError) as error:
@@ -216,6 +250,20 @@ def private_dirty(pid):
     except PermissionError:
         return None
     return int(next(line for line in text.splitlines() if line.startswith("Private_Dirty:")).split()[1]) / 1024
+
+
+def status_number(path, name):
+    return int(next(line for line in path.read_text().splitlines() if line.startswith(name + ":")).split()[1])
+
+
+def peak_resident(pid):
+    """MiB, shared pages too."""
+    return status_number(pathlib.Path(f"/proc/{pid}/status"), "VmHWM") / 1024
+
+
+def wakeups(pid):
+    """How often its threads have gone to sleep so far, which is how often they were woken."""
+    return sum(status_number(path, "voluntary_ctxt_switches") for path in pathlib.Path(f"/proc/{pid}/task").glob("*/status"))
 
 
 def cpu_seconds(pid):
@@ -240,11 +288,12 @@ def noise():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--minutes", type=float, help="how long to watch the idle daemon")
     parser.add_argument("--directory", type=pathlib.Path, required=True)
     parser.add_argument("programs", nargs="+", metavar="LABEL=FILE")
     options = parser.parse_args()
     load, middle, worst = noise()
-    bench = Bench(options.quick)
+    bench = Bench(options.quick, options.minutes)
     good = all([bench.measure(label, binary, options.directory)
                 for label, _, binary in (program.partition("=") for program in options.programs)])
     load_after = os.getloadavg()[0]
@@ -254,6 +303,8 @@ def main():
           f"{middle:.1f} ms, at worst {worst:.1f} ms.")
     if max(load, load_after) > os.cpu_count() / 2 or worst > 2 * middle:
         print("This machine was busy: take the numbers with care.")
+    print(f"Of a drain, {HOOKS} hooks were measured. Stopping units needs systemd, and no other step stands for it:\n"
+          "tests/machine/test_memory.py measures a drain of 50 units and as many hooks on a booted machine.")
     print("Jobs were plain children here; under systemd they are transient units. The peer's figures were measured on another\n"
           "machine of this kind (Custom Script 2.1.19); only ratios carry over.")
     return 0 if good else 1
