@@ -38,6 +38,25 @@ def new_machine(machines_can_run, request):
         yield make
 
 
+@pytest.fixture
+def machine_with_program(new_machine):
+    """A booted machine with a platform, our units and the program of this build, `machine.program`; not started."""
+    build = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
+    one = new_machine()
+    one.boot()
+    one.start_platform()
+    unit = (build / "units/evenkeel.service").read_text()
+    [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    one.copy_in(build / "agent/app/evenkeel", path)
+    for name in ("evenkeel.service", "evenkeel.socket"):
+        one.copy_in(build / "units" / name, f"/etc/systemd/system/{name}")
+    for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
+        one.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
+    one.run("systemctl daemon-reload && systemctl start dbus systemd-logind")
+    one.program = path
+    return one
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()

@@ -1,31 +1,9 @@
 """drain.shutdown on a booted machine: logind's inhibitor, its drop-in, and a reboot that waits until the machine is drained."""
 
 import json
-import os
-import pathlib
 
-import pytest
-
-BUILD = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
 DROP_IN = "/etc/systemd/logind.conf.d/50-evenkeel.conf"
 SETTINGS = "/etc/evenkeel/evenkeel.json"
-
-
-@pytest.fixture
-def machine(new_machine):
-    one = new_machine()
-    one.boot()
-    one.start_platform()
-    unit = (BUILD / "units/evenkeel.service").read_text()
-    [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
-    one.copy_in(BUILD / "agent/app/evenkeel", path)
-    for name in ("evenkeel.service", "evenkeel.socket"):
-        one.copy_in(BUILD / "units" / name, f"/etc/systemd/system/{name}")
-    for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
-        one.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
-    one.run("systemctl daemon-reload && systemctl start dbus systemd-logind")
-    one.program = path
-    return one
 
 
 def configure(machine, seconds, command, **more):
@@ -56,7 +34,8 @@ def steps(machine):
     return machine.read("/var/lib/steps").split() if machine.exists("/var/lib/steps") else []
 
 
-def test_reboot_waits_until_drained(machine):
+def test_reboot_waits_until_drained(machine_with_program):
+    machine = machine_with_program
     # longer than logind's own five seconds, so that the drop-in is what makes it work
     configure(machine, 40, "echo begun >>/var/lib/steps; sleep 8; echo ended >>/var/lib/steps; sync")
     machine.run("systemctl enable --now evenkeel.socket evenkeel.service")
@@ -83,7 +62,8 @@ def test_reboot_waits_until_drained(machine):
     assert steps(machine)[3:4] == ["slow"] and "never" not in steps(machine)
 
 
-def test_section_removed(machine):
+def test_section_removed(machine_with_program):
+    machine = machine_with_program
     configure(machine, 0, "true")
     machine.run("systemctl enable --now evenkeel.socket evenkeel.service")
     machine.wait_until(lambda: says(machine) == ["watching"], 20, "the service")
