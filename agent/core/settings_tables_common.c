@@ -75,7 +75,7 @@ static const struct jd_field probe_fields[] = {
 
 static const struct jd_field health_fields[] = {
 	MEMBER("listen", &st_endpoint_or_none, health_settings, listen,
-	       .doc = "Address and port of GET /ready and GET /app-health; absent: no listener."),
+	       .doc = "Address and port of GET /ready, GET /app-health and GET /drained; absent: no listener."),
 	MEMBER("application", POINTER(health_application, application_fields), health_settings, application,
 	       .doc = "How to ask the application; absent: it counts as healthy."),
 	/* Its members have their offsets from the section, so it stands at 0. */
