@@ -14,7 +14,7 @@ const struct verb verbs[] = {
 	{ "status", verb_status, "[--json]", "Show what the running agent does: goal state, components, serving or not" },
 	{ "events", verb_events, "[--watch] [--json]", "Show the scheduled events that are known, what holds this VM drained, and the steps" },
 	{ "drain", verb_drain, "[--wait] [REASON]", "Drain this VM by the steps of the settings, until evenkeel restore" },
-	{ "restore", verb_restore, "[--force]", "End what an operator holds; --force also lets go of events and of units that do not start" },
+	{ "restore", verb_restore, "[--force]", "End what an operator, backup or rehearsal holds; --force also lets go of events and of units that do not start" },
 	{ "ack", verb_ack, "EVENT-ID", "Acknowledge a scheduled event to the platform now" },
 	{ "quiesce", verb_quiesce, "[--for DURATION] [--within DURATION]", "Drain for a backup, and return when drained; resumes by itself after --for (15min)" },
 	{ "resume", verb_resume, "", "End what quiesce began, and return when it is restored" },
