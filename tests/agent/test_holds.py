@@ -80,7 +80,7 @@ def drain_that_is_aborted(host):
 def events_are_shown(host):
     begin(host, leadInSeconds=60)
     assert "Events: none" in host.run("events").stdout
-    event = host.platform.add_event("Reboot", not_before_in_seconds=600, duration_in_seconds=9, description="Host update")
+    event = host.platform.add_event("Reboot", not_before_in_seconds=565, duration_in_seconds=9, description="Host update")
     host.wait_says("not before")
     text = host.run("events").stdout
     for word in (f"Reboot {event}: Scheduled, not before ", "(in 9 min", "for 9 s", "by Platform", "drain, from ", "in 8 min",
