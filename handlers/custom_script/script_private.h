@@ -10,6 +10,7 @@
 #include "handlers/common/jobs.h"
 
 #define SCRIPT_HANDLER "customScript"
+#define TICK_USEC      (5 * USEC_PER_SEC) /* between two looks at what runs */
 
 /* A job that may be alive. */
 struct script_live {
@@ -53,6 +54,40 @@ struct handler {
 	struct jobs_handle *reboot;
 	bool retired;
 };
+
+/* custom_script.c: the plan, carried out. Looks at everything anew each time, so that it can be called at any moment. */
+void script_advance(struct handler *h);
+
+/* script_record.c */
+_nodiscard_ int script_record_open(struct handler *h, struct error *err);
+_nodiscard_ int script_record_save(struct handler *h, struct error *err);
+/* Where nothing more can be done than to go on. */
+void script_record_save_or_log(struct handler *h);
+
+/* script_lives.c */
+struct script_live *script_live_new(struct handler *h, const char *name, const char *job);
+void script_live_free(struct script_live *l);
+struct script_live *script_lives_find(const struct handler *h, const char *name);
+/* Frees those that are over. */
+void script_lives_sweep(struct handler *h);
+/* Watches the runs of the record that nobody watches yet: after a restart, also those of a former number. */
+void script_lives_attach(struct handler *h);
+/* Whether something of a former number must end first; the asynchronous ones only when they are due again. */
+bool script_lives_former(struct handler *h);
+
+/* script_result.c: of a job (userdata: struct script_live) and of the timer `tick` (userdata: struct handler). */
+void script_on_done(const struct job_result *r, void *userdata);
+void script_on_tick(void *userdata);
+const struct script_settings *script_find(const struct handler *h, const char *name);
+
+/* script_begin.c, each of script i: begins it, or says why not. */
+void script_begin(struct handler *h, size_t i);
+void script_not_run(struct handler *h, size_t i, const char *why);
+/* The first script that is due tells why, the others follow as after any failure. */
+void script_give_up_waiting(struct handler *h, size_t i);
+
+/* script_reboot.c: true while a reboot that a script has asked for is still to come. */
+bool script_rebooting(struct handler *h);
 
 /* script_job.c: the job of one script; both are released with jd_free(). */
 _nodiscard_ int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,

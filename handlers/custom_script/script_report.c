@@ -113,14 +113,6 @@ struct told {
 	struct buf message, headline;
 };
 
-static const struct script_live *find_live(const struct handler *h, const char *name)
-{
-	for (const struct script_live *l = h->lives; l; l = l->next)
-		if (!l->over && str_equal(l->name, name))
-			return l;
-	return NULL;
-}
-
 static void say_busy(const struct handler *h, struct buf *out)
 {
 	for (const struct script_live *l = h->lives; l; l = l->next) {
@@ -162,7 +154,7 @@ static void tell_pending(const struct handler *h, const struct script_run *run, 
 static void tell_running(const struct handler *h, const struct script_settings *s, const struct script_run *run,
 			 struct told *t)
 {
-	const struct script_live *live = find_live(h, run->name);
+	const struct script_live *live = script_lives_find(h, run->name);
 	bool ours = str_equal(run->key, h->key);
 
 	t->c.level = s->asynchronous && ours ? STATUS_SUCCESS : STATUS_TRANSITIONING;
