@@ -337,6 +337,7 @@ int verb_run(int argc, char **argv)
 		do_job(&r);
 		runner_complete_result(&r);
 		wipe(&r);
+		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
 		k = runner_write_result(&r, &e);
 		if (k >= 0)
 			leave_pump(&r);

@@ -52,6 +52,9 @@ void jobs_handle_free(struct jobs_handle *h);
 /* Appends the last `max` bytes of the job's captured output, valid UTF-8. */
 _nodiscard_ int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, struct buf *out);
 
+/* Writes down a result that was made out here, where the runner has left none: for those who look at the files. */
+void jobs_keep_result(struct jobs *j, const char *id, const struct job_result *result);
+
 /* The result has been recorded: the unit is released; `remove` also deletes the job's directory. Only when nothing of the
  * id runs. */
 void jobs_forget(struct jobs *j, const char *id, bool remove);

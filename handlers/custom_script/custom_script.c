@@ -112,12 +112,20 @@ static void on_timer(void *userdata)
 	h->host->changed(h->host);
 }
 
+static void on_pruning(void *userdata)
+{
+	script_prune(userdata);
+}
+
 /* ---- the handler ---- */
 
 static void free_handler(struct handler *h)
 {
 	if (!h)
 		return;
+	if (h->pruning && loop_timer_due(h->pruning) != USEC_INFINITY)
+		script_prune(h);
+	script_hands_free(h);
 	while (h->lives) {
 		struct script_live *l = h->lives;
 
@@ -127,6 +135,7 @@ static void free_handler(struct handler *h)
 	jobs_handle_free(h->reboot);
 	loop_timer_free(h->timer);
 	loop_timer_free(h->tick);
+	loop_timer_free(h->pruning);
 	record_close(h->record);
 	jd_free(&script_memory_type, &h->memory);
 	free(h->content);
@@ -142,8 +151,10 @@ static int open_handler(struct handler *h, struct error *err)
 	if (r < 0)
 		return r;
 	if (loop_timer_new(h->host->loop, "scripts", on_timer, h, &h->timer) < 0 ||
-	    loop_timer_new(h->host->loop, "scripts-progress", script_on_tick, h, &h->tick) < 0)
+	    loop_timer_new(h->host->loop, "scripts-progress", script_on_tick, h, &h->tick) < 0 ||
+	    loop_timer_new(h->host->loop, "scripts-kept", on_pruning, h, &h->pruning) < 0)
 		return error_oom(err);
+	script_hands_attach(h);
 	return 0;
 }
 
@@ -246,6 +257,7 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 	if (r < 0)
 		return r;
 	script_memory_prune(&h->memory, h->section);
+	script_prune_soon(h);
 	script_advance(h);
 	h->host->changed(h->host);
 	return 0;
@@ -284,6 +296,8 @@ const struct handler_class custom_script_class = {
 	.apply = handler_apply,
 	.report = handler_report,
 	.busy = handler_busy,
+	.operate = script_hand_order,
+	.look = script_look,
 	.retire = handler_retire,
 	.free = free_handler,
 };

@@ -51,7 +51,9 @@ struct handler {
 	usec_t wait_since, try_at, deadline;
 	struct loop_timer *timer; /* the next thing to look at */
 	struct loop_timer *tick;  /* progress of what runs */
+	struct loop_timer *pruning; /* old runs are looked at */
 	struct jobs_handle *reboot;
+	struct script_hand *hands;
 	bool retired;
 };
 
@@ -96,8 +98,19 @@ _nodiscard_ int script_job_make(const struct handler *h, const struct script_set
 _nodiscard_ int script_job_possible(const struct script_settings *s, struct error *err);
 /* "cs-<name>-<random>-<number>". NULL on out of memory. */
 char *script_job_id(const char *name, int64_t number);
-/* Removes the oldest job directories of the script beyond `keep`; `running` (may be NULL) stays. */
-void script_job_prune(const struct handler *h, const char *name, int64_t keep, const char *running);
+
+/* script_prune.c: removes the runs that are not kept any more; soon, and now. */
+void script_prune_soon(struct handler *h);
+void script_prune(struct handler *h);
+
+/* script_hand.c: what `evenkeel scripts run` has asked for. */
+_nodiscard_ int script_hand_order(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
+/* Watches those of the record. */
+void script_hands_attach(struct handler *h);
+void script_hands_free(struct handler *h);
+
+/* script_look.c */
+_nodiscard_ int script_look(struct handler *h, const char *query, struct buf *json, struct error *err);
 
 /* script_wait.c: what is not met yet, as a phrase ("cloud-init to finish"), or NULL. */
 const char *script_wait_unmet(const struct handler_host *host, const struct custom_script_settings *section);
@@ -108,3 +121,5 @@ _nodiscard_ int script_report_all(struct handler *h, handler_report_fn add, void
 _nodiscard_ int script_report_result(struct script_run *run, const struct script_settings *s, const struct job_result *r,
 				     enum script_next next, const char *boot_id);
 void script_report_progress(struct handler *h, struct script_live *live);
+/* What a script that is due waits for. */
+void script_report_waiting(const struct handler *h, const struct script_run *run, struct buf *out);

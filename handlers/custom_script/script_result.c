@@ -71,8 +71,9 @@ static void judge(struct script_live *l, const struct job_result *r)
 		(.handler = SCRIPT_HANDLER, .job = l->job, .sequence = run->sequence, .milestone = true), "script %s %s: %s", l->name,
 		next_words[next], run->message ? run->message : "");
 	script_record_save_or_log(h);
+	jobs_keep_result(h->host->jobs, l->job, r);
 	jobs_forget(h->host->jobs, l->job, false);
-	script_job_prune(h, l->name, h->section ? h->section->keep_runs : 1, NULL);
+	script_prune_soon(h);
 }
 
 void script_on_done(const struct job_result *r, void *userdata)
