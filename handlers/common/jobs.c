@@ -106,7 +106,8 @@ static int write_job(const char *directory, const struct buf *text, struct error
 	_cleanup_free_ char *path = path_join(directory, "job.json");
 	int r = path ? make_directory(directory, err) : error_oom(err);
 
-	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE, err);
+	/* It is read in this boot only, and `started`, which the runner makes durable, says what has become of it. */
+	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE | FS_NO_SYNC, err);
 }
 
 static bool disk_refuses(int r)

@@ -37,7 +37,7 @@ struct jobs_request {
 
 typedef void (*jobs_done_fn)(const struct job_result *result, void *userdata);
 
-/* Makes the files (durable before the start) and starts. When a job of this id has been started already, attaches. On a
+/* Makes the files and starts; durable is only what the runner makes before it does anything (job.h `started`). When a job of this id has been started already, attaches. On a
  * full or read-only disk the files are made below /run instead: the job runs, as root only, and is lost with a reboot.
  * -EBUSY: too many at once. */
 _nodiscard_ int jobs_start(struct jobs *j, const struct jobs_request *req, jobs_done_fn done, void *userdata,

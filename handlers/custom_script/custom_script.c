@@ -225,7 +225,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 		if (str_set(&m->began_boot_id, h->host->boot_id) < 0)
 			return error_oom(err);
 		m->began_boot_usec = (int64_t)loop_now_boot(h->host->loop);
-		script_record_save_or_log(h);
+		h->unsaved = true;
 	}
 	h->deadline = usec_add((usec_t)m->began_boot_usec, usec_from_seconds((uint64_t)h->section->deadline_seconds));
 	return 0;
@@ -259,6 +259,9 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 	script_memory_prune(&h->memory, h->section);
 	script_prune_soon(h);
 	script_advance(h);
+	/* A script that has begun has saved it already. */
+	if (h->unsaved)
+		script_record_save_or_log(h);
 	h->host->changed(h->host);
 	return 0;
 }

@@ -43,6 +43,7 @@ struct handler {
 	char *key, *sequence;
 	char (*content)[65]; /* of each script of the section */
 	struct script_memory memory;
+	bool unsaved; /* the memory has changed since it was saved last */
 	struct record *record;
 	struct script_live *lives;
 	enum script_phase phase;

@@ -31,6 +31,8 @@ int script_record_save(struct handler *h, struct error *err)
 	if (r < 0)
 		return error_errno(err, r, "cannot make the record of the scripts");
 	r = record_save(h->record, text.data, text.len, err);
+	if (r >= 0)
+		h->unsaved = false;
 	if (r > 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER),
 			"the record of the scripts is kept below %s only; after a reboot they would run again", h->host->paths->run);
