@@ -70,6 +70,7 @@ static int turn_begin(struct drain_core *core, struct drain_now now, struct turn
 	}
 	/* FIRST_PERSIST: what is begun must be durable before. */
 	(void)turn_act(t, DRAIN_PERSIST);
+	events_anchor(t);
 	return 0;
 }
 
@@ -271,6 +272,7 @@ static void boot(struct turn *t)
 		t->v.boot_pending = !first && t->s->host != HOST_SERVING;
 		t->v.boot_deadline = usec_add(t->now.boot, BOOT_PATIENCE);
 		drop_holds_of_boot(t);
+		events_forget_anchors(t);
 		if (first && str_set(&t->s->boot_id, t->core->boot_id) < 0)
 			turn_fail(t, -ENOMEM);
 		t->dirty = first;

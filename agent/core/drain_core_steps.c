@@ -48,8 +48,8 @@ static usec_t time_left(const struct turn *t, bool *ret_started)
 
 		if (e->state == EVENT_BEGUN || (e->late && event_state_holds((enum event_state)e->state)))
 			*ret_started = true;
-		else if (event_state_holds((enum event_state)e->state) && e->not_before_wall != 0)
-			left = usec_min(left, usec_sub(usec_sub(e->not_before_wall, t->now.wall), margin));
+		else if (event_state_holds((enum event_state)e->state) && e->not_before_boot != 0)
+			left = usec_min(left, usec_sub(usec_sub(e->not_before_boot, t->now.boot), margin));
 	}
 	for (size_t i = 0; i < t->s->holds.n; i++)
 		if (drain_state_hold(t->s, i)->deadline_boot != 0)

@@ -44,6 +44,7 @@ static const struct jd_field event_fields[] = {
 	{ "noticeInSeconds",  &integer_type,       EVENT(notice_seconds) },
 	{ "status",           &status_choice,      EVENT(status) },
 	{ "notBefore",        &time_type,          EVENT(not_before_wall),   JD_OMIT_EMPTY },
+	{ "notBeforeBoot",    &time_type,          EVENT(not_before_boot),   JD_OMIT_EMPTY },
 	{ "shared",           &boolean_type,       EVENT(shared),            JD_OMIT_EMPTY },
 	{ "leader",           &boolean_type,       EVENT(leader),            JD_OMIT_EMPTY },
 	{ "state",            &event_choice,       EVENT(state), JD_REQUIRED },

@@ -27,6 +27,7 @@ struct drain_event { /* an event that names this VM */
 	int64_t notice_seconds; /* from first sight to NotBefore */
 	int status;		/* enum event_status */
 	usec_t not_before_wall;
+	usec_t not_before_boot; /* the same by the boot clock, see events_anchor(); 0: blank, or not known yet */
 	bool shared, leader;    /* names several VMs; names us first */
 	char **peers;		/* volatile: their names, NULL-terminated */
 

@@ -472,12 +472,84 @@ static void test_no_time(void **state)
 	EXPECT(&r, "snapshot probe- do:pause:30000");
 	changed(&r, "A Reboot Scheduled 900, B Preempt Scheduled 20");
 	EXPECT(&r, "shorten:pause:6063");
-	r.now.wall += USEC_PER_HOUR; /* a jump of the clock changes budgets, no more */
-	document(&r, "A Reboot Scheduled 900, B Preempt Scheduled -3580");
+	later(&r, 15);
 	EXPECT(&r, "stop:pause target+ ack:A ack:B");
 	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps");
 	result(&r, "pause", STEP_OUTCOME_CANCELLED);
 	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+/* The wall clock jumps past NotBefore while the platform still has the event Scheduled: the drain goes on by the boot clock. */
+static void test_clock(void **state)
+{
+	struct rig r;
+	usec_t end;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	r.active[0] = "a.service";
+	changed(&r, "A Reboot Scheduled 63");
+	take(&r);
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:11382");
+	r.now.wall += USEC_PER_HOUR;
+	later(&r, 1);
+	document(&r, "A Reboot Scheduled -3553");
+	EXPECT(&r, "");
+	end = r.now.boot + 44 * SEC; /* 63 s less the margin less what has passed */
+	assert_int_equal(r.timer, end);
+
+	/* Restarted: the record knows, and what the platform moves is moved by as much. */
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target- attach-do:pause:10382");
+	assert_int_equal(r.timer, end);
+	changed(&r, "A Reboot Scheduled -3543");
+	EXPECT(&r, "");
+	assert_int_equal(r.timer, end + 10 * SEC);
+	changed(&r, "A Reboot Scheduled -3553");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:idle:20689");
+
+	/* Set right: the same by the wall clock again. And then time does run out, in the ordinary way. */
+	r.now.wall -= USEC_PER_HOUR;
+	later(&r, 1);
+	assert_int_equal(r.timer, end);
+	later(&r, 42.5);
+	EXPECT(&r, "");
+	later(&r, 0.5);
+	EXPECT(&r, "stop:idle target+ ack:A");
+	/* Until it begins there is time to say so, whatever the wall clock says. */
+	r.now.wall += USEC_PER_HOUR;
+	answer(&r, ACK_OUTCOME_RETRY);
+	take(&r);
+	later(&r, 1);
+	EXPECT(&r, "ack:A");
+	rig_done(&r);
+
+	/* A jump that leaves time changes the budget; and one at the wrong moment makes nothing due that has a lead. */
+	rig_init(&r, STEPS);
+	changed(&r, "A Reboot Scheduled 4000");
+	EXPECT(&r, "");
+	r.now.wall += 2 * USEC_PER_HOUR;
+	document(&r, "A Reboot Scheduled -3200");
+	EXPECT(&r, "");
+	assert_int_equal(r.timer, r.now.boot + 2800 * SEC);
+	r.now.wall -= 2 * USEC_PER_HOUR;
+	r.now.wall += 3900 * SEC;
+	document(&r, "A Reboot Scheduled 100");
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:17943");
+
+	/* After a boot it says nothing of time that the clock is past it. */
+	r.now.wall += 200 * SEC;
+	r.now.boot = 5 * SEC;
+	again(&r, "boot-2");
+	EXPECT(&r, "probe- target-");
+	document(&r, "A Reboot Scheduled -115");
+	EXPECT(&r, "do:pause:5000");
 	rig_done(&r);
 }
 
@@ -1079,6 +1151,7 @@ int main(void)
 		cmocka_unit_test(test_started_without_notice),
 		cmocka_unit_test(test_preempt),
 		cmocka_unit_test(test_no_time),
+		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_removal),
