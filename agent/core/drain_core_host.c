@@ -61,12 +61,20 @@ static void tell_step(struct turn *t, size_t i, const char *what)
 
 static void enter_drained(struct turn *t, enum drain_result result)
 {
-	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
+	static const char *const notes[] = { "", ", not all steps: time ran out in ", ", aborted by " };
+	_cleanup_free_ char *note = NULL;
+	size_t culprit;
 
 	t->s->result = (int)result;
+	culprit = drain_state_culprit(t->s);
+	if (culprit < t->s->ledger.n) {
+		note = str_format("%sstep %s", notes[result], step_name(t, culprit));
+		if (!note)
+			turn_fail(t, -ENOMEM);
+	}
 	turn_set_probe(t, true);
 	turn_touch(t);
-	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
+	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", note ? note : "");
 	events_input_all(t, result == DRAIN_ABORTED ? EVENT_IN_ABORTED : EVENT_IN_DRAINED);
 }
 

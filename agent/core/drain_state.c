@@ -303,3 +303,24 @@ bool drain_state_ledger_empty(const struct drain_state *s)
 			return false;
 	return true;
 }
+
+size_t drain_state_culprit(const struct drain_state *s)
+{
+	size_t first = (size_t)s->cursor;
+
+	if (s->host != HOST_DRAINED || s->result == DRAIN_CLEAN || first >= s->ledger.n)
+		return s->ledger.n;
+	/* The cursor stands where the drain has ended. */
+	for (size_t i = first; i < s->ledger.n; i++) {
+		const struct ledger_entry *e = drain_state_step(s, i);
+		const struct plan_step *p = drain_plan_step(s->plan, i);
+
+		if (p->group != drain_plan_step(s->plan, first)->group)
+			break;
+		if (s->result == DRAIN_INCOMPLETE ? !e->over :
+						    (e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) &&
+							    p->settings.on_failure == ON_FAILURE_ABORT)
+			return i;
+	}
+	return s->ledger.n;
+}

@@ -127,6 +127,8 @@ bool drain_state_had_active(const struct drain_state *s, const char *unit);
 
 size_t drain_state_n_holds(const struct drain_state *s); /* events that hold, and the other holds */
 bool drain_state_ledger_empty(const struct drain_state *s);
+/* Drained, but not clean: the step that aborted the drain, or in which time ran out. Else, or if there is none: ledger.n. */
+size_t drain_state_culprit(const struct drain_state *s);
 
 /* NULL-terminated words of the record. */
 extern const char *const acknowledgement_names[], *const ack_reason_names[], *const hold_kind_names[];

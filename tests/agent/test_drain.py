@@ -238,7 +238,7 @@ def no_step_begins_after_not_before(host):
     host.wait_says("watching")
     host.platform.set_event_timing(auto_start=False)
     event = host.platform.add_event("Redeploy", not_before_in_seconds=2)
-    host.wait_says("incomplete: there was no time left for all steps")
+    host.wait_says("incomplete: there was no time left for all steps; step stubborn was cut short, and 1 more not begun")
     assert host.substatus("drain")["status"] == "warning"
     assert host.notes() == [("begin", "stubborn")]
     host.platform.remove_event(event)
@@ -317,10 +317,11 @@ def short_freeze(host):
 
 @scenario
 def abort(host):
-    host.configure(host.step("a"), host.step("bad", "echo no such database >&2; false", onFailure="abort"), host.step("never"))
+    host.configure(host.step("a", "false"), host.step("bad", "echo no such database >&2; false", onFailure="abort"),
+                   host.step("never"))
     host.start()
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
-    host.wait_says("aborted and not acknowledged")
+    host.wait_says("aborted and not acknowledged; step bad")
     assert host.substatus("drain")["status"] == "warning" and "step bad" in host.says("drain")
     host.wait_polls(2)
     assert host.acks(event) == [] and ("begin", "never") not in host.notes()

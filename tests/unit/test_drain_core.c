@@ -474,8 +474,43 @@ static void test_no_time(void **state)
 	EXPECT(&r, "shorten:pause:6063");
 	later(&r, 15);
 	EXPECT(&r, "stop:pause target+ ack:A ack:B");
-	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps");
+	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps; "
+			  "step pause was cut short, and 2 more not begun");
+	assert_non_null(strstr(r.told, "drained for Reboot A and Preempt B, not all steps: time ran out in step pause\n"));
 	result(&r, "pause", STEP_OUTCOME_CANCELLED);
+	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+/* Two steps fail; what the status names is the one that the drain went by. */
+static void test_culprit(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"]},"
+		     "{\"type\":\"parallel\",\"steps\":[{\"type\":\"run\",\"name\":\"y\",\"command\":[\"/y\"]},"
+		     "{\"type\":\"run\",\"name\":\"z\",\"command\":[\"/z\"],\"onFailure\":\"abort\"}]},"
+		     "{\"type\":\"run\",\"name\":\"late\",\"command\":[\"/l\"]}]");
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	snapshot(&r);
+	result(&r, "x", STEP_OUTCOME_FAILED);
+	result(&r, "y", STEP_OUTCOME_FAILED);
+	result(&r, "z", STEP_OUTCOME_TIMEOUT);
+	EXPECT(&r, "snapshot do:x:30000 do:y:30000 do:z:30000 probe- target+");
+	SAYS(&r, WARNING, "drained for Reboot A, aborted and not acknowledged; step z: no luck");
+	assert_non_null(strstr(r.told, "drained for Reboot A, aborted by step z\n"));
+	/* It goes on from there, and time runs out. */
+	changed(&r, "A Reboot Scheduled 20, B Preempt Scheduled 20");
+	EXPECT(&r, "target- do:y:8500 do:z:8500");
+	r.now.wall += 17 * SEC;
+	r.now.boot += 17 * SEC;
+	result(&r, "y", STEP_OUTCOME_OK);
+	EXPECT(&r, "stop:z target+ ack:A ack:B");
+	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps; "
+			  "step z was cut short, and 1 more not begun; step x: no luck");
+	result(&r, "z", STEP_OUTCOME_OK);
 	EXPECT(&r, "");
 	rig_done(&r);
 }
@@ -1151,6 +1186,7 @@ int main(void)
 		cmocka_unit_test(test_started_without_notice),
 		cmocka_unit_test(test_preempt),
 		cmocka_unit_test(test_no_time),
+		cmocka_unit_test(test_culprit),
 		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_order),
