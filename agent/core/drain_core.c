@@ -100,6 +100,14 @@ static void set_timer(struct turn *t)
 	turn_act(t, DRAIN_SET_TIMER)->at_boot = next;
 }
 
+static void end_hold(struct turn *t, size_t i)
+{
+	if (t->s->host != HOST_SERVING && drain_state_keep_hold(t->s, drain_state_hold(t->s, i)) < 0)
+		turn_fail(t, -ENOMEM);
+	drain_state_remove_hold(t->s, i);
+	turn_touch(t);
+}
+
 static void expire_holds(struct turn *t)
 {
 	for (size_t i = t->s->holds.n; i-- > 0;) {
@@ -107,10 +115,8 @@ static void expire_holds(struct turn *t)
 
 		/* A real reason takes over a rehearsal. */
 		if ((h->until_boot != 0 && h->until_boot <= t->now.boot) ||
-		    (h->kind == HOLD_REHEARSAL && drain_state_n_holds(t->s) > 1)) {
-			drain_state_remove_hold(t->s, i);
-			turn_touch(t);
-		}
+		    (h->kind == HOLD_REHEARSAL && drain_state_n_holds(t->s) > 1))
+			end_hold(t, i);
 	}
 }
 
@@ -241,7 +247,7 @@ static void drop_holds_of_boot(struct turn *t)
 {
 	for (size_t i = t->s->holds.n; i-- > 0;)
 		if (drain_state_hold(t->s, i)->kind != HOLD_OPERATOR || drain_state_hold(t->s, i)->until_boot != 0)
-			drain_state_remove_hold(t->s, i);
+			end_hold(t, i);
 		else
 			drain_state_hold(t->s, i)->deadline_boot = 0;
 }
@@ -250,10 +256,8 @@ static void drop_holds_of_boot(struct turn *t)
 static void leave(struct turn *t)
 {
 	events_input_all(t, EVENT_IN_WAIVE);
-	while (t->s->holds.n > 0) {
-		drain_state_remove_hold(t->s, t->s->holds.n - 1);
-		turn_touch(t);
-	}
+	while (t->s->holds.n > 0)
+		end_hold(t, t->s->holds.n - 1);
 	if (t->v.rebooted)
 		booted(t);
 }
@@ -473,8 +477,7 @@ int drain_core_release(struct drain_core *core, enum hold_kind kind, struct drai
 	r = turn_begin(core, now, &t);
 	if (r < 0)
 		return r;
-	drain_state_remove_hold(t.s, (size_t)i);
-	turn_touch(&t);
+	end_hold(&t, (size_t)i);
 	return turn_end(&t);
 }
 
@@ -486,10 +489,8 @@ int drain_core_restore(struct drain_core *core, bool force, struct drain_now now
 	if (r < 0)
 		return r;
 	for (size_t i = t.s->holds.n; i-- > 0;)
-		if (drain_state_hold(t.s, i)->kind != HOLD_SHUTDOWN) {
-			drain_state_remove_hold(t.s, i);
-			turn_touch(&t);
-		}
+		if (drain_state_hold(t.s, i)->kind != HOLD_SHUTDOWN)
+			end_hold(&t, i);
 	if (force) {
 		events_input_all(&t, EVENT_IN_WAIVE);
 		if (!t.v.boot_pending)

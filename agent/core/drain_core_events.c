@@ -150,6 +150,9 @@ void event_input(struct turn *t, struct drain_event *e, enum event_input in)
 {
 	struct event_cell cell = event_machine((enum event_state)e->state, in);
 
+	if (event_state_holds((enum event_state)e->state) && !event_state_holds((enum event_state)cell.next) &&
+	    t->s->host != HOST_SERVING && drain_state_keep_event(t->s, e) < 0)
+		turn_fail(t, -ENOMEM);
 	if (e->state != cell.next) {
 		e->state = cell.next;
 		turn_touch(t);

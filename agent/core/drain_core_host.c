@@ -136,6 +136,7 @@ static void plan(struct turn *t)
 	if (drain_state_set_plan(t->s, p) < 0)
 		turn_fail(t, -ENOMEM);
 	drain_plan_unref(p);
+	drain_state_forget_former(t->s);
 	t->s->snapshot_wanted = true;
 	t->v.snapshot_token = 0;
 	begin_pass(t, 0, false);
@@ -147,6 +148,7 @@ static void forget_all(struct turn *t)
 	if (drain_state_set_plan(t->s, NULL) < 0)
 		turn_fail(t, -ENOMEM);
 	drain_state_forget_snapshot(t->s);
+	drain_state_forget_former(t->s);
 	t->s->snapshot_wanted = false;
 	t->s->cursor = 0;
 	t->s->degraded_rounds = 0;

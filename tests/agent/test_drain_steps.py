@@ -594,8 +594,11 @@ def everything_is_told(host):
     for name in ("undo", "unhook"):
         environment, document = told(host, name)
         assert environment["EVENKEEL_PHASE"] == document["phase"] == "restore"
-        assert environment["EVENKEEL_ATTEMPT"] == "0" and environment["EVENKEEL_REASON"] == "" and document["events"] == []
-        assert "EVENKEEL_EVENT_ID" not in environment
+        assert environment["EVENKEEL_ATTEMPT"] == "0" and environment["EVENKEEL_REASON"] == "Reboot"
+        # the event is gone, but what they undo was done for it
+        assert {word: text for word, text in environment.items() if word.startswith("EVENKEEL_EVENT_")} == {
+            word: text for word, text in told(host, "run")[0].items() if word.startswith("EVENKEEL_EVENT_")}
+        assert document["events"] == told(host, "run")[1]["events"]
 
 
 @scenario
@@ -615,15 +618,35 @@ def a_hook_that_hangs(host):
 
 @scenario
 def told_by_an_operator(host):
-    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")]})
+    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")],
+                    "undo": ["sh", "-c", TELL.format(file=host.root / "undo")]})
     host.start()
     host.wait_says("watching")
     assert host.run("drain").returncode == 0
     host.wait_says("drained")
-    environment, document = told(host, "run")
-    assert environment["EVENKEEL_REASON"] == document["holds"][0]["reason"] != ""
-    assert document["holds"][0]["kind"] == "operator" and document["events"] == []
-    assert not [name for name in environment if name.startswith("EVENKEEL_EVENT_")]
+    host.kill_daemon()
+    host.start()
+    assert host.run("restore").returncode == 0
+    host.wait_says("watching")
+    for name in ("run", "undo"):
+        environment, document = told(host, name)
+        assert environment["EVENKEEL_REASON"] == document["holds"][0]["reason"] == "an operator"
+        assert document["holds"][0]["kind"] == "operator" and document["events"] == []
+        assert not [word for word in environment if word.startswith("EVENKEEL_EVENT_")]
+
+
+@scenario
+def told_in_a_rehearsal(host):
+    """What does nothing in a rehearsal must know that there is nothing to undo."""
+    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")],
+                    "undo": ["sh", "-c", TELL.format(file=host.root / "undo")]})
+    host.start()
+    host.wait_says("watching")
+    done = host.run("simulate", "Reboot", "--in", "2", "--duration", "1")
+    assert done.returncode == 0, done.stdout
+    for name in ("run", "undo"):
+        environment, document = told(host, name)
+        assert environment["EVENKEEL_REHEARSAL"] == "1" and document["holds"][0]["kind"] == "rehearsal"
 
 
 # Order, groups, failures

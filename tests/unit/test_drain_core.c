@@ -1072,6 +1072,50 @@ static void test_record(void **state)
 	assert_string_equal(buf_str(&b), r.record);
 	assert_true(drain_state_had_active(s, "a.service") && !drain_state_had_active(s, "b.service"));
 	drain_state_free(s);
+
+	/* What the drain was for is known until all is undone; a program that is older passes over it. */
+	later(&r, 5);
+	result(&r, "pause", STEP_OUTCOME_OK);
+	OK(drain_core_release(r.core, HOLD_SHUTDOWN, r.now));
+	changed(&r, "");
+	result(&r, "idle", STEP_OUTCOME_CANCELLED);
+	again(&r, "boot-1");
+	take(&r);
+	assert_int_equal(host(&r), HOST_RESTORING);
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
+	assert_int_equal(drain_core_state(r.core)->former_events.n, 1);
+	assert_string_equal(drain_state_former_event(drain_core_state(r.core), 0)->id, "A");
+	assert_int_equal(drain_core_state(r.core)->former_holds.n, 1);
+	assert_string_equal(drain_state_former_hold(drain_core_state(r.core), 0)->reason, "for a \"test\"\n");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	assert_int_equal(host(&r), HOST_SERVING);
+	assert_int_equal(drain_core_state(r.core)->former_events.n + drain_core_state(r.core)->former_holds.n, 0);
+	assert_null(strstr(r.record, "former"));
+	rig_done(&r);
+}
+
+/* The newest are kept, each once. */
+static void test_former(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, "why", 0, 0, r.now));
+	drain_one(&r);
+	for (int i = 0; i < 3 * LIMIT_FORMER; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "E%d Reboot Scheduled 900", i / 2);
+		changed(&r, text);
+		take(&r);
+		changed(&r, "");
+		take(&r);
+		assert_int_equal(host(&r), HOST_DRAINED);
+		assert_int_equal(drain_core_state(r.core)->former_events.n, i / 2 < LIMIT_FORMER ? i / 2 + 1 : LIMIT_FORMER);
+	}
+	for (int i = 0; i < LIMIT_FORMER; i++)
+		assert_int_equal(atoi(drain_state_former_event(drain_core_state(r.core), (size_t)i)->id + 1), LIMIT_FORMER / 2 + i);
 	rig_done(&r);
 }
 
@@ -1203,6 +1247,7 @@ int main(void)
 		cmocka_unit_test(test_operator),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_record),
+		cmocka_unit_test(test_former),
 		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_bounded),
 	};
