@@ -23,6 +23,7 @@ SCENARIOS = {}
 SECRET = "s3cr3t-of-the-load-balancer"
 RENEWED = "r3n3w3d-of-the-load-balancer"
 PROBES = "168.63.129.16"
+PROBES6 = "fe80::1234:5678:9abc"
 
 
 def scenario(function):
@@ -431,7 +432,8 @@ def refuse_probe(host):
     host.start()
     event = drained(host)
     assert tables(host) == ["{ 8080, 8443 }", "{ 8080, 8443, 9000 }"]
-    assert f"ip saddr {PROBES} tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn" in (host.root / "rules").read_text()
+    for source in (f"ip saddr {PROBES}", f"ip6 saddr {PROBES6}"):
+        assert f"{source} tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn" in (host.root / "rules").read_text()
     marker = host.root / "run/evenkeel/refuse-probe"
     assert marker.exists()
     # A restart while drained makes sure of it.
@@ -494,7 +496,8 @@ def refuse_probe_for_real(host):
     """By nft itself, in a network of its own where the platform's address lives."""
     real = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
     held = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && ip addr add 168.63.129.16/32 dev lo && "
-                             "ip addr add 10.9.9.9/32 dev lo && echo ready; exec sleep 600"], stdout=subprocess.PIPE, text=True)
+                             f"ip addr add 10.9.9.9/32 dev lo && ip addr add {PROBES6}/64 dev lo && "
+                             "ip addr add fe80::9999/64 dev lo && echo ready; exec sleep 600"], stdout=subprocess.PIPE, text=True)
     try:
         if not real or held.stdout.readline().strip() != "ready":
             pytest.skip("nft and a network namespace of our own are needed")
@@ -506,13 +509,14 @@ def refuse_probe_for_real(host):
         host.configure({"type": "refuseProbe", "ports": [port]})
         host.start()
         host.wait_says("watching")
-        assert connect(held.pid, PROBES, port) == connect(held.pid, "10.9.9.9", port) == "connected"
+        sources = (PROBES, PROBES6, "10.9.9.9", "fe80::9999")
+        assert [connect(held.pid, source, port) for source in sources] == ["connected"] * 4
         event = drained(host)
-        assert connect(held.pid, PROBES, port) == "ConnectionRefusedError"
+        assert connect(held.pid, PROBES, port) == connect(held.pid, PROBES6, port) == "ConnectionRefusedError"
         assert connect(held.pid, PROBES, port + 1, listening=False) == "ConnectionRefusedError"
-        assert connect(held.pid, "10.9.9.9", port) == "connected", "others are served on"
+        assert connect(held.pid, "10.9.9.9", port) == connect(held.pid, "fe80::9999", port) == "connected", "others are served on"
         restored(host, event)
-        assert connect(held.pid, PROBES, port) == "connected"
+        assert connect(held.pid, PROBES, port) == connect(held.pid, PROBES6, port) == "connected"
         listed = subprocess.run(["nsenter", "-t", str(held.pid), "-n", real, "list", "tables"], capture_output=True, text=True)
         assert listed.returncode == 0 and listed.stdout == ""
         server.kill()
@@ -524,7 +528,7 @@ def refuse_probe_for_real(host):
 
 LISTEN = """
 import socket, sys
-s = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 print("listening", flush=True)
 while True:
     s.accept()
@@ -533,7 +537,10 @@ while True:
 
 def connect(pid, source, port, listening=True):
     """What becomes of a connection from that address, in that network."""
-    code = ("import socket, sys\ntry:\n    socket.create_connection(('127.0.0.1', int(sys.argv[2])), 5, (sys.argv[1], 0))\n"
+    code = ("import socket, sys\nsource, port = sys.argv[1], int(sys.argv[2])\n"
+            "try:\n    if ':' in source:\n        s = socket.socket(socket.AF_INET6)\n        s.settimeout(5)\n"
+            "        s.bind((source, 0, 0, socket.if_nametoindex('lo')))\n        s.connect(('::1', port))\n"
+            "    else:\n        socket.create_connection(('127.0.0.1', port), 5, (source, 0))\n"
             "    print('connected')\nexcept OSError as e:\n    print(type(e).__name__)\n")
     return subprocess.run(["nsenter", "-t", str(pid), "-n", "/usr/bin/python3", "-B", "-c", code, source, str(port)],
                           capture_output=True, text=True, timeout=30).stdout.strip()
