@@ -91,6 +91,8 @@ _nodiscard_ int health_new(struct daemon *d, struct health **ret, struct error *
 void health_apply(struct health *h, const struct settings *s);
 _nodiscard_ int health_report(struct health *h, handler_report_fn add, void *userdata);
 bool health_application_ok(const struct health *h);
+/* What was known of the application counts no more; handlers are told when it is healthy. */
+void health_ask_anew(struct health *h);
 void health_free(struct health *h);
 
 DEFINE_CLEANUP(struct health *, health_free)

@@ -203,6 +203,7 @@ int drain_core_new(const struct drain_settings *drain, bool health_checked, stru
 	if (!core || drain_state_new(&core->state) < 0)
 		return -ENOMEM;
 	core->drain = drain;
+	core->v.health_checked = health_checked;
 	core->v.healthy = !health_checked;
 	core->v.told_end = core->v.timer = USEC_INFINITY;
 	*ret = TAKE_PTR(core);
@@ -529,6 +530,7 @@ int drain_core_reload(struct drain_core *core, const struct drain_settings *drai
 	if (r < 0)
 		return r;
 	t.drain = drain;
+	t.v.health_checked = health_checked;
 	t.v.healthy = t.v.healthy || !health_checked;
 	if (drain)
 		events_input_all(&t, EVENT_IN_RELOAD);

@@ -311,6 +311,7 @@ static void undo(struct turn *t)
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		drain_state_step(t->s, i)->undo_failures = 0;
 	t->v.health_deadline = 0;
+	t->v.health_asked = false;
 	t->s->degraded_rounds = 0;
 	turn_touch(t);
 	turn_tell(t, LOG_LEVEL_INFO, TOPIC_RESTORE, NULL, true, str_format("restoring"));
@@ -401,6 +402,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		for (size_t i = 0; i < t->s->ledger.n; i++)
 			drain_state_step(t->s, i)->undo_failures = 0;
 		t->v.health_deadline = 0;
+		t->v.health_asked = false;
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORCE:

@@ -32,6 +32,7 @@ struct drain_volatile {
 	bool boot_pending;    /* and the host is not serving: nothing is decided yet */
 	usec_t boot_deadline;
 
+	bool health_checked, health_asked; /* asked: anew, since all is undone */
 	bool healthy;
 	usec_t health_deadline; /* restoring: healthy by then, or degraded; 0: not waiting */
 	usec_t degraded_retry;

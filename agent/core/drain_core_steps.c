@@ -310,6 +310,11 @@ static void pump_restoring(struct turn *t)
 		return;
 	}
 
+	if (t->s->probe_down && t->v.health_checked && !t->v.health_asked) {
+		t->v.health_asked = true;
+		t->v.healthy = false;
+		(void)turn_act(t, DRAIN_ASK_HEALTH);
+	}
 	if (t->s->probe_down && !t->v.healthy) {
 		usec_t patience = usec_from_seconds(t->drain ? (uint64_t)t->drain->restore_timeout_seconds : 120);
 

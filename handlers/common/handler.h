@@ -32,6 +32,8 @@ struct handler_host {
 	void (*changed)(const struct handler_host *host);
 	/* Whether health.application answers well, or is not asked for. */
 	bool (*application_healthy)(const struct handler_host *host);
+	/* Asks it anew, at once and often until it is well: health_changed() tells the first good answer. */
+	void (*ask_application)(const struct handler_host *host);
 	/* Whether every certificate and secret of the goal state has been installed once (customScript.waitFor). */
 	bool (*certificates_ready)(const struct handler_host *host);
 	/* The readiness answer: the drain handler says whether the host serves. */

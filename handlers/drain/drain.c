@@ -180,6 +180,9 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 	case DRAIN_TARGET:
 		set_target(h, a->on);
 		break;
+	case DRAIN_ASK_HEALTH:
+		h->host->ask_application(h->host);
+		break;
 	case DRAIN_SET_TIMER:
 		loop_timer_at(h->core_timer, a->at_boot);
 		break;

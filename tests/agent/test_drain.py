@@ -5,6 +5,7 @@ test then waits for its own scenario."""
 
 import concurrent.futures
 import contextlib
+import http.server
 import json
 import os
 import random
@@ -311,6 +312,60 @@ def short_freeze(host):
     host.platform.wait_for_acknowledgement(event)
     host.wait_polls(2)
     assert host.notes() == [] and host.ready() == 200 and len(host.acks(event)) == 1
+
+
+# The application's health
+
+class Application(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked += 1
+        self.send_response(self.server.code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@scenario
+def the_application_is_asked_anew(host):
+    """What was known of it is from before it was stopped; and nobody waits for its interval, here one minute."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
+    server.code, server.asked = 500, 0
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        host.configure(host.step("a"), health={"application": {
+            "http": f"http://127.0.0.1:{server.server_port}/", "intervalInSeconds": 60, "unhealthyThreshold": 1}})
+        host.start()
+        host.wait_for("the application to be asked again", lambda: server.asked >= 3)
+        assert host.ready() == 503
+        server.code = 200
+        host.wait_ready(200, 10)
+        server.asked = 0
+        event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+        host.platform.wait_for_acknowledgement(event)
+        assert server.asked <= 1
+        server.code = 500
+        host.platform.remove_event(event)
+        host.wait_says("waiting for the application to become healthy")
+        host.wait_for("the application to be asked again", lambda: server.asked >= 3)
+        assert host.ready() == 503
+        assert http_get(f"http://127.0.0.1:{host.port}/app-health")[1] == '{"ApplicationHealthState":"Healthy"}', \
+            "what we have stopped is not to be replaced"
+        server.code = 200
+        host.wait_ready(200, 10)
+        host.wait_says("watching")
+        # unhealthy in earnest, at the next look
+        server.code = 500
+        server.asked = 0
+        host.stop_daemon()
+        host.start()
+        host.wait_for("the application to be asked", lambda: server.asked >= 1)
+        host.wait_for("the platform to be told", lambda: http_get(f"http://127.0.0.1:{host.port}/app-health")[1] ==
+                      '{"ApplicationHealthState":"Unhealthy"}')
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 # Steps that do not go well

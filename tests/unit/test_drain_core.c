@@ -141,6 +141,9 @@ static void take(struct rig *r)
 		case DRAIN_TARGET:
 			note(r, "target%c", a.on ? '+' : '-');
 			break;
+		case DRAIN_ASK_HEALTH:
+			note(r, "health?");
+			break;
 		case DRAIN_SET_TIMER:
 			r->timer = a.at_boot;
 			break;
@@ -884,18 +887,34 @@ static void test_health(void **state)
 	OK(drain_core_hold(r.core, HOLD_BACKUP, "nightly", 0, 60 * SEC, r.now));
 	drain_one(&r);
 	EXPECT(&r, "snapshot do:x:30000 probe- target+");
-	OK(drain_core_health(r.core, false, r.now));
+	/* It looked well when it was asked last: that was before it was stopped and started. */
 	later(&r, 60); /* its own deadline */
 	EXPECT(&r, "target- undo:x:30000");
 	result(&r, "x", STEP_OUTCOME_OK);
-	EXPECT(&r, "");
+	EXPECT(&r, "health?");
 	SAYS(&r, TRANSITIONING, "restoring: waiting for the application to become healthy");
 	later(&r, 30);
 	EXPECT(&r, "");
 	assert_int_equal(host(&r), HOST_DEGRADED);
+	OK(drain_core_health(r.core, false, r.now));
+	EXPECT(&r, "");
+	/* Healthy later, and so again when it is asked anew. */
+	OK(drain_core_health(r.core, true, r.now));
+	EXPECT(&r, "health?");
+	assert_int_equal(host(&r), HOST_RESTORING);
 	OK(drain_core_health(r.core, true, r.now));
 	EXPECT(&r, "probe+");
 	assert_int_equal(host(&r), HOST_SERVING);
+	/* The next drain asks again. */
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	drain_one(&r);
+	assert_int_equal(drain_core_restore(r.core, false, r.now), 0);
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ target- undo:x:30000 health?");
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target- health?");
+	OK(drain_core_health(r.core, true, r.now));
+	EXPECT(&r, "probe+");
 	rig_done(&r);
 }
 

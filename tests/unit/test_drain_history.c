@@ -117,7 +117,7 @@ struct world {
 	size_t record_len;
 	usec_t timer, next_poll;
 	int64_t post, question; /* tokens; 0: none under way */
-	usec_t post_at, question_at;
+	usec_t post_at, question_at, health_at;
 
 	bool may_kill, forced, was_degraded, calm;
 	int posted[LIMIT_EVENTS];
@@ -198,7 +198,7 @@ static void stop_core(struct world *w)
 	drain_core_free(w->core);
 	w->core = NULL;
 	w->post = w->question = 0;
-	w->timer = USEC_INFINITY;
+	w->timer = w->health_at = USEC_INFINITY;
 	for (size_t i = 0; i < w->n_jobs; i++)
 		w->jobs[i].watched = false;
 }
@@ -546,6 +546,9 @@ static void carry_out(struct world *w, struct drain_action *a)
 		CHECK(w, !a->on || s->host == HOST_DRAINED);
 		w->target_on = a->on;
 		break;
+	case DRAIN_ASK_HEALTH:
+		w->health_at = w->now.boot + rnd(w, 1500) * MSEC;
+		break;
 	case DRAIN_SET_TIMER:
 		w->timer = a->at_boot;
 		break;
@@ -791,7 +794,7 @@ static void answer_post(struct world *w)
 
 static usec_t next_moment(const struct world *w, struct job **ret)
 {
-	usec_t next = usec_min(w->timer, settings_of(w) ? w->next_poll : USEC_INFINITY);
+	usec_t next = usec_min(usec_min(w->timer, w->health_at), settings_of(w) ? w->next_poll : USEC_INFINITY);
 
 	*ret = NULL;
 	if (w->post)
@@ -838,6 +841,9 @@ static void advance(struct world *w, usec_t by)
 
 			w->question = 0;
 			assert_int_equal(drain_core_peers_result(w->core, token, chance(w, 50), w->now), 0);
+		} else if (w->health_at <= next) {
+			w->health_at = USEC_INFINITY;
+			assert_int_equal(drain_core_health(w->core, w->healthy, w->now), 0);
 		} else if (w->timer <= next) {
 			w->timer = USEC_INFINITY;
 			assert_int_equal(drain_core_timer(w->core, w->now), 0);
@@ -1080,6 +1086,7 @@ static void run_history(struct world *w, uint64_t seed)
 			     .section = true,
 			     .healthy = true,
 			     .timer = USEC_INFINITY,
+			     .health_at = USEC_INFINITY,
 			     .last_undo = SIZE_MAX,
 			     .incarnation = 1,
 			     .stale = true,
