@@ -189,21 +189,6 @@ static int put_link(const struct paths *p, const char *binary, struct error *err
 	return fs_symlink(in_unit(p, binary), p->bin_link, err);
 }
 
-/* The unit's text with the binary's path in it. */
-static int unit_text(const char *template, const char *binary, struct buf *out)
-{
-	static const char placeholder[] = "@EK_BINARY@";
-	const char *from = template, *at;
-
-	while ((at = strstr(from, placeholder))) {
-		(void)buf_append(out, from, (size_t)(at - from));
-		(void)buf_puts(out, binary);
-		from = at + sizeof(placeholder) - 1;
-	}
-	(void)buf_puts(out, from);
-	return buf_ok(out);
-}
-
 /* 1 when the file was written, 0 when it was right already. */
 static int put_unit(const struct paths *p, const char *name, const char *template, const char *binary, struct error *err)
 {
@@ -213,7 +198,7 @@ static int put_unit(const struct paths *p, const char *name, const char *templat
 
 	if (!path)
 		return error_oom(err);
-	r = unit_text(template, in_unit(p, binary), &text);
+	r = buf_fill(&text, template, "@EK_BINARY@", in_unit(p, binary));
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot make the unit", name);
 	if (fs_read(path, LIMIT_ENVIRONMENT_FILE, &there, NULL) == 0 && there.len == text.len &&
