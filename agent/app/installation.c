@@ -342,12 +342,9 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 
 /* ---- logind's drop-in, which the daemon has made for drain.shutdown ---- */
 
-#define LOGIND_DIRECTORY "/etc/systemd/logind.conf.d"
-
 int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err)
 {
-	_cleanup_free_ char *directory = path_under_root(p, LOGIND_DIRECTORY);
-	_cleanup_free_ char *path = directory ? path_join(directory, "50-evenkeel.conf") : NULL;
+	_cleanup_free_ char *path = path_join(p->logind, LOGIND_DROPIN);
 	struct error e = ERROR_INIT;
 	int r;
 
@@ -356,7 +353,7 @@ int installation_remove_logind(const struct paths *p, struct bus *bus, struct er
 	if (!fs_exists(path))
 		return 0;
 	r = fs_unlink(path, err);
-	(void)rmdir(directory); /* unless something of others is in it */
+	(void)rmdir(p->logind); /* unless something of others is in it */
 	if (r >= 0 && bus && bus_kill_unit(bus, "systemd-logind.service", SIGHUP, &e) < 0)
 		log_info("%s, ignoring: logind reads its files when it starts", e.msg);
 	return r;
