@@ -117,6 +117,11 @@ static int make_spec(const struct drain_steps *s, const char *id, const char *ti
 	return 0;
 }
 
+struct jobs_request spec_of_nft(const struct job *spec)
+{
+	return (struct jobs_request){ .job = spec, .confined = true, .capabilities = 1ULL << CAP_NET_ADMIN };
+}
+
 /* ---- what is remembered of it ---- */
 
 int steps_table_init(struct drain_steps *s)
@@ -240,15 +245,14 @@ static bool step_at_work(const struct drain_steps *s)
 
 static void change_table(struct drain_steps *s, const struct drain_state *state)
 {
-	const char *const writable[] = { s->host->paths->state, s->host->paths->run, NULL };
-	struct jobs_request req = { .confined = true, .capabilities = 1ULL << CAP_NET_ADMIN, .writable = writable };
+	struct jobs_request req;
 	struct error e = ERROR_INIT;
 	int r;
 
 	spec_free(TAKE_PTR(s->table.spec));
 	jobs_forget(s->host->jobs, TABLE_JOB, true); /* of an earlier process of ours */
 	r = make_spec(s, TABLE_JOB, "probe table", state, &s->table.spec, &e);
-	req.job = s->table.spec;
+	req = spec_of_nft(s->table.spec);
 	if (r >= 0)
 		r = jobs_start(s->host->jobs, &req, on_table, s, &s->table.handle, &e);
 	if (r < 0) {
