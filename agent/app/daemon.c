@@ -71,12 +71,20 @@ static bool on_application_healthy(const struct handler_host *host)
 	return d->health && health_application_ok(d->health);
 }
 
-static void on_tell(const struct handler_host *host, enum notice_kind kind, bool problem, const char *subject,
-		    const char *event_type, const char *message)
+static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
+		    const char *message)
 {
 	struct daemon *d = host->daemon;
 
-	notifier_tell(d->notifier, kind, problem, subject, event_type, message);
+	notifier_tell(d->notifier, kind, false, subject, event_type, message);
+}
+
+static void on_ask_application(const struct handler_host *host)
+{
+	struct daemon *d = host->daemon;
+
+	if (d->health)
+		health_ask_anew(d->health);
 }
 
 static bool on_certificates_ready(const struct handler_host *host)
@@ -302,6 +310,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .boot_id = d->boot_id,
 					 .changed = on_changed,
 					 .application_healthy = on_application_healthy,
+					 .ask_application = on_ask_application,
 					 .certificates_ready = on_certificates_ready,
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,

@@ -96,6 +96,8 @@ void health_apply(struct health *h, const struct settings *s);
 _nodiscard_ int health_report(struct health *h, handler_report_fn add, void *userdata);
 bool health_application_ok(const struct health *h);
 bool health_ready(const struct health *h); /* what /ready says */
+/* What was known of the application counts no more; handlers are told when it is healthy. */
+void health_ask_anew(struct health *h);
 void health_free(struct health *h);
 
 DEFINE_CLEANUP(struct health *, health_free)

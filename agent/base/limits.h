@@ -56,6 +56,7 @@
 #define LIMIT_JOBS		  64 /* alive at once */
 #define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
+#define LIMIT_FORMER		  8  /* events that a drain was for, kept until it is undone */
 #define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
 #define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
 #define LIMIT_SNAPSHOT_UNITS	  256

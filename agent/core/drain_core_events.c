@@ -88,7 +88,7 @@ static void at_once_if_policy_says(struct turn *t, struct drain_event *e)
 
 static void retry_ack(struct turn *t, struct drain_event *e)
 {
-	if (!e->late && e->not_before_wall != 0 && t->now.wall >= e->not_before_wall) {
+	if (!e->late && e->not_before_boot != 0 && t->now.boot >= e->not_before_boot) {
 		e->ack = ACK_REFUSED;
 		turn_touch(t);
 		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_ACKNOWLEDGE, e, false,
@@ -150,6 +150,9 @@ void event_input(struct turn *t, struct drain_event *e, enum event_input in)
 {
 	struct event_cell cell = event_machine((enum event_state)e->state, in);
 
+	if (event_state_holds((enum event_state)e->state) && !event_state_holds((enum event_state)cell.next) &&
+	    t->s->host != HOST_SERVING && drain_state_keep_event(t->s, e) < 0)
+		turn_fail(t, -ENOMEM);
 	if (e->state != cell.next) {
 		e->state = cell.next;
 		turn_touch(t);
@@ -177,6 +180,38 @@ void events_input_all(struct turn *t, enum event_input in)
 	for (size_t i = 0; i < t->s->events.n; i++)
 		event_input(t, drain_state_event(t->s, i), in);
 	forget_gone(t);
+}
+
+/* NotBefore by the boot clock. */
+
+static usec_t margin(const struct turn *t)
+{
+	return t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
+}
+
+static void anchor(struct turn *t, struct drain_event *e)
+{
+	usec_t away = usec_sub(e->not_before_wall, t->now.wall), was = e->not_before_boot;
+
+	if (e->not_before_wall == 0 || (away <= margin(t) && was != 0))
+		return;
+	e->not_before_boot = usec_add(t->now.boot, away);
+	/* The clocks wander a little against each other; a jump must be known after a restart, too. */
+	if (usec_sub(usec_max(e->not_before_boot, was), usec_min(e->not_before_boot, was)) > USEC_PER_SEC)
+		turn_touch(t);
+}
+
+void events_anchor(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->events.n; i++)
+		anchor(t, drain_state_event(t->s, i));
+}
+
+void events_forget_anchors(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->events.n; i++)
+		drain_state_event(t->s, i)->not_before_boot = 0;
+	events_anchor(t);
 }
 
 /* Documents. */
@@ -215,6 +250,17 @@ static void set_peers(struct turn *t, struct drain_event *e, const struct event 
 	e->peers = peers;
 }
 
+/* By a wall clock that is past it already, it moves by as much as the platform has moved it. */
+static void move_not_before(struct turn *t, struct drain_event *e, usec_t to)
+{
+	usec_t from = e->not_before_wall, was = e->not_before_boot;
+
+	e->not_before_wall = to;
+	if (was != 0)
+		e->not_before_boot = to > from ? usec_add(was, to - from) : usec_max(usec_sub(was, from - to), 1);
+	anchor(t, e);
+}
+
 /* What the document says of it, but for the status. */
 static void set_facts(struct turn *t, struct drain_event *e, const struct event *seen, bool first_name)
 {
@@ -226,7 +272,7 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
 	set_peers(t, e, seen);
 	/* Blank once started: what was said before is still worth knowing. */
 	if (e->not_before_wall != seen->not_before && seen->not_before != 0) {
-		e->not_before_wall = seen->not_before;
+		move_not_before(t, e, seen->not_before);
 		turn_touch(t);
 	}
 	if (e->duration_seconds != seen->duration_seconds || e->shared != shared || e->leader != first_name) {
@@ -241,9 +287,8 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
  * has it Scheduled. Once it has been late only a later NotBefore gives it time. */
 static void judge_lateness(struct turn *t, struct drain_event *e, bool first)
 {
-	usec_t margin = t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
-	bool none = e->status == EVENT_SCHEDULED && e->not_before_wall != 0 &&
-		    usec_sub(e->not_before_wall, t->now.wall) <= margin;
+	bool none = e->status == EVENT_SCHEDULED && e->not_before_boot != 0 &&
+		    usec_sub(e->not_before_boot, t->now.boot) <= margin(t);
 
 	if (e->late == none || (none && !first))
 		return;
@@ -299,8 +344,9 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	e->ack_needs_document = false;
 	not_before = e->not_before_wall;
 	set_facts(t, e, seen, first_name);
-	if (e->not_before_wall != not_before)
-		judge_lateness(t, e, false);
+	/* What was known of the time by the clock of a former boot says nothing now: as at first sight. */
+	if (e->not_before_wall != not_before || t->v.rebooted)
+		judge_lateness(t, e, t->v.rebooted);
 	e->incarnation = t->v.incarnation;
 	/* There is no way back from started. */
 	if (seen->status != EVENT_STARTED || e->status == EVENT_STARTED)
@@ -413,21 +459,18 @@ static usec_t lead(const struct turn *t)
 	return t->drain ? usec_from_seconds((uint64_t)t->drain->lead_seconds) : 0;
 }
 
-/* Wall time that has come, or is still `ret` away. */
-static bool has_come(const struct turn *t, usec_t wall, usec_t *ret_away)
+/* By the boot clock; 0 when there is no NotBefore. */
+static usec_t due_at(const struct turn *t, const struct drain_event *e)
 {
-	*ret_away = usec_sub(wall, t->now.wall);
-	return *ret_away == 0;
+	return usec_sub(e->not_before_boot, lead(t));
 }
 
 void events_due(struct turn *t)
 {
-	usec_t away;
-
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && has_come(t, usec_sub(e->not_before_wall, lead(t)), &away))
+		if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
 			event_input(t, e, EVENT_IN_DUE);
 	}
 }
@@ -557,13 +600,13 @@ void events_peers_result(struct turn *t, bool drained)
 
 usec_t events_next_time(const struct turn *t)
 {
-	usec_t next = USEC_INFINITY, away;
+	usec_t next = USEC_INFINITY;
 
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		const struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && !has_come(t, usec_sub(e->not_before_wall, lead(t)), &away))
-			next = usec_min(next, usec_add(t->now.boot, away));
+		if (e->state == EVENT_WAITING)
+			next = usec_min(next, usec_max(due_at(t, e), t->now.boot));
 		if (!may_go_out(t, e))
 			continue;
 		if (e->ack == ACK_WANTED && !t->v.post_flying)

@@ -35,16 +35,18 @@ struct handler_host {
 	void (*changed)(const struct handler_host *host);
 	/* Whether health.application answers well, or is not asked for. */
 	bool (*application_healthy)(const struct handler_host *host);
+	/* Asks it anew, at once and often until it is well: health_changed() tells the first good answer. */
+	void (*ask_application)(const struct handler_host *host);
 	/* Whether every certificate and secret of the goal state has been installed once (customScript.waitFor). */
 	bool (*certificates_ready)(const struct handler_host *host);
 	/* The readiness answer: the drain handler says whether the host serves. */
 	void (*set_serving)(const struct handler_host *host, bool serving);
 	/* What /drained answers to the other VMs of a shared event. */
 	void (*set_drained)(const struct handler_host *host, bool drained);
-	/* Tells who is to be told (notify.webhooks), some time later. `problem`: a person is needed. `subject` (an event's id,
-	 * a script's name …) and `event_type` may be NULL. */
-	void (*tell)(const struct handler_host *host, enum notice_kind kind, bool problem, const char *subject,
-		     const char *event_type, const char *message);
+	/* Tells who is to be told (notify.webhooks), some time later. `subject` (an event's id, a script's name …) and
+	 * `event_type` may be NULL. That something is a problem is told by the daemon, from what report() says. */
+	void (*tell)(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
+		     const char *message);
 	void *daemon;
 };
 

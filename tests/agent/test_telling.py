@@ -190,3 +190,28 @@ def test_metrics(vm):
     for sample in (scrape(port)[1], on_disk.read_text()):
         checked = subprocess.run([tool, "check", "metrics"], input=sample, capture_output=True, text=True, timeout=30)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_a_drain_is_told_and_counted(vm, platform):
+    port = free_port()
+    with Webhook() as to:
+        hooks(vm, {"url": to.url, "on": ["event", "drain", "acknowledge", "restore"]},
+              health={"metricsListen": f"127.0.0.1:{port}"},
+              drain={"leadInSeconds": 900, "steps": [{"type": "run", "command": ["true"]}]})
+        vm.start()
+        wait_until("a poll", lambda: value(scrape(port)[1], 'evenkeel_scheduled_events_polls_total{result="200"}'), PATIENCE)
+        event = platform.add_event("Reboot", not_before_in_seconds=600)
+        wait_until("the acknowledgement", lambda: value(scrape(port)[1], 'evenkeel_acknowledgements_total{result="accepted"}'),
+                   PATIENCE)
+        text = scrape(port)[1]
+        assert value(text, 'evenkeel_drain_phase{phase="drained"}') == 1 and value(text, "evenkeel_serving") == 0
+        assert value(text, 'evenkeel_drains_total{result="clean"}') == 1
+        assert value(text, 'evenkeel_scheduled_events_seen_total{type="Reboot",source="Platform"}') == 1
+        assert value(text, "evenkeel_acknowledgement_latency_seconds_count") == 1
+        platform.remove_event(event)
+        wait_until("the restore", lambda: value(scrape(port)[1], 'evenkeel_drain_phase{phase="serving"}') == 1, PATIENCE)
+        assert value(scrape(port)[1], 'evenkeel_drain_phase_duration_seconds_count{phase="drained"}') == 1
+        wait_until("all notices", lambda: {n["kind"] for n in to.taken()} >= {"event", "drain", "acknowledge", "restore"}, PATIENCE)
+        told = [n for n in to.taken() if n["kind"] == "acknowledge"]
+        assert told[0]["eventType"] == "Reboot" and told[0]["subject"] == event
+        assert told[0]["vm"]["name"] and told[0]["vm"]["resourceId"].startswith("/subscriptions/")
