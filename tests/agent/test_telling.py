@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import threading
@@ -147,9 +148,14 @@ def test_retried_dropped_and_kept_over_a_restart(vm):
         to.wait("'problem': False")
 
 
-def promtool():
+def promtool_or_skip():
     here = SOURCE / "build/prometheus/usr/bin/promtool"
-    return shutil.which("promtool") or (str(here) if here.exists() else None)
+    tool = shutil.which("promtool") or (str(here) if here.exists() else None)
+    if tool:
+        return tool
+    if os.environ.get("CI"):
+        pytest.fail("promtool is missing: run scripts/bootstrap")
+    pytest.skip("needs promtool: run scripts/bootstrap")
 
 
 def scrape(port, accept=None):
@@ -182,13 +188,8 @@ def test_metrics(vm):
     assert kind.startswith("application/openmetrics-text") and text.endswith("# EOF\n")
     on_disk = vm.root / "var/lib/metrics.prom"
     wait_until("the file", on_disk.exists, PATIENCE)
-    tool = promtool()
-    if not tool:
-        if os.environ.get("CI"):
-            pytest.fail("promtool is missing: run scripts/bootstrap")
-        pytest.skip("needs promtool: run scripts/bootstrap")
     for sample in (scrape(port)[1], on_disk.read_text()):
-        checked = subprocess.run([tool, "check", "metrics"], input=sample, capture_output=True, text=True, timeout=30)
+        checked = subprocess.run([promtool_or_skip(), "check", "metrics"], input=sample, capture_output=True, text=True, timeout=30)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
@@ -215,3 +216,12 @@ def test_a_drain_is_told_and_counted(vm, platform):
         told = [n for n in to.taken() if n["kind"] == "acknowledge"]
         assert told[0]["eventType"] == "Reboot" and told[0]["subject"] == event
         assert told[0]["vm"]["name"] and told[0]["vm"]["resourceId"].startswith("/subscriptions/")
+
+
+def test_alert_rules():
+    path = SOURCE / "manifest/examples/evenkeel.rules.yml"
+    families = (SOURCE / "agent/core/metrics.c").read_text()
+    for name in set(re.findall(r"\bevenkeel_[a-z_]+", path.read_text())):
+        assert f'"{re.sub("_(total|sum|count)$", "", name)}"' in families, name
+    checked = subprocess.run([promtool_or_skip(), "check", "rules", path], capture_output=True, text=True, timeout=30)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
