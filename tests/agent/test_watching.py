@@ -121,6 +121,7 @@ def slow_answers(host):
 def trickle(host):
     """A body that comes byte by byte is given up after the time an answer may take."""
     begin(host)
+    host.wait_polls(2)  # the first answer may take longer
     host.platform.set_fault("imds", EVENTS, bytes_per_second=2)
     host.wait_says("timed out", 25)
     host.platform.clear_faults()
