@@ -2,6 +2,7 @@
 
 What is measured is the time between polls, so each scenario has a platform and a VM of its own and they run side by side."""
 
+import json
 import time
 
 import pytest
@@ -213,6 +214,10 @@ def unknown_words(host):
     begin(host, policy=[{"action": "drain", "acknowledge": "immediately"}])
     host.platform.add_event("Rebalance", not_before_in_seconds=5)
     host.wait_for("the event to be told", lambda: "Rebalance" in host.log_text())
+    host.platform.set_fault("imds", EVENTS, body=json.dumps({"DocumentIncarnation": 99, "Events": [
+        {"EventId": "x1", "EventType": "Reboot", "EventStatus": "Paused", "Resources": ["vm"], "NotBefore": ""}]}).encode())
+    host.wait_for("the status to be told", lambda: 'Reboot x1 is "Paused", which this version does not know' in host.log_text())
+    assert "Reboot x1: Paused" in host.run("events").stdout
     host.wait_polls(2)
     assert host.notes() == [] and host.platform.acknowledgements() == [] and host.ready() == 200
 
