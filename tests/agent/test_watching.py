@@ -133,6 +133,7 @@ def trickle(host):
 def interval(host):
     begin(host, pollingIntervalInSeconds=3)
     assert all(2.9 <= gap <= 3 + LATE for gap in gaps(host, 2))
+    assert len({tuple(request["client"]) for request in host.polls()}) == 1, "the connection is kept"
 
 
 @PROGRAMME.scenario
