@@ -511,7 +511,7 @@ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct
 
 	if (!e)
 		return -ENOENT;
-	if (e->status != EVENT_SCHEDULED || e->ack == ACK_ACCEPTED ||
+	if (e->status != EVENT_SCHEDULED || e->status_text || e->ack == ACK_ACCEPTED ||
 	    (e->ack == ACK_WANTED && e->ack_reason == ACK_BY_OPERATOR))
 		return -EALREADY;
 	r = turn_begin(core, now, &t);

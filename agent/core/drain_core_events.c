@@ -65,7 +65,8 @@ static void decide(struct turn *t, struct drain_event *e)
 
 	if (e->settled)
 		return;
-	if (t->drain)
+	/* What the platform means by a status that came later cannot be acted upon. */
+	if (t->drain && e->status != EVENT_STATUS_OTHER)
 		d = policy_decide(t->drain, &q);
 	if (e->action != d.action || e->acknowledge != d.acknowledge)
 		turn_touch(t);
@@ -302,6 +303,12 @@ static void tell_seen(struct turn *t, const struct drain_event *e)
 	bool soon = e->status == EVENT_SCHEDULED && e->not_before_wall != 0;
 	static const char *const words[] = { "will be drained for", "nothing is done about it", "ignored" };
 
+	if (e->status_text) {
+		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_EVENT, e, true,
+			  str_format("%s %s is \"%s\", which this version does not know; nothing is done about that",
+				     e->type, e->id, e->status_text));
+		return;
+	}
 	if (soon) {
 		(void)timefmt_clock(e->not_before_wall, when);
 		(void)timefmt_span(usec_sub(e->not_before_wall, t->now.wall), in);
@@ -317,7 +324,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 {
 	struct drain_event *e = NULL;
 
-	if (seen->status == EVENT_STATUS_OTHER || t->s->events.n == LIMIT_EVENTS)
+	if (t->s->events.n == LIMIT_EVENTS)
 		return;
 	if (drain_state_add_event(t->s, &e) < 0) {
 		turn_fail(t, -ENOMEM);
@@ -326,6 +333,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	set_text(t, &e->id, seen->id);
 	e->status = seen->status;
 	e->incarnation = t->v.incarnation;
+	set_text(t, &e->status_text, seen->status == EVENT_STATUS_OTHER ? seen->status_text : NULL);
 	set_facts(t, e, seen, first_name);
 	if (t->r < 0)
 		return;
@@ -334,6 +342,19 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	turn_touch(t);
 	event_input(t, e, EVENT_IN_RELOAD);
 	tell_seen(t, e);
+}
+
+/* Keeps and tells a status that this version does not know; false: the event has it still. */
+static bool keep_status(struct turn *t, struct drain_event *e, const struct event *seen)
+{
+	const char *text = seen->status == EVENT_STATUS_OTHER ? seen->status_text : NULL;
+
+	if (text && str_equal(e->status_text, text))
+		return false;
+	set_text(t, &e->status_text, text);
+	if (text)
+		tell_seen(t, e);
+	return true;
 }
 
 static void seen_again(struct turn *t, struct drain_event *e, const struct event *seen, bool first_name)
@@ -348,7 +369,17 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	if (e->not_before_wall != not_before || t->v.rebooted)
 		judge_lateness(t, e, t->v.rebooted);
 	e->incarnation = t->v.incarnation;
-	/* There is no way back from started. */
+	if (!keep_status(t, e, seen))
+		return;
+	/* There is no way back from started, nor from scheduled to what nobody knows. */
+	if (e->status == EVENT_STATUS_OTHER && seen->status != EVENT_STATUS_OTHER) {
+		e->status = seen->status;
+		judge_lateness(t, e, true);
+		turn_touch(t);
+		event_input(t, e, EVENT_IN_RELOAD);
+		tell_seen(t, e);
+		return;
+	}
 	if (seen->status != EVENT_STARTED || e->status == EVENT_STARTED)
 		return;
 	e->status = EVENT_STARTED;
@@ -480,7 +511,7 @@ void events_due(struct turn *t)
 /* Being drained is what it waits for; it may have ceased to be so, by a boot for one. */
 static bool may_go_out(const struct turn *t, const struct drain_event *e)
 {
-	if (e->status != EVENT_SCHEDULED || e->ack_needs_document || !t->v.document_seen || t->v.boot_pending)
+	if (e->status != EVENT_SCHEDULED || e->status_text || e->ack_needs_document || !t->v.document_seen || t->v.boot_pending)
 		return false;
 	return e->ack_reason != ACK_WHEN_DRAINED || (t->s->host == HOST_DRAINED && t->s->result != DRAIN_ABORTED);
 }

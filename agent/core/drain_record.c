@@ -43,6 +43,7 @@ static const struct jd_field event_fields[] = {
 	{ "durationInSeconds", &integer_type,      EVENT(duration_seconds), .default_integer = -1 },
 	{ "noticeInSeconds",  &integer_type,       EVENT(notice_seconds) },
 	{ "status",           &status_choice,      EVENT(status) },
+	{ "statusText",       &text_type,          EVENT(status_text),       JD_OMIT_EMPTY },
 	{ "notBefore",        &time_type,          EVENT(not_before_wall),   JD_OMIT_EMPTY },
 	{ "notBeforeBoot",    &time_type,          EVENT(not_before_boot),   JD_OMIT_EMPTY },
 	{ "shared",           &boolean_type,       EVENT(shared),            JD_OMIT_EMPTY },

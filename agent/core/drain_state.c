@@ -22,6 +22,7 @@ static void event_done(struct drain_event *e)
 	free(e->type);
 	free(e->source);
 	free(e->description);
+	free(e->status_text);
 	strv_free(e->peers);
 }
 
@@ -118,12 +119,13 @@ static int copy_event(const struct drain_event *from, struct drain_event *to)
 {
 	int r = 0;
 
-	to->id = to->type = to->source = to->description = NULL;
+	to->id = to->type = to->source = to->description = to->status_text = NULL;
 	to->peers = NULL;
 	r = str_set(&to->id, from->id);
 	r = r < 0 ? r : str_set(&to->type, from->type);
 	r = r < 0 ? r : str_set(&to->source, from->source);
 	r = r < 0 ? r : str_set(&to->description, from->description);
+	r = r < 0 ? r : str_set(&to->status_text, from->status_text);
 	if (r < 0 || !from->peers)
 		return r;
 	to->peers = strv_copy((const char *const *)from->peers);

@@ -25,7 +25,8 @@ struct drain_event { /* an event that names this VM */
 	char *id, *type, *source, *description;
 	int64_t duration_seconds;
 	int64_t notice_seconds; /* from first sight to NotBefore */
-	int status;		/* enum event_status */
+	int status;		/* enum event_status: the last one that this version knows, OTHER when there was none */
+	char *status_text;	/* as the platform says it now, when it is none that this version knows; else NULL */
 	usec_t not_before_wall;
 	usec_t not_before_boot; /* the same by the boot clock, see events_anchor(); 0: blank, or not known yet */
 	bool shared, leader;    /* names several VMs; names us first */

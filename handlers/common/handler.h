@@ -65,6 +65,8 @@ struct handler_class {
 	const char *name; /* customScript */
 	enum settings_section section;
 
+	/* Whether this machine can do what valid settings ask for; NULL: it can. For who validates; apply() tells it, too. */
+	int (*check)(const struct paths *paths, const struct settings *settings, struct error *err);
 	/* Loads what is durable and resumes what was going on. Settings come with the first apply(). */
 	int (*start)(const struct handler_host *host, struct handler **ret, struct error *err);
 	/* Goes over to these settings: what did not change MUST be left alone. The section may be absent: the handler

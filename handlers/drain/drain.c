@@ -411,7 +411,7 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	} else if (watch_start(h->watch, h->settings->api_version) < 0) {
 		return error_oom(err);
 	}
-	if (r >= 0 && h->settings && drain_steps_check(h->steps, h->settings, &e) < 0)
+	if (r >= 0 && h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
 	return r;
 }
@@ -441,7 +441,7 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	if (!h->settings && (!h->core || s.phase == HOST_SERVING))
 		return 0;
 	c.message = message;
-	if (h->settings && drain_steps_check(h->steps, h->settings, &e) < 0) {
+	if (h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "",
@@ -489,9 +489,15 @@ static void drain_retire(struct handler *h)
 		drain_after_input(h, drain_core_reload(h->core, NULL, false, drain_now(h)), "the retirement");
 }
 
+static int drain_check(const struct paths *paths, const struct settings *settings, struct error *err)
+{
+	return settings->drain ? drain_steps_check(paths, settings->drain, err) : 0;
+}
+
 const struct handler_class drain_class = {
 	.name = "drain",
 	.section = SECTION_DRAIN,
+	.check = drain_check,
 	.start = drain_start,
 	.apply = drain_apply,
 	.report = drain_report,

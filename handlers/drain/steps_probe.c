@@ -32,12 +32,12 @@
 #define RULES_MAX      (32 * 1024)
 #define REFUSED	       "tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn counter reject with tcp reset"
 
-char *steps_find_nft(const struct drain_steps *s, struct error *err)
+char *steps_find_nft(const struct paths *paths, struct error *err)
 {
 	static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		char *path = path_under_root(s->host->paths, places[i]);
+		char *path = path_under_root(paths, places[i]);
 
 		if (path && fs_exists(path))
 			return path;
@@ -105,7 +105,7 @@ static int make_spec(const struct drain_steps *s, const char *id, const char *ti
 		     struct job **ret, struct error *err)
 {
 	_cleanup_(spec_freep) struct job *spec = NULL;
-	_cleanup_free_ char *nft = steps_find_nft(s, err);
+	_cleanup_free_ char *nft = steps_find_nft(s->host->paths, err);
 	char *argv[] = { nft, (char[]){ "-f" }, (char[]){ "-" } };
 	int r = nft ? spec_new(id, title, TABLE_USEC, &spec, err) : -ENOENT;
 

@@ -41,6 +41,8 @@ enum detail { DETAIL_NO_EVENTS, DETAIL_NO_DESCRIPTIONS, DETAIL_ALL };
 
 static const char *status_of(const struct drain_event *e)
 {
+	if (e->status_text)
+		return e->status_text;
 	return e->status == EVENT_STARTED ? "Started" : "Scheduled";
 }
 

@@ -459,6 +459,10 @@ def no_nft(host):
     """Said as soon as the settings come, not when it is too late."""
     host.configure({"type": "parallel", "steps": [host.step("a"), {"type": "refuseProbe", "ports": [80], "name": "refuse"}]},
                    host.step("after"))
+    path = host.root / "etc/evenkeel/evenkeel.json"
+    done = host.run("validate", str(path))
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("settings: drain.steps[0].steps[1]: refuseProbe needs nft, which is not installed; install")
     host.start()
     host.wait_says("drain.steps[0].steps[1]: refuseProbe needs nft, which is not installed; install the package nftables")
     assert host.substatus("drain")["status"] == "error"
@@ -467,6 +471,7 @@ def no_nft(host):
     host.platform.remove_event(event)
     put_nft(host)
     host.wait_says("watching", 30)
+    assert host.run("validate", str(path)).returncode == 0
 
 
 @PROGRAMME.scenario

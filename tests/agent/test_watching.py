@@ -2,6 +2,7 @@
 
 What is measured is the time between polls, so each scenario has a platform and a VM of its own and they run side by side."""
 
+import json
 import time
 
 import pytest
@@ -121,6 +122,7 @@ def slow_answers(host):
 def trickle(host):
     """A body that comes byte by byte is given up after the time an answer may take."""
     begin(host)
+    host.wait_polls(2)  # the first answer may take longer
     host.platform.set_fault("imds", EVENTS, bytes_per_second=2)
     host.wait_says("timed out", 25)
     host.platform.clear_faults()
@@ -131,6 +133,7 @@ def trickle(host):
 def interval(host):
     begin(host, pollingIntervalInSeconds=3)
     assert all(2.9 <= gap <= 3 + LATE for gap in gaps(host, 2))
+    assert len({tuple(request["client"]) for request in host.polls()}) == 1, "the connection is kept"
 
 
 @PROGRAMME.scenario
@@ -212,6 +215,10 @@ def unknown_words(host):
     begin(host, policy=[{"action": "drain", "acknowledge": "immediately"}])
     host.platform.add_event("Rebalance", not_before_in_seconds=5)
     host.wait_for("the event to be told", lambda: "Rebalance" in host.log_text())
+    host.platform.set_fault("imds", EVENTS, body=json.dumps({"DocumentIncarnation": 99, "Events": [
+        {"EventId": "x1", "EventType": "Reboot", "EventStatus": "Paused", "Resources": ["vm"], "NotBefore": ""}]}).encode())
+    host.wait_for("the status to be told", lambda: 'Reboot x1 is "Paused", which this version does not know' in host.log_text())
+    assert "Reboot x1: Paused" in host.run("events").stdout
     host.wait_polls(2)
     assert host.notes() == [] and host.platform.acknowledgements() == [] and host.ready() == 200
 

@@ -722,6 +722,46 @@ static void drain_one(struct rig *r)
 	take(r);
 }
 
+/* A status that came later: told, kept as text, nothing done and nothing acknowledged, whatever was under way goes on. */
+static void test_unknown_status(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	changed(&r, "A Reboot Paused 900");
+	EXPECT(&r, "");
+	assert_non_null(strstr(r.told, "Reboot A is \"Paused\", which this version does not know; nothing is done about that\n"));
+	assert_int_equal(drain_core_acknowledge(r.core, "A", r.now), -EALREADY);
+	again(&r, "boot-1");
+	EXPECT(&r, "probe+ target-");
+	assert_string_equal(drain_state_event(drain_core_state(r.core), 0)->status_text, "Paused");
+	/* Known words later. */
+	changed(&r, "A Reboot Scheduled 900");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+	answer(&r, ACK_OUTCOME_RETRY);
+	r.told[0] = '\0';
+	changed(&r, "A Reboot Delayed 900");
+	document(&r, "A Reboot Delayed 900");
+	later(&r, 5);
+	EXPECT(&r, "");
+	assert_string_equal(r.told, "Reboot A is \"Delayed\", which this version does not know; nothing is done about that\n");
+	assert_int_equal(host(&r), HOST_DRAINED);
+	changed(&r, "A Reboot Scheduled 900");
+	EXPECT(&r, "ack:A");
+	changed(&r, "A Reboot Started -");
+	changed(&r, "A Reboot Finishing -");
+	EXPECT(&r, "");
+	assert_int_equal(host(&r), HOST_DRAINED);
+	changed(&r, "B Freeze Odd 5");
+	EXPECT(&r, "target- undo:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	changed(&r, "B Freeze Started -");
+	EXPECT(&r, "probe+ snapshot");
+	rig_done(&r);
+}
+
 static void test_acknowledging(void **state)
 {
 	usec_t most;
@@ -1249,6 +1289,7 @@ int main(void)
 		cmocka_unit_test(test_started_without_notice),
 		cmocka_unit_test(test_preempt),
 		cmocka_unit_test(test_no_time),
+		cmocka_unit_test(test_unknown_status),
 		cmocka_unit_test(test_culprit),
 		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_cancelled),

@@ -75,7 +75,7 @@ static const char *const settings_texts[] = {
 #define N_SETTINGS ARRAY_SIZE(settings_texts)
 
 struct platform_event {
-	bool there, ours, shared, started, unknown, no_time;
+	bool there, ours, shared, started, unknown, no_time, odd;
 	int id, type, source;
 	int64_t duration;
 	usec_t not_before;
@@ -481,6 +481,7 @@ static void check_ack(struct world *w, const struct drain_action *a)
 		/* 1, 11 */
 		CHECK(w, e && e->status == EVENT_SCHEDULED);
 		CHECK(w, p->id != id || p->ours);
+		CHECK(w, !e->status_text);
 		CHECK(w, w->operator_acked[id] || event_type_of(e->type) != EVENT_OTHER);
 		CHECK(w, w->operator_acked[id] || e->acknowledge == ACKNOWLEDGE_IMMEDIATELY ||
 				 (e->acknowledge == ACKNOWLEDGE_WHEN_DRAINED && s->host == HOST_DRAINED &&
@@ -637,7 +638,8 @@ static void write_event(struct buf *b, const struct platform_event *p, bool firs
 	buf_printf(b,
 		   "%s{\"EventId\":\"E%d\",\"EventType\":\"%s\",\"EventStatus\":\"%s\",\"ResourceType\":\"VirtualMachine\","
 		   "\"Resources\":[%s%s],\"NotBefore\":\"%s\",\"EventSource\":\"%s\",\"DurationInSeconds\":%lld}",
-		   first ? "" : ",", p->id, p->unknown ? "Rebalance" : types[p->type], p->started ? "Started" : "Scheduled",
+		   first ? "" : ",", p->id, p->unknown ? "Rebalance" : types[p->type],
+		   p->odd ? "Delayed" : p->started ? "Started" : "Scheduled",
 		   p->ours ? "\"VMSS_85\"" : "\"other_1\"", p->shared ? ",\"other_2\"" : "", when,
 		   p->source ? "User" : "Platform", (long long)p->duration);
 }
@@ -724,6 +726,7 @@ static void new_event(struct world *w)
 		.started = chance(w, 10),
 		.unknown = chance(w, 8),
 		.no_time = chance(w, 3),
+		.odd = chance(w, 4),
 		.type = (int)rnd(w, 5),
 		.source = (int)rnd(w, 2),
 		.duration = (int64_t)rnd(w, 30) - 1,
@@ -747,6 +750,8 @@ static void change_event(struct world *w)
 	if (!p->started && chance(w, 50)) {
 		p->started = true;
 		SAY(w, "platform: E%d starts", p->id);
+	} else if (chance(w, 10)) {
+		p->odd = !p->odd;
 	} else if (!p->started && chance(w, 20)) {
 		p->not_before = w->now.wall + rnd(w, 300) * SEC;
 	} else {
