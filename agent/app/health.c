@@ -218,6 +218,28 @@ static bool metrics_here(const struct health *h)
 	return s && !str_empty(s->metrics_listen) && str_equal(s->metrics_listen, s->listen);
 }
 
+/* A rolling upgrade leaves out an instance that is in the middle of something: it would cut off a script, or upgrade
+ * while the platform is at work. */
+static bool skip_upgrade(const struct health *h)
+{
+	const struct daemon *d = h->daemon;
+
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i] == &custom_script_class && handler_classes[i]->busy(d->handlers[i]))
+			return true;
+	return !d->serving;
+}
+
+/* Rich states of the Application Health extension; CustomMetrics is a text that holds JSON (user-data.md D). */
+static void answer_app_health(const struct health *h, struct listener_reply *reply)
+{
+	reply->status = 200;
+	(void)buf_printf(&reply->body,
+			 "{\"ApplicationHealthState\":\"%s\",\"CustomMetrics\":\"{\\\"rollingUpgrade\\\":"
+			 "{\\\"SkipUpgrade\\\":%s,\\\"PhaseOrderingNumber\\\":0}}\"}\n",
+			 ailing(h) ? "Unhealthy" : "Healthy", skip_upgrade(h) ? "true" : "false");
+}
+
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
 {
 	struct health *h = userdata;
@@ -240,9 +262,7 @@ static void on_request(const struct listener_request *req, struct listener_reply
 	} else if (str_equal(req->path, "/metrics") && metrics_here(h)) {
 		telemetry_answer(h->daemon->telemetry, req, reply);
 	} else if (str_equal(req->path, "/app-health")) {
-		reply->status = 200;
-		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",
-				 ailing(h) ? "Unhealthy" : "Healthy");
+		answer_app_health(h, reply);
 	}
 }
 
