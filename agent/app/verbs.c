@@ -22,6 +22,7 @@ const struct verb verbs[] = {
 	{ "scripts", verb_scripts, "[--json] | logs NAME | run FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one; more: evenkeel scripts --help" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
+	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
 	{ "version", verb_version, "", "Print the version" },
 	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
 	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },
