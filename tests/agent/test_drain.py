@@ -204,6 +204,21 @@ def short_freeze(host):
     assert host.notes() == [] and host.ready() == 200 and len(host.acks(event)) == 1
 
 
+@PROGRAMME.scenario
+def ignored(host):
+    """Not even told, but for what is done about it."""
+    host.configure(host.step("a"), policy=[{"types": ["Freeze"], "action": "ignore", "acknowledge": "immediately"},
+                                           {"types": ["Redeploy"], "action": "notify"}])
+    host.start()
+    event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.platform.remove_event(event)
+    event = host.platform.add_event("Redeploy", not_before_in_seconds=600)
+    host.wait_for("the other to be told", lambda: f"Redeploy {event} is scheduled" in host.log_text())
+    assert [line.rpartition(" Freeze ")[2].split()[1] for line in host.log_text().splitlines() if " Freeze " in line] == ["acknowledged"]
+    assert host.notes() == [] and host.ready() == 200 and host.acks(event) == []
+
+
 # The application's health
 
 class Application(http.server.BaseHTTPRequestHandler):
