@@ -203,6 +203,43 @@ static const char *unready(const struct health *h, char why[static MESSAGE_MAX])
 	return NULL;
 }
 
+bool health_ready(const struct health *h)
+{
+	char why[MESSAGE_MAX];
+
+	return !unready(h, why);
+}
+
+/* Whether the metrics are asked for on the same endpoint. */
+static bool metrics_here(const struct health *h)
+{
+	const struct health_settings *s = h->daemon->have_settings ? h->daemon->settings.health : NULL;
+
+	return s && !str_empty(s->metrics_listen) && str_equal(s->metrics_listen, s->listen);
+}
+
+/* A rolling upgrade leaves out an instance that is in the middle of something: it would cut off a script, or upgrade
+ * while the platform is at work. */
+static bool skip_upgrade(const struct health *h)
+{
+	const struct daemon *d = h->daemon;
+
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i] == &custom_script_class && handler_classes[i]->busy(d->handlers[i]))
+			return true;
+	return !d->serving;
+}
+
+/* Rich states of the Application Health extension; CustomMetrics is a text that holds JSON (user-data.md D). */
+static void answer_app_health(const struct health *h, struct listener_reply *reply)
+{
+	reply->status = 200;
+	(void)buf_printf(&reply->body,
+			 "{\"ApplicationHealthState\":\"%s\",\"CustomMetrics\":\"{\\\"rollingUpgrade\\\":"
+			 "{\\\"SkipUpgrade\\\":%s,\\\"PhaseOrderingNumber\\\":0}}\"}\n",
+			 ailing(h) ? "Unhealthy" : "Healthy", skip_upgrade(h) ? "true" : "false");
+}
+
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
 {
 	struct health *h = userdata;
@@ -222,10 +259,10 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		reply->status = h->daemon->drained ? 200 : 503;
 		reply->content_type = "text/plain; charset=utf-8";
 		(void)buf_puts(&reply->body, h->daemon->drained ? "drained\n" : "not drained\n");
+	} else if (str_equal(req->path, "/metrics") && metrics_here(h)) {
+		telemetry_answer(h->daemon->telemetry, req, reply);
 	} else if (str_equal(req->path, "/app-health")) {
-		reply->status = 200;
-		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",
-				 ailing(h) ? "Unhealthy" : "Healthy");
+		answer_app_health(h, reply);
 	}
 }
 
@@ -295,11 +332,10 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		c.duty = DUTY_FAILED;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s", h->bind_error);
-	} else if (!str_empty(s->metrics_listen) || !str_empty(s->metrics_file)) {
+	} else if (telemetry_problem(h->daemon->telemetry)) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
-		(void)snprintf(message, sizeof(message),
-			       "metricsListen and metricsFile are accepted but not served by this version; remove them");
+		(void)snprintf(message, sizeof(message), "%s", telemetry_problem(h->daemon->telemetry));
 	} else if (why) {
 		/* A drain is not ill health; what it is about, its own component says. */
 		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;

@@ -64,6 +64,11 @@
 #define LIMIT_PORTS		  64 /* of one wait for connections, or of the load balancer's rules */
 #define LIMIT_LOG_LINE		  2048
 
+/* Telling */
+#define LIMIT_METRIC_SERIES	  4096
+#define LIMIT_NOTICES		  64 /* waiting for one webhook; the oldest goes */
+#define LIMIT_NOTICE		  16384 /* one, as it is sent */
+
 /* Files */
 #define LIMIT_TREE_DEPTH 128 /* directories below one another, when a tree is removed */
 

@@ -193,6 +193,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		break;
 	case DRAIN_TELL:
 		drain_say(h, a->level, a->event_id, a->milestone, a->text);
+		drain_notify(h, a);
 		break;
 	}
 }
@@ -224,6 +225,7 @@ static void run_actions(struct handler *h)
 	h->running_actions = false;
 	drain_steps_tidy(h->steps, drain_core_state(h->core));
 	tell_drained(h);
+	drain_count(h);
 	rehearsal_look(h);
 	h->host->changed(h->host);
 }
@@ -353,6 +355,7 @@ static void drain_free(struct handler *h)
 	drain_core_free(h->core);
 	record_close(h->record);
 	loop_timer_free(h->core_timer);
+	strv_free(h->counted_events);
 	for (size_t i = 0; i < TOLD_MAX; i++)
 		free(h->told[i].text);
 	free(h);
@@ -504,6 +507,7 @@ const struct handler_class drain_class = {
 	.health_changed = drain_health_changed,
 	.operate = drain_operate,
 	.look = drain_look,
+	.measure = drain_measure,
 	.retire = drain_retire,
 	.free = drain_free,
 };
