@@ -47,6 +47,11 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 {
 	struct drain_action *a = turn_act(t, DRAIN_TELL);
 
+	/* What the policy ignores is not news. */
+	if (e && topic == TOPIC_EVENT && e->action == POLICY_IGNORE) {
+		level = LOG_LEVEL_DEBUG;
+		milestone = false;
+	}
 	a->level = level;
 	a->topic = topic;
 	a->milestone = milestone;
