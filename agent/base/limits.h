@@ -27,6 +27,10 @@
 #define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */
 #define LIMIT_URI		  8192UL
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
+#define LIMIT_PKCS12		  (96UL * 1024) /* decoded */
+#define LIMIT_PKCS12_BAGS	  64 /* in all */
+#define LIMIT_PKCS12_DEPTH	  4 /* bags in bags */
+#define LIMIT_PKCS12_ITERATIONS	  2000000 /* of all its derivations together: less than a second */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
 #define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
