@@ -22,6 +22,9 @@
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
 #define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
+#define LIMIT_VAULT_PAGE	  (512UL * 1024) /* of a list of 25 versions, with their tags */
+#define LIMIT_VAULT_PAGES	  100
+#define LIMIT_VAULTS		  64 /* whose version of the API is remembered */
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
 #define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */

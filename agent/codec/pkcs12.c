@@ -326,13 +326,19 @@ static int read_pfx(struct reader *r, PKCS12 *p, const char *password)
 static int read_with_legacy(struct reader *r, PKCS12 *p, const char *password, int result)
 {
 	OSSL_LIB_CTX *context = OSSL_LIB_CTX_new();
+	/* Both, since a context that loads one by name loads no other. */
+	OSSL_PROVIDER *usual = context ? OSSL_PROVIDER_load(context, "default") : NULL;
+	OSSL_PROVIDER *legacy = usual ? OSSL_PROVIDER_load(context, "legacy") : NULL;
 
-	/* Both, since a context that loads one by name loads no other. When it is not there the first answer stays. */
-	if (context && OSSL_PROVIDER_load(context, "default") && OSSL_PROVIDER_load(context, "legacy")) {
+	/* When it is not there the first answer stays. */
+	if (legacy) {
 		r->context = context;
 		result = read_pfx(r, p, password);
+		(void)OSSL_PROVIDER_unload(legacy);
 	}
-	OSSL_LIB_CTX_free(context); /* unloads them */
+	if (usual)
+		(void)OSSL_PROVIDER_unload(usual);
+	OSSL_LIB_CTX_free(context);
 	return result;
 }
 

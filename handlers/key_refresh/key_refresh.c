@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
@@ -178,6 +179,7 @@ static void handler_free(struct handler *h)
 		return;
 	drop_items(h);
 	loop_timer_free(h->timer);
+	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
 	free(h->suffixes);
 	free(h->goal_path);
@@ -196,7 +198,7 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	h->host = host;
 	h->goal_path = path_join(host->paths->records, "key-refresh.goal");
 	h->directory = path_join(host->paths->records, "key-refresh");
-	if (!h->goal_path || !h->directory || loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
+	if (!h->goal_path || !h->directory || vaults_new(&h->vaults) < 0 || loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
 	if (r < 0)

@@ -22,6 +22,7 @@ enum key_part {
 	PART_CHAIN,
 	PART_KEY,
 	PART_COMBINED, /* full chain, then key */
+	PART_PKCS12,
 	PART_NOTE,     /* the store's .luma */
 	PART_LINK,
 };

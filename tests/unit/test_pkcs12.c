@@ -31,6 +31,7 @@
 static EVP_PKEY *ec, *rsa, *issuer_key;
 static X509 *ec_leaf, *rsa_leaf, *issuer;
 static OSSL_LIB_CTX *legacy;
+static OSSL_PROVIDER *providers[2];
 
 /* ---- what is given back to the heap, by our libraries and by OpenSSL, which allocates through ours ---- */
 
@@ -85,8 +86,9 @@ static int make_all(void **state)
 {
 	(void)state;
 	legacy = OSSL_LIB_CTX_new();
-	assert_non_null(OSSL_PROVIDER_load(legacy, "default"));
-	assert_non_null(OSSL_PROVIDER_load(legacy, "legacy"));
+	providers[0] = OSSL_PROVIDER_load(legacy, "default");
+	providers[1] = OSSL_PROVIDER_load(legacy, "legacy");
+	assert_true(providers[0] && providers[1]);
 	ec = make_ec_key();
 	rsa = make_rsa_key();
 	issuer_key = make_ec_key();
@@ -105,6 +107,8 @@ static int free_all(void **state)
 	EVP_PKEY_free(ec);
 	EVP_PKEY_free(rsa);
 	EVP_PKEY_free(issuer_key);
+	OSSL_PROVIDER_unload(providers[0]);
+	OSSL_PROVIDER_unload(providers[1]);
 	OSSL_LIB_CTX_free(legacy);
 	return 0;
 }

@@ -23,6 +23,7 @@ class Journal:
             headers["authorization"] = f"{scheme} sha256:{hashlib.sha256(credential.encode()).hexdigest()}"
         entry = {"service": service, "time": started, "took": time.time() - started, "method": request.method,
                  "path": request.path, "query": dict(request.query), "headers": headers, "body_length": len(request.body),
+                 "connection": request.connection,
                  "status": status}
         if problem:
             entry["problem"] = problem
@@ -35,7 +36,7 @@ class Journal:
 
     @steering
     def requests(self, service=None, path_prefix="", since=0):
-        """Requests so far: method, path, query, lower-case headers (credentials hashed), status (0: dropped), time."""
+        """Requests so far: method, path, query, lower-case headers (credentials hashed), status (0: dropped), time, connection."""
         with self._lock:
             return [dict(entry) for entry in self._entries
                     if (service is None or entry["service"] == service)
