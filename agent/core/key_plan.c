@@ -160,17 +160,8 @@ static void digest_certificate(struct digest *d, const struct certificate_settin
 	}
 }
 
-const char *key_password(const struct key_wish *w)
-{
-	const char *password =
-		w->certificate && w->certificate->files.pkcs12 ? w->certificate->pkcs12_password.text : NULL;
-
-	return str_empty(password) ? NULL : password;
-}
-
 int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX])
 {
-	const char *password = key_password(w);
 	struct digest d;
 	int r = digest_begin(&d);
 
@@ -178,9 +169,9 @@ int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256
 		return r;
 	if (w->certificate) {
 		digest_certificate(&d, w->certificate);
-		if (password) {
+		if (w->password) {
 			digest_text(&d, salt);
-			digest_text(&d, password);
+			digest_text(&d, w->password);
 		}
 	} else {
 		digest_text(&d, "secret");

@@ -55,10 +55,12 @@ void key_goal_done(struct key_goal *g);
 /* When the first installs have taken too long, on the boot clock. A wall clock that jumped cannot lengthen it. */
 usec_t key_goal_deadline(const struct key_goal *g, usec_t timeout, usec_t now_boot, usec_t now_wall);
 
-/* What is wanted: exactly one of the two, borrowed from the settings. */
+/* What is wanted: exactly one of the first two, borrowed from the settings, as is the password of the PKCS#12 file
+ * (NULL: none is wanted, or it has none). */
 struct key_wish {
 	const struct certificate_settings *certificate;
 	const struct key_secret_settings *secret;
+	const char *password;
 };
 
 const char *key_name(const struct key_wish *w);
@@ -66,8 +68,6 @@ const char *key_url(const struct key_wish *w);
 const struct identity *key_identity(const struct key_refresh_settings *k, const struct key_wish *w);
 /* What cannot be carried out by this version, as the rest of a sentence; NULL: nothing. */
 const char *key_unbuilt(const struct key_wish *w);
-/* The password of its PKCS#12 file, NULL: there is none, or it has none. */
-const char *key_password(const struct key_wish *w);
 /* A digest of the settings that shape the files (not: how many are kept), and of those that say where it comes from.
  * Parts of the first are seen by everybody in the names of sets: `salt` keeps a password from being found by trying. */
 _nodiscard_ int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX]);

@@ -111,7 +111,7 @@ struct material {
 static int write_pkcs12(const struct material *m, struct buf *out)
 {
 	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(CONTENT_MAX);
-	int r = pkcs12_write(m->bundle, key_name(m->wish), key_password(m->wish), &der);
+	int r = pkcs12_write(m->bundle, key_name(m->wish), m->wish->password, &der);
 
 	return r < 0 ? r : base64_encode(der.data, der.len, out);
 }

@@ -454,7 +454,7 @@ static int ensure_salt(struct key_record *r, const struct key_wish *wish)
 	unsigned char bytes[16];
 	char hex[SHA256_HEX_MAX];
 
-	if (r->salt || !key_password(wish))
+	if (r->salt || !wish->password)
 		return 0;
 	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
 		return -EIO;
