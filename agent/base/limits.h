@@ -22,11 +22,18 @@
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
 #define LIMIT_USER_DATA_RECORD	  2048UL
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
+#define LIMIT_VAULT_PAGE	  (512UL * 1024) /* of a list of 25 versions, with their tags */
+#define LIMIT_VAULT_PAGES	  100
+#define LIMIT_VAULTS		  64 /* whose version of the API is remembered */
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
 #define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */
 #define LIMIT_URI		  8192UL
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
+#define LIMIT_PKCS12		  (96UL * 1024) /* decoded */
+#define LIMIT_PKCS12_BAGS	  64 /* in all */
+#define LIMIT_PKCS12_DEPTH	  4 /* bags in bags */
+#define LIMIT_PKCS12_ITERATIONS	  2000000 /* of all its derivations together: less than a second */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
 #define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */

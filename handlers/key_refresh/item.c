@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
@@ -16,6 +17,7 @@
 #include "agent/base/log.h"
 #include "agent/base/random.h"
 #include "agent/base/str.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/x509.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
@@ -312,6 +314,14 @@ static bool is_pinned(const struct item *i)
 	return name && name[1];
 }
 
+/* By its content type; somebody who put the secret there by hand may have left that out. */
+static bool is_pkcs12(const struct vault_secret *s)
+{
+	if (str_equal_nocase(s->content_type, CONTENT_PFX))
+		return true;
+	return !s->content_type[0] && str_starts(s->value, "MI") && !strstr(s->value, "-----BEGIN");
+}
+
 static int understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
 		      struct key_found *ret, struct error *err)
 {
@@ -320,15 +330,11 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 
 	*ret = (struct key_found){ .created = s->created };
 	(void)snprintf(ret->version, sizeof(ret->version), "%s", s->version);
+	(void)snprintf(ret->previous, sizeof(ret->previous), "%s", s->previous);
 	if (!i->plan.wish.certificate)
 		return 0;
-	if (str_equal(s->content_type, CONTENT_PFX))
-		return error_set(err, ERROR_USER, -EBADMSG,
-				 "version %s came as PKCS#12, which is not built yet; give the certificate's policy "
-				 "the content type "
-				 "application/x-pem-file",
-				 s->version);
-	r = x509_bundle_parse(s->value, s->len, ret_bundle, err);
+	r = is_pkcs12(s) ? pkcs12_parse_text(s->value, s->len, ret_bundle, err)
+			 : x509_bundle_parse(s->value, s->len, ret_bundle, err);
 	if (r < 0)
 		return error_wrap(err, r, "version %s of the vault", s->version);
 	x509_bundle_facts(*ret_bundle, &facts);
@@ -339,6 +345,14 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 	return 0;
 }
 
+static void note_disabled(struct item *i, bool disabled)
+{
+	if (disabled && !i->plan.newest_disabled)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+			"%s: the newest version in the vault is disabled; the newest one that is not is used", i->name);
+	i->plan.newest_disabled = disabled;
+}
+
 static void judge(struct item *i, const struct vault_secret *secret, const char *who)
 {
 	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
@@ -346,6 +360,7 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : understand(i, secret, &bundle, &i->found, &e);
 	enum key_verdict verdict = KEY_REFUSE;
 
+	note_disabled(i, secret->newest_disabled);
 	if (r >= 0)
 		verdict =
 			key_judge(&i->plan, &i->found, is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
@@ -378,11 +393,16 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 void item_fetch(struct item *i)
 {
 	struct handler *h = i->h;
+	const struct key_record *r = &i->plan.record;
+	bool known = r->version && str_equal(r->url, key_url(&i->plan.wish));
+	const char *const versions[] = { known ? r->version : NULL, known ? r->previous : NULL, NULL };
 	const struct vault_request req = { .url = key_url(&i->plan.wish),
 					   .suffixes = h->suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
-					   .want_pem = i->plan.wish.certificate };
+					   .want_pem = i->plan.wish.certificate,
+					   .vaults = h->vaults,
+					   .known_versions = versions };
 	struct error e = ERROR_INIT;
 
 	i->phase = PHASE_FETCHING;
@@ -404,6 +424,7 @@ void item_free(struct item *i)
 	free(i->record_path);
 	free(i);
 }
+
 int item_new(struct handler *h, const char *name, struct item **ret)
 {
 	_cleanup_(item_freep) struct item *i = calloc(1, sizeof(*i));
@@ -425,12 +446,29 @@ int item_new(struct handler *h, const char *name, struct item **ret)
 	return 0;
 }
 
+/* Only a password needs one. It is kept with the first install under it. */
+static int ensure_salt(struct key_record *r, const struct key_wish *wish)
+{
+	unsigned char bytes[16];
+	char hex[SHA256_HEX_MAX];
+
+	if (r->salt || !wish->password)
+		return 0;
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return -EIO;
+	if (sha256_hex(bytes, sizeof(bytes), hex) < 0)
+		return -ENOMEM;
+	return str_set(&r->salt, hex);
+}
+
 int item_set_wish(struct item *i, const struct key_wish *wish, bool new_goal)
 {
 	char shape[SHA256_HEX_MAX], origin[SHA256_HEX_MAX];
 	bool moved, reshaped;
-	int r = key_shape(wish, shape);
+	int r = ensure_salt(&i->plan.record, wish);
 
+	if (r >= 0)
+		r = key_shape(wish, i->plan.record.salt, shape);
 	if (r >= 0)
 		r = key_origin(i->h->settings, wish, origin);
 	if (r < 0)

@@ -16,7 +16,7 @@ struct jobs_handle;
 struct loop_timer;
 struct vault_call;
 
-#define HANDLER    "keyRefresh"
+#define HANDLER	   "keyRefresh"
 #define RECORD_MAX (64UL * 1024)
 
 enum item_phase { PHASE_IDLE, PHASE_FETCHING, PHASE_INSTALLING, PHASE_REMOVING };
@@ -38,7 +38,8 @@ struct item {
 struct handler {
 	const struct handler_host *host;
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
-	const char **suffixes;                       /* NULL-terminated; the texts belong to the settings */
+	struct vaults *vaults;
+	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
 	char *goal_path, *directory;
 	struct item **items;

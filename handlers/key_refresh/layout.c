@@ -27,7 +27,7 @@ void key_layout_done(struct key_layout *l)
 
 static bool holds_key(enum key_part part)
 {
-	return part == PART_SECRET || part == PART_KEY || part == PART_COMBINED;
+	return part == PART_SECRET || part == PART_KEY || part == PART_COMBINED || part == PART_PKCS12;
 }
 
 /* Both texts are taken, also on failure. */
@@ -53,11 +53,9 @@ static int own_layout(const struct paths *paths, const struct certificate_settin
 	const struct {
 		enum key_part part;
 		const char *name;
-	} all[] = { { PART_FULLCHAIN, c->files.fullchain },
-		    { PART_CERTIFICATE, c->files.certificate },
-		    { PART_CHAIN, c->files.chain },
-		    { PART_KEY, c->files.key },
-		    { PART_COMBINED, c->files.combined } };
+	} all[] = { { PART_FULLCHAIN, c->files.fullchain }, { PART_CERTIFICATE, c->files.certificate },
+		    { PART_CHAIN, c->files.chain },	    { PART_KEY, c->files.key },
+		    { PART_COMBINED, c->files.combined },   { PART_PKCS12, c->files.pkcs12 } };
 	int r = 0;
 
 	l->is_set = true;
