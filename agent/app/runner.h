@@ -41,7 +41,7 @@ void capture_close(struct capture *c);
 /* Goes on for what was left running until both are at their end; blocks, for a process of its own. */
 void capture_pump(struct capture *out, struct capture *err);
 
-/* ---- runner_process.c: users, environment, starting, finding and ending what was started ---- */
+/* ---- runner_user.c: as whom, and with which environment ---- */
 
 struct runner_user {
 	uid_t uid;
@@ -58,6 +58,8 @@ void runner_user_done(struct runner_user *u);
 _nodiscard_ int runner_environment(const struct job *job, const struct job_secrets *secrets, const struct runner_user *u,
 				   char ***ret, struct error *err);
 void runner_environment_free(char **env);
+
+/* ---- runner_process.c: starting, finding and ending what was started ---- */
 
 struct runner_spawn {
 	char *const *argv; /* without "/" looked up in PATH of the environment */

@@ -133,6 +133,8 @@ static const struct jd_field job_fields[] = {
 	{ "id",                 &id_type,          offsetof(struct job, id),     JD_REQUIRED },
 	{ "handler",            &text_type,        offsetof(struct job, handler) },
 	{ "title",              &text_type,        offsetof(struct job, title) },
+	{ "sequence",           &text_type,        offsetof(struct job, sequence) },
+	{ "attempt",            &positive_type,    offsetof(struct job, attempt),              JD_OMIT_EMPTY },
 	{ "kind",               &kind_type,        offsetof(struct job, kind),   JD_REQUIRED },
 	{ "argv",               &argv_type,        offsetof(struct job, argv) },
 	{ "shellIsSecret",      &boolean_type,     offsetof(struct job, shell_is_secret),      JD_OMIT_EMPTY },
@@ -196,6 +198,7 @@ static const struct jd_field result_fields[] = {
 	{ "stdoutBytes",        &positive_type, offsetof(struct job_result, stdout_bytes) },
 	{ "stderrBytes",        &positive_type, offsetof(struct job_result, stderr_bytes) },
 	{ "survivors",          &positive_type, offsetof(struct job_result, survivors) },
+	{ "keptInBytes",        &positive_type, offsetof(struct job_result, kept_bytes),  JD_OMIT_EMPTY },
 	{ "bootId",             &text_type,     offsetof(struct job_result, boot_id) },
 	{ NULL },
 };

@@ -60,6 +60,8 @@ struct job {
 	char *id;	/* [a-z0-9][a-z0-9.-]{0,100} */
 	char *handler;	/* customScript … */
 	char *title;	/* for logs: script or step name */
+	char *sequence; /* of a script: the goal state it runs for, or NULL */
+	int64_t attempt; /* of a script: the how manieth try; 0: nobody counts */
 	int kind;	/* enum job_kind */
 	struct jd_list argv; /* of char *; JOB_SCRIPT: arguments. argv is public: never a secret */
 	bool shell_is_secret; /* JOB_COMMAND without argv: the text is JOB_CONTENT_COMMAND of the secrets file */
@@ -120,6 +122,7 @@ struct job_result {
 	char *stdout_tail, *stderr_tail; /* valid UTF-8 */
 	int64_t stdout_bytes, stderr_bytes; /* produced, also beyond the cap */
 	int64_t survivors; /* processes left running */
+	int64_t kept_bytes; /* what the job's directory takes on the disk; 0: not measured */
 	char *boot_id;
 };
 

@@ -113,14 +113,6 @@ struct told {
 	struct buf message, headline;
 };
 
-static const struct script_live *find_live(const struct handler *h, const char *name)
-{
-	for (const struct script_live *l = h->lives; l; l = l->next)
-		if (!l->over && str_equal(l->name, name))
-			return l;
-	return NULL;
-}
-
 static void say_busy(const struct handler *h, struct buf *out)
 {
 	for (const struct script_live *l = h->lives; l; l = l->next) {
@@ -137,32 +129,37 @@ static void say_busy(const struct handler *h, struct buf *out)
 	(void)buf_puts(out, "waiting for scripts of a former sequence");
 }
 
-static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+void script_report_waiting(const struct handler *h, const struct script_run *run, struct buf *out)
 {
 	char span[TIMEFMT_MAX];
 
-	t->c.level = STATUS_TRANSITIONING;
-	t->c.duty = DUTY_OPEN;
 	if (h->phase == SCRIPTS_BUSY) {
-		say_busy(h, &t->message);
+		say_busy(h, out);
 	} else if (h->phase == SCRIPTS_WAITING) {
 		elapsed(h, h->wait_since, span);
-		(void)buf_printf(&t->message, "waiting for %s for %s", h->waiting_for, span);
+		(void)buf_printf(out, "waiting for %s for %s", h->waiting_for, span);
 	} else if (h->phase == SCRIPTS_REBOOTING) {
-		(void)buf_puts(&t->message, "waiting for the reboot that an earlier script asked for");
+		(void)buf_puts(out, "waiting for the reboot that an earlier script asked for");
 	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
 		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
-		(void)buf_printf(&t->message, "try %" PRId64 ": %s; tried again in %s", run->attempts,
-				 run->message ? run->message : "failed", span);
+		(void)buf_printf(out, "try %" PRId64 ": %s; tried again in %s", run->attempts, run->message ? run->message : "failed",
+				 span);
 	} else {
-		(void)buf_puts(&t->message, "waiting for its turn");
+		(void)buf_puts(out, "waiting for its turn");
 	}
+}
+
+static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+{
+	t->c.level = STATUS_TRANSITIONING;
+	t->c.duty = DUTY_OPEN;
+	script_report_waiting(h, run, &t->message);
 }
 
 static void tell_running(const struct handler *h, const struct script_settings *s, const struct script_run *run,
 			 struct told *t)
 {
-	const struct script_live *live = find_live(h, run->name);
+	const struct script_live *live = script_lives_find(h, run->name);
 	bool ours = str_equal(run->key, h->key);
 
 	t->c.level = s->asynchronous && ours ? STATUS_SUCCESS : STATUS_TRANSITIONING;

@@ -810,6 +810,9 @@ static void test_keep_runs(void **state)
 		      "{'keepRuns':2,'scripts':[{'name':'A_b','commandToExecute':'true'},{'name':'a-b-c','commandToExecute':'true'}]}");
 		run_until(w, idle);
 	}
+	/* It is looked at in a moment of its own, at the latest now. */
+	close_world(w);
+	open_world(w);
 	assert_int_equal(fs_list(w->paths.jobs, 100, &names, NULL), 0);
 	assert_int_equal(strv_length(names), 4);
 	for (char **n = names; *n; n++)
