@@ -129,6 +129,8 @@ static int open_loop(struct runner *r, struct error *err)
 		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
 	if (k >= 0)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -308,6 +310,9 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
+	/* Files are put in place without a process, by a unit that may not even signal others. */
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+		k = runner_guard(err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)
