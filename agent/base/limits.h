@@ -47,6 +47,7 @@
 /* Status, settings.md 3.1 */
 #define LIMIT_STATUS_FILE	  (64UL * 1024)
 #define LIMIT_STATUS_MESSAGE	  4096
+#define LIMIT_STATUS_OUTPUT	  (36UL * 1024) /* a message that ends with a script's output */
 #define LIMIT_STATUS_SUBSTATUS	  100
 #define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
 

@@ -33,6 +33,7 @@ struct script_run {
 	int64_t code;
 	char *message; /* the sentence of the last result */
 	char *output;  /* "[stdout]…[stderr]…" tails */
+	int64_t stderr_at; /* where in it "[stderr]" begins */
 };
 
 #define SCRIPT_RECORD_VERSION 1

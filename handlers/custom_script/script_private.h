@@ -105,6 +105,6 @@ const char *script_wait_unmet(const struct handler_host *host, const struct cust
 /* script_report.c */
 _nodiscard_ int script_report_all(struct handler *h, handler_report_fn add, void *userdata);
 /* Sentence and output of a result into the run. -ENOMEM. */
-_nodiscard_ int script_report_result(struct script_run *run, const struct script_settings *s, const struct job_result *r,
-				     enum script_next next, const char *boot_id);
+_nodiscard_ int script_report_result(const struct handler *h, struct script_run *run, const struct script_settings *s,
+				     const struct job_result *r, enum script_next next);
 void script_report_progress(struct handler *h, struct script_live *live);
