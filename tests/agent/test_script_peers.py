@@ -13,6 +13,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,14 +26,16 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="Custom Script's scripts r
 
 
 @pytest.fixture(scope="module")
-def vm(tmp_path_factory, platform):
+def vm(platform):
     """One VM with the service for everything that leaves it as it was; every test takes the next number."""
-    with VM(tmp_path_factory.mktemp("peers"), platform) as vm:
-        vm.number = -1
-        vm.command("install")
-        vm.start_daemon()
-        vm.put_tenant()
-        yield vm
+    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
+        os.chmod(directory, 0o755)  # other users run scripts in it
+        with VM(directory, platform) as vm:
+            vm.number = -1
+            vm.command("install")
+            vm.start_daemon()
+            vm.put_tenant()
+            yield vm
 
 
 def begin(vm, public, protected=None):
@@ -303,8 +306,9 @@ def test_peer_07_signatures_stay_out_of_referer_status_and_log(vm):
 @as_root
 def test_peer_08_another_user_without_a_password(vm):
     """No sudo and no password: there is none to be logged. Parameters are arguments, not text for a shell."""
-    trap = vm.root / "pwned"
-    vm.root.chmod(0o777)
+    trap = vm.root / "tmp/pwned"
+    trap.parent.mkdir()
+    trap.parent.chmod(0o1777)
     status = settled(vm, {"customScript": {"scripts": [{
         "name": "as", "runAs": "nobody", "arguments": ["two words", f"$(touch {trap})", "; id"], "environment": {"GIVEN": "kept"},
         "script": encoded(b'#!/bin/sh\nid -un; printf "<%s>" "$@"; echo; echo "$GIVEN"; ps -o args= -p $PPID\n')}]}})
