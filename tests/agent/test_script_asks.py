@@ -197,7 +197,11 @@ def test_ask_03_the_tail_is_as_long_as_it_is_asked_for(vm):
         status = vm.ended(scripts({"commandToExecute": command, "output": {"tailInBytes": size}}))
         assert "\n".join(output(status)) == text[-size:]
         assert len(substatus(status)["formattedMessage"]["message"]) <= 4096
-    # all of it stays on the machine
+    # it is the same after a restart, and all of it stays on the machine
+    before = vm.content(vm.number)
+    vm.restart_daemon()
+    vm.command("enable", vm.number)
+    assert vm.content(vm.number) == before and "recorded anew" not in vm.log_text()
     assert (job(vm) / "stdout").read_text() == text
     # several scripts share the room there is
     status = vm.ended(scripts(*({"commandToExecute": command, "output": {"tailInBytes": 16384}} for _ in range(2))))
