@@ -223,6 +223,11 @@ static bool download(struct runner *r)
 	return false;
 }
 
+static int code_of(int error)
+{
+	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
+}
+
 static void do_job(struct runner *r)
 {
 	struct error e = ERROR_INIT;
@@ -232,9 +237,11 @@ static void do_job(struct runner *r)
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)
+			k = runner_policy_downloads(r, &e);
+		if (k >= 0)
 			k = start_job(r, &e);
 		if (k < 0)
-			runner_conclude(r, JOB_NOT_STARTED, k == -ENOMEM ? CODE_INTERNAL : CODE_EXECUTION_UNKNOWN, "%s", e.msg);
+			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
 			forget_secrets(r);
 			k = loop_run(r->loop);

@@ -63,6 +63,11 @@ void runner_on_stop(int signo, void *userdata);
 void runner_on_orphaned(int signo, void *userdata);
 void runner_on_child(int signo, void *userdata);
 
+/* ---- runner_policy.c: 0, or -EKEYREJECTED for what the machine's policy does not name ---- */
+
+_nodiscard_ int runner_policy_downloads(const struct runner *r, struct error *err); /* the refused file is removed */
+_nodiscard_ int runner_policy_script(const struct runner *r, const void *data, size_t len, struct error *err);
+
 /* ---- runner_script.c: the customer's script or shell text, as a file that its interpreter is given ---- */
 
 _nodiscard_ int runner_start_script(struct runner *r, struct error *err);

@@ -41,6 +41,8 @@
 #define LIMIT_SECRETS		  64
 #define LIMIT_SECRET		  (64UL * 1024)
 #define LIMIT_DROPIN_FILES	  32 /* evenkeel.d */
+#define LIMIT_POLICY		  (256UL * 1024) /* which scripts may run */
+#define LIMIT_POLICY_ENTRIES	  1000
 #define LIMIT_SCRIPT_ENCODED	  (256UL * 1024)
 #define LIMIT_SCRIPT_DECODED	  (4UL * 1024 * 1024) /* after gunzip */
 

@@ -38,6 +38,8 @@ struct handler_host {
 	void (*set_serving)(const struct handler_host *host, bool serving);
 	/* What /drained answers to the other VMs of a shared event. */
 	void (*set_drained)(const struct handler_host *host, bool drained);
+	/* Where the Azure agent leaves what it has for us; NULL without an extension. */
+	const char *(*config_folder)(const struct handler_host *host);
 	void *daemon;
 };
 

@@ -6,6 +6,7 @@
 #include "agent/base/error.h"
 #include "agent/base/time.h"
 #include "agent/core/script_plan.h"
+#include "agent/core/script_policy.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 
@@ -43,6 +44,7 @@ struct handler {
 	char *key, *sequence;
 	char (*content)[65]; /* of each script of the section */
 	struct script_memory memory;
+	struct script_policy policy; /* as it was when the last script began */
 	struct record *record;
 	struct script_live *lives;
 	enum script_phase phase;
@@ -85,6 +87,10 @@ void script_begin(struct handler *h, size_t i);
 void script_not_run(struct handler *h, size_t i, const char *why);
 /* The first script that is due tells why, the others follow as after any failure. */
 void script_give_up_waiting(struct handler *h, size_t i);
+
+/* script_allow.c: reads the machine's policy anew and asks it about this script: 0, -EKEYREJECTED, or another error when the
+ * policy cannot be read. */
+_nodiscard_ int script_allow(struct handler *h, const struct script_settings *s, struct error *err);
 
 /* script_reboot.c: true while a reboot that a script has asked for is still to come. */
 bool script_rebooting(struct handler *h);

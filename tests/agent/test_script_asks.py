@@ -451,6 +451,45 @@ def test_ask_18_only_what_hashes_right(vm, storage):
     assert status["status"] == "error" and "sha256" in message(status).lower().replace("-", "") and not ran.exists()
 
 
+@pytest.fixture
+def policy(vm):
+    """Writes what the Azure agent makes of runtimePolicy in /etc/waagent_policy.json."""
+    path = vm.folder() / "config/waagent_runtime_policy.json"
+    yield lambda value: path.write_text(value if isinstance(value, str) else json.dumps(value))
+    path.unlink()
+
+
+def test_ask_18_only_what_the_machine_s_policy_names(vm, storage, policy):
+    """Files and inline scripts by their checksum after conversion, commands to the letter."""
+    ran = vm.root / "ran-18p"
+    unix = f"#!/bin/sh\ntouch {ran}; echo allowed\n".encode()
+    digest = hashlib.sha256(unix).hexdigest()
+    storage.put_blob("/c/allowed.sh", unix.replace(b"\n", b"\r\n"))
+    by_file = scripts({"commandToExecute": "./allowed.sh", "files": [f"{BLOBS}/c/allowed.sh"]})
+    inline = scripts({"script": encoded(unix)})
+    policy({"allowedScripts": [digest.upper()]})
+    for settings in (by_file, inline):
+        assert output(vm.ended(settings))[0] == "allowed"
+        ran.unlink()
+    policy({"AllowedScripts": ["0" * 64]})
+    for settings, name in ((by_file, "allowed.sh"), (inline, "this script")):
+        status = vm.ended(settings)
+        assert (status["status"], status["code"]) == ("error", 80)
+        assert f"the policy of this machine does not allow {name}: its SHA-256 {digest} is not among" in message(status)
+        assert not ran.exists() and not list(job(vm).glob("work/*.sh"))
+    policy({"AllowedCommandToExecute": ["date", "echo to the letter"]})
+    assert output(vm.ended(scripts({"commandToExecute": "echo to the letter"})))[0] == "to the letter"
+    status = vm.ended(scripts({"commandToExecute": f"echo to the letter; touch {ran}"}))
+    assert (status["status"], status["code"]) == ("error", 80) and "allowedCommandToExecute" in message(status)
+    # what is not understood allows nothing
+    for text, code in (({"requireSigning": True, "fileRootCertCA": "x"}, 80), ({"allowdScripts": []}, 81), ("{", 81)):
+        policy(text)
+        status = vm.ended(scripts({"commandToExecute": f"touch {ran}"}))
+        assert (status["status"], status["code"]) == ("error", code), status
+    policy({})
+    assert vm.ended(scripts({"commandToExecute": "true"}))["status"] == "success" and not ran.exists()
+
+
 # 20 to 23
 
 def test_ask_20_when_a_script_runs_again(new_vm):
