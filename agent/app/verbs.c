@@ -21,6 +21,7 @@ const struct verb verbs[] = {
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
+	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
 	{ "version", verb_version, "", "Print the version" },
 	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
 	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },

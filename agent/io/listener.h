@@ -18,6 +18,7 @@ struct listener;
 struct listener_request {
 	const char *method, *path; /* path without query */
 	const char *query;	   /* raw, or "" */
+	const char *accept;	   /* of the header, or "" */
 	const char *body;	   /* NUL-terminated */
 	size_t body_len;
 	bool local;    /* unix socket */
