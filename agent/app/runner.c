@@ -128,6 +128,8 @@ static int open_loop(struct runner *r, struct error *err)
 		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
 	if (k >= 0)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -220,6 +222,11 @@ static bool download(struct runner *r)
 	return false;
 }
 
+static int code_of(int error)
+{
+	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
+}
+
 static void do_job(struct runner *r)
 {
 	struct error e = ERROR_INIT;
@@ -229,9 +236,11 @@ static void do_job(struct runner *r)
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)
+			k = runner_policy_downloads(r, &e);
+		if (k >= 0)
 			k = start_job(r, &e);
 		if (k < 0)
-			runner_conclude(r, JOB_NOT_STARTED, k == -ENOMEM ? CODE_INTERNAL : CODE_EXECUTION_UNKNOWN, "%s", e.msg);
+			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
 			forget_secrets(r);
 			k = loop_run(r->loop);
@@ -307,6 +316,9 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
+	/* Files are put in place without a process, by a unit that may not even signal others. */
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+		k = runner_guard(err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)

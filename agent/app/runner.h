@@ -59,7 +59,7 @@ _nodiscard_ int runner_environment(const struct job *job, const struct job_secre
 				   char ***ret, struct error *err);
 void runner_environment_free(char **env);
 
-/* ---- runner_process.c: starting, finding and ending what was started ---- */
+/* ---- runner_process.c ---- */
 
 struct runner_spawn {
 	char *const *argv; /* without "/" looked up in PATH of the environment */
@@ -73,8 +73,14 @@ struct runner_spawn {
 /* -errno when the program could not be executed; nothing runs then. */
 _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct error *err);
 
-/* Sends `signo` (0: only count) to every descendant; their number. */
-size_t runner_signal_descendants(int signo);
+/* ---- runner_guard.c ---- */
+
+#define RUNNER_ORPHANED SIGHUP /* what the runner gets when its guard has died */
+
+/* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
+ * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets
+ * RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on unwatched. */
+_nodiscard_ int runner_guard(struct error *err);
 
 /* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
 

@@ -48,12 +48,15 @@
 #define LIMIT_SECRETS		  64
 #define LIMIT_SECRET		  (64UL * 1024)
 #define LIMIT_DROPIN_FILES	  32 /* evenkeel.d */
+#define LIMIT_POLICY		  (256UL * 1024) /* which scripts may run */
+#define LIMIT_POLICY_ENTRIES	  1000
 #define LIMIT_SCRIPT_ENCODED	  (256UL * 1024)
 #define LIMIT_SCRIPT_DECODED	  (4UL * 1024 * 1024) /* after gunzip */
 
 /* Status, settings.md 3.1 */
 #define LIMIT_STATUS_FILE	  (64UL * 1024)
 #define LIMIT_STATUS_MESSAGE	  4096
+#define LIMIT_STATUS_OUTPUT	  (36UL * 1024) /* a message that ends with a script's output */
 #define LIMIT_STATUS_SUBSTATUS	  100
 #define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
 

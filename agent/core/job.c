@@ -128,6 +128,8 @@ static const struct jd_type download_type = { .kind = JD_OBJECT, .fields = downl
 static const struct jd_type downloads_type = { .kind = JD_LIST, .max = 64, .element = &download_type };
 static const struct jd_type words_type = { .kind = JD_LIST, .max = 64, .element = &text_type };
 
+static const struct jd_type allowed_type = { .kind = JD_LIST, .max = LIMIT_POLICY_ENTRIES, .element = &text_type };
+
 static const struct jd_field job_fields[] = {
 	{ "format",             &format_type,      offsetof(struct job, format), JD_REQUIRED },
 	{ "id",                 &id_type,          offsetof(struct job, id),     JD_REQUIRED },
@@ -162,6 +164,7 @@ static const struct jd_field job_fields[] = {
 	{ "clientId",           &text_type,        offsetof(struct job, client_id) },
 	{ "objectId",           &text_type,        offsetof(struct job, object_id) },
 	{ "resourceId",         &text_type,        offsetof(struct job, resource_id) },
+	{ "allowed",            &allowed_type,     offsetof(struct job, allowed) },
 	{ "noProxy",            &words_type,       offsetof(struct job, no_proxy) },
 	{ "caFile",             &text_type,        offsetof(struct job, ca_file) },
 	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },

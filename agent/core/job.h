@@ -89,6 +89,7 @@ struct job {
 	int64_t parallel_downloads;
 	bool identity; /* blob hosts are asked with a managed identity's token: the one named here, or the system's */
 	char *client_id, *object_id, *resource_id;
+	struct jd_list allowed;	   /* of char *: SHA-256 of what may run (downloads, script), after conversion; empty: anything */
 	struct jd_list no_proxy; /* of char *; the proxy itself is JOB_CONTENT_PROXY of the secrets file */
 	char *ca_file;
 	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */

@@ -35,7 +35,7 @@ static const struct jd_field output_fields[] = {
 	MEMBER("maxInBytes", INTEGER(4096, 1073741824), script_settings, output.max_bytes, .default_integer = 16777216,
 	       .doc = "What is kept of each stream; the middle is dropped."),
 	MEMBER("tailInBytes", INTEGER(0, 16384), script_settings, output.tail_bytes, .default_integer = 4096,
-	       .doc = "What the status shows of each stream."),
+	       .doc = "What the status shows of each stream; several scripts share 32 KiB."),
 	MEMBER("stdoutUri", &st_http_secretable_or_none, script_settings, output.stdout_uri,
 	       .doc = "Append blob that gets the standard output."),
 	MEMBER("stderrUri", &st_http_secretable_or_none, script_settings, output.stderr_uri,

@@ -179,6 +179,25 @@ static int make_network(const struct handler *h, const struct script_settings *s
 	return 0;
 }
 
+static int make_allowed(const struct script_policy *policy, struct job *job)
+{
+	char *const *from = policy->scripts.items;
+	char **to;
+
+	if (!policy->scripts.n)
+		return 0;
+	to = job->allowed.items = calloc(policy->scripts.n, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->allowed.n = policy->scripts.n;
+	for (size_t i = 0; i < policy->scripts.n; i++) {
+		to[i] = strdup(from[i]);
+		if (!to[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
 		    struct job_secrets *ret_secrets, struct error *err)
 {
@@ -198,6 +217,8 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	r = make_work(h, s, &job, &secrets);
 	if (r >= 0)
 		r = make_arguments(s, &job);
+	if (r >= 0)
+		r = make_allowed(&h->policy, &job);
 	if (r >= 0)
 		r = make_environment(h, s, &job, &secrets);
 	if (r >= 0)

@@ -88,7 +88,7 @@ void script_lives_attach(struct handler *h)
 		if (runs[i].state != SCRIPT_RUNNING || script_lives_find(h, runs[i].name))
 			continue;
 		if (attach_run(h, &runs[i]) < 0) {
-			if (script_report_result(&runs[i], NULL, &gone, SCRIPT_ENDED_BADLY, h->host->boot_id) < 0)
+			if (script_report_result(h, &runs[i], NULL, &gone, SCRIPT_ENDED_BADLY) < 0)
 				return;
 			runs[i].state = SCRIPT_FAILED;
 			script_record_save_or_log(h);
