@@ -54,6 +54,7 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
+#define LIMIT_BLOB_HOSTS	  8
 #define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
 #define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
