@@ -115,6 +115,9 @@ static const struct jd_field custom_script_fields[] = {
 	       .doc = "What if scripts of an older sequence number still run."),
 	MEMBER("parallelDownloads", INTEGER(1, 16), custom_script_settings, parallel_downloads, .default_integer = 4,
 	       .doc = "Downloads at the same time."),
+	MEMBER("blobHosts", LIST(0, 8, &st_host_name), custom_script_settings, blob_hosts,
+	       .doc = "Custom domains of blob storage: they get the identity's token and the account's signature like "
+		      "NAME.blob.core.windows.net."),
 	MEMBER("keepRuns", INTEGER(1, 50), custom_script_settings, keep_runs, .default_integer = 5,
 	       .doc = "Finished runs that are kept per script."),
 	MEMBER("scripts", UNIQUE_LIST(1, 32, &script_settings_type, "name"), custom_script_settings,

@@ -101,8 +101,13 @@ bool script_rebooting(struct handler *h);
 /* script_job.c: the job of one script; both are released with jd_free(). */
 _nodiscard_ int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
 				struct job_secrets *ret_secrets, struct error *err);
-/* What this version cannot do and a script asks for: 0, or -EOPNOTSUPP with a sentence. */
+/* What a script asks for and cannot be done: 0, or -EINVAL with a sentence. */
 _nodiscard_ int script_job_possible(const struct script_settings *s, struct error *err);
+/* A value for the secrets file of a job. -ENOMEM. */
+_nodiscard_ int script_job_secret(struct job_secrets *all, const char *name, const char *value);
+/* script_sources.c: what is downloaded before, where the output goes, with whose rights and how the network is reached. */
+_nodiscard_ int script_job_sources(const struct handler *h, const struct script_settings *s, struct job *job,
+				   struct job_secrets *secrets, struct error *err);
 /* "cs-<name>-<random>-<number>". NULL on out of memory. */
 char *script_job_id(const char *name, int64_t number);
 
