@@ -182,7 +182,9 @@ static int start_job(struct runner *r, struct error *err)
 static void do_files(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = r->job.kind == JOB_INSTALL ? runner_install(&r->job, &r->secrets, &e) : runner_remove(&r->job, &e);
+	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &e)
+		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
+					    : runner_remove(&r->job, &e);
 
 	if (k < 0)
 		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
@@ -258,7 +260,7 @@ static void do_job(struct runner *r)
 	struct error e = ERROR_INIT;
 	int k = prepare(r, &e);
 
-	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE)) {
+	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE || r->job.kind == JOB_FORGET)) {
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)

@@ -16,6 +16,7 @@
 
 struct loop;
 struct loop_io;
+struct paths;
 
 /* ---- runner_output.c: one captured stream, from a pipe into a capped file ---- */
 
@@ -153,6 +154,11 @@ void upload_free(struct upload *u);
 
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_forget.c: JOB_FORGET ---- */
+
+/* Goes on after a failure and tells the first. */
+_nodiscard_ int runner_forget(const struct job *job, const struct paths *p, struct error *err);
 
 /* ---- runner_hooks.c ---- */
 

@@ -19,7 +19,7 @@
 /* A tail is cleaned: every byte may have become a replacement of three. */
 #define TAIL_TEXT_MAX (3 * TAIL_MAX)
 
-static const char *const kind_names[] = { "command", "script", "hooks", "install", "remove", NULL };
+static const char *const kind_names[] = { "command", "script", "hooks", "install", "remove", "forget", NULL };
 static const char *const end_names[] = { "succeeded", "exited",	    "signaled",	   "timedOut",
 					 "stopped",   "notStarted", "interrupted", NULL };
 
@@ -113,7 +113,7 @@ static const struct jd_field file_fields[] = {
 	{ NULL },
 };
 static const struct jd_type file_type = { .kind = JD_OBJECT, .fields = file_fields, .size = sizeof(struct job_file) };
-static const struct jd_type files_type = { .kind = JD_LIST, .max = 64, .element = &file_type };
+static const struct jd_type files_type = { .kind = JD_LIST, .max = JOB_FILES_MAX, .element = &file_type };
 
 static const struct jd_field download_fields[] = {
 	{ "name",       &relative_type, offsetof(struct job_download, name), JD_REQUIRED },
@@ -232,7 +232,7 @@ static int check_kind(const struct job *j, struct error *err)
 		missing = "a command";
 	else if ((j->kind == JOB_HOOKS || j->kind == JOB_INSTALL || j->kind == JOB_REMOVE) && str_empty(j->directory))
 		missing = "a directory";
-	else if ((j->kind == JOB_INSTALL || j->kind == JOB_REMOVE) && !j->files.n)
+	else if ((j->kind == JOB_INSTALL || j->kind == JOB_REMOVE || j->kind == JOB_FORGET) && !j->files.n)
 		missing = "files";
 	if (!missing)
 		return 0;

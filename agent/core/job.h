@@ -19,6 +19,7 @@
 #include "agent/codec/json.h"
 
 #define JOB_FORMAT 1
+#define JOB_FILES_MAX 64
 
 enum job_kind {
 	JOB_COMMAND, /* argv, or shell text in `shell` (then secret as a whole: it is read from the secrets file) */
@@ -26,6 +27,7 @@ enum job_kind {
 	JOB_HOOKS,   /* every executable of `directory`, in order, each with timeout; judged like a command */
 	JOB_INSTALL, /* a set of files into a directory, switched by one rename */
 	JOB_REMOVE,  /* a set of files we installed */
+	JOB_FORGET,  /* the directories of jobs that are over, named by `files`, whoever owns what is in them */
 };
 
 struct job_variable {
@@ -79,7 +81,7 @@ struct job {
 	int64_t output_max_bytes, tail_bytes; /* of each stream; beyond the maximum the middle is dropped */
 	bool wipe;		   /* remove work/ after the run */
 	bool wipe_script;	   /* JOB_SCRIPT: remove work/script.sh after the run (it came from a secret) */
-	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE: of struct job_file; JOB_REMOVE: names only */
+	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE, JOB_FORGET: of struct job_file; names only but to install */
 	int64_t keep_versions;	   /* JOB_INSTALL: how many are left, the new one included */
 	/* JOB_INSTALL: name of the set, plain: its files stand in DIRECTORY/versions/VERSION, and DIRECTORY/NAME shows those of
 	 * the current one. Files without content: switch (back) to a version that is there. NULL: no set, each file is a

@@ -112,19 +112,12 @@ static void on_timer(void *userdata)
 	h->host->changed(h->host);
 }
 
-static void on_pruning(void *userdata)
-{
-	script_prune(userdata);
-}
-
 /* ---- the handler ---- */
 
 static void free_handler(struct handler *h)
 {
 	if (!h)
 		return;
-	if (h->pruning && loop_timer_due(h->pruning) != USEC_INFINITY)
-		script_prune(h);
 	script_hands_free(h);
 	while (h->lives) {
 		struct script_live *l = h->lives;
@@ -133,6 +126,8 @@ static void free_handler(struct handler *h)
 		script_live_free(l);
 	}
 	jobs_handle_free(h->reboot);
+	jobs_handle_free(h->forget);
+	free(h->forget_id);
 	loop_timer_free(h->timer);
 	loop_timer_free(h->tick);
 	loop_timer_free(h->pruning);
@@ -153,7 +148,7 @@ static int open_handler(struct handler *h, struct error *err)
 		return r;
 	if (loop_timer_new(h->host->loop, "scripts", on_timer, h, &h->timer) < 0 ||
 	    loop_timer_new(h->host->loop, "scripts-progress", script_on_tick, h, &h->tick) < 0 ||
-	    loop_timer_new(h->host->loop, "scripts-kept", on_pruning, h, &h->pruning) < 0)
+	    loop_timer_new(h->host->loop, "scripts-kept", script_prune, h, &h->pruning) < 0)
 		return error_oom(err);
 	script_hands_attach(h);
 	return 0;
@@ -234,7 +229,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 
 static int handler_apply(struct handler *h, const struct handler_goal *goal, struct error *err)
 {
-	bool fresh = h->key && !str_equal(h->key, goal->key);
+	bool first = !h->key, fresh = h->key && !str_equal(h->key, goal->key);
 	int r = hash_contents(h, goal->settings, err);
 
 	/* The former settings end with this call, whatever comes of it. */
@@ -258,11 +253,14 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 	if (r < 0)
 		return r;
 	script_memory_prune(&h->memory, h->section);
-	script_prune_soon(h);
 	script_advance(h);
 	/* A script that has begun has saved it already. */
 	if (h->unsaved)
 		script_record_save_or_log(h);
+	if (first)
+		script_prune(h);
+	else
+		script_prune_soon(h);
 	h->host->changed(h->host);
 	return 0;
 }

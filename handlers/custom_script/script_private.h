@@ -54,7 +54,9 @@ struct handler {
 	usec_t wait_since, try_at, deadline;
 	struct loop_timer *timer; /* the next thing to look at */
 	struct loop_timer *tick;  /* progress of what runs */
-	struct loop_timer *pruning; /* old runs are looked at */
+	struct loop_timer *pruning;  /* old runs are looked at */
+	struct jobs_handle *forget;  /* and removed */
+	char *forget_id;
 	struct jobs_handle *reboot;
 	struct script_hand *hands;
 	bool retired;
@@ -111,9 +113,9 @@ _nodiscard_ int script_job_sources(const struct handler *h, const struct script_
 /* "cs-<name>-<random>-<number>". NULL on out of memory. */
 char *script_job_id(const char *name, int64_t number);
 
-/* script_prune.c: removes the runs that are not kept any more; soon, and now. */
+/* script_prune.c: removes the runs that are not kept any more; soon, and now (userdata: struct handler). */
 void script_prune_soon(struct handler *h);
-void script_prune(struct handler *h);
+void script_prune(void *userdata);
 
 /* script_hand.c: what `evenkeel scripts run` has asked for. */
 _nodiscard_ int script_hand_order(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);

@@ -69,7 +69,7 @@ static int read_job(const char *directory, struct script_kept *k)
 		r = job_decode(buf_str(&text), text.len, &job, &e);
 	if (r < 0)
 		return r;
-	k->helper = job.kind == JOB_COMMAND && !job.shell_is_secret;
+	k->helper = job.kind == JOB_FORGET || (job.kind == JOB_COMMAND && !job.shell_is_secret);
 	k->attempt = job.attempt;
 	r = str_set(&k->name, job.title ? job.title : "");
 	if (r >= 0)
@@ -132,6 +132,12 @@ static int read_run(const char *directory, const char *id, const char *boot_id, 
 	return r;
 }
 
+static bool is_ours(const char *id)
+{
+	return job_id_valid(id) && (str_starts(id, SCRIPT_JOB_PREFIX) || str_starts(id, SCRIPT_HAND_PREFIX) ||
+				    str_starts(id, SCRIPT_FORGET_PREFIX));
+}
+
 static int read_all(const char *jobs, const char *boot_id, struct script_runs *all, struct error *err)
 {
 	_cleanup_strv_ char **names = NULL;
@@ -148,8 +154,7 @@ static int read_all(const char *jobs, const char *boot_id, struct script_runs *a
 
 		if (!directory)
 			return error_oom(err);
-		if (!job_id_valid(*n) || (!str_starts(*n, SCRIPT_JOB_PREFIX) && !str_starts(*n, SCRIPT_HAND_PREFIX)) ||
-		    !fs_is_dir(directory))
+		if (!is_ours(*n) || !fs_is_dir(directory))
 			continue;
 		r = read_run(directory, *n, boot_id, &k);
 		grown = r < 0 ? NULL : reallocarray(all->items, all->n + 1, sizeof(*grown));

@@ -10,9 +10,11 @@
 
 struct paths;
 
-/* Ids of jobs: "cs-SLUG-RANDOM-NUMBER" of the settings' scripts, "hand-SLUG-RANDOM" of `evenkeel scripts run`. */
-#define SCRIPT_JOB_PREFIX "cs-"
-#define SCRIPT_HAND_PREFIX "hand-"
+/* Ids of jobs: "cs-SLUG-RANDOM-NUMBER" of the settings' scripts, "hand-SLUG-RANDOM" of `evenkeel scripts run`,
+ * "forget-RANDOM" of what removes old runs. */
+#define SCRIPT_JOB_PREFIX    "cs-"
+#define SCRIPT_HAND_PREFIX   "hand-"
+#define SCRIPT_FORGET_PREFIX "forget-"
 
 struct script_runs {
 	struct script_kept *items; /* newest first */

@@ -61,6 +61,13 @@ def finish(process):
     return out, err
 
 
+def ended(vm, sequence):
+    """After a failure the deployment has failed at once, whatever else is still to be run."""
+    vm.settled(sequence, limit=PATIENCE)
+    wait_until("all scripts to be over", lambda: all(one["state"] not in ("waiting", "running") and not any(
+        run["state"] in ("starting", "running") for run in one["runs"]) for one in listed(vm)[0]["scripts"]), PATIENCE)
+
+
 def two_scripts(**second):
     return {"customScript": {"scripts": [
         {"name": "first", "runAs": USER, "commandToExecute": "echo out; echo err >&2; exit 3", "continueOnFailure": True},
@@ -78,7 +85,7 @@ def test_nothing_has_run(service):
 
 def test_runs_of_the_settings(service):
     service.enable(4, two_scripts())
-    service.settled(4)
+    ended(service, 4)
     view, _ = listed(service)
     assert [one["name"] for one in view["scripts"]] == ["first", "second"]
     first, second = view["scripts"]
@@ -98,7 +105,7 @@ def test_runs_of_the_settings(service):
 def test_what_is_waited_for(service):
     """A try that failed waits for the next one, and the script after it for its turn; a former run stays in the list."""
     service.enable(1, two_scripts())
-    service.settled(1)
+    ended(service, 1)
     settings = two_scripts()
     settings["customScript"]["scripts"][0].update(continueOnFailure=False, retry={"times": 2, "delayInSeconds": 600})
     service.enable(2, settings)
@@ -127,7 +134,7 @@ def test_without_the_service(service):
     settings = two_scripts()
     settings["customScript"]["scripts"][0]["continueOnFailure"] = False
     service.enable(7, settings)
-    service.settled(7)
+    ended(service, 7)
     service.stop_daemon()
     view, said = listed(service)
     assert said == "evenkeel scripts: the service is not running; this is what its files tell\n" and view["running"] is False

@@ -186,6 +186,7 @@ static void test_ends(void **state)
 		{ { .end = JOB_INTERRUPTED }, "interrupted", "interrupted", -1, -1 },
 	};
 	_cleanup_(view_done) struct script_view v = { .running = true }, back = { 0 };
+	char sequence[] = "3";
 	struct kept_list l = { 0 };
 	const struct view_script *s;
 
@@ -194,7 +195,7 @@ static void test_ends(void **state)
 		struct script_kept *k = add(&l, "a", "cs-a-00000000-1", (double)i, 1);
 
 		k->result = ends[i].result;
-		k->sequence = (char[]){ "3" };
+		k->sequence = sequence;
 	}
 	assert_int_equal(script_view_add_runs(&v, l.items, l.n, NOW), 0);
 	s = through_json(&v, &back)->scripts.items;
