@@ -134,6 +134,8 @@ static int open_loop(struct runner *r, struct error *err)
 	if (k >= 0)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
 	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
+	if (k >= 0)
 		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }

@@ -80,7 +80,8 @@ _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct er
 
 /* ---- runner_guard.c ---- */
 
-#define RUNNER_ORPHANED SIGHUP /* what the runner gets when its guard has died */
+#define RUNNER_ORPHANED SIGHUP	/* what the runner gets when its guard has died */
+#define RUNNER_TOLD	SIGUSR1 /* … and when the guard was told to stop, whoever was told so beside it */
 
 /* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
  * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets

@@ -52,7 +52,7 @@ _Noreturn static void guard(pid_t runner, const sigset_t *signals)
 
 		if (signo != SIGCHLD) {
 			if (signo > 0)
-				(void)kill(runner, signo);
+				(void)kill(runner, RUNNER_TOLD);
 			continue;
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {

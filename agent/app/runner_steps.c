@@ -118,10 +118,11 @@ void runner_on_timer(void *userdata)
 void runner_on_stop(int signo, void *userdata)
 {
 	struct runner *r = userdata;
+	bool told = signo == RUNNER_TOLD;
 
-	(void)signo;
-	/* Asked a second time there is no more patience. */
-	if (r->stopped && r->phase == PHASE_ENDING) {
+	/* Asked a second time there is no more patience. A manager that tells the whole cgroup asks once, in two ways. */
+	r->asked[told]++;
+	if (r->asked[told] > 1 && r->phase == PHASE_ENDING) {
 		begin_killing(r);
 		return;
 	}

@@ -111,8 +111,10 @@ bool script_lives_former(struct handler *h)
 			log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job),
 				"script %s of sequence %s is stopped: sequence %s has come", l->name, run->sequence ? run->sequence : "?",
 				h->sequence);
-			if (l->judge_at)
+			if (l->judge_at) {
 				l->judge_at = 1;
+				loop_timer_after(h->tick, 0);
+			}
 			jobs_stop(l->handle, CANCEL_GRACE);
 		}
 	}

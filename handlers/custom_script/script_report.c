@@ -96,6 +96,8 @@ int script_report_result(const struct handler *h, struct script_run *run, const 
 
 	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
 	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), span, &text);
+	if (s && !h->host->bus && (s->limits.memory_bytes || s->limits.cpu_percent))
+		(void)buf_puts(&text, "; it ran without its limits of memory and processor time, since no systemd manager answers");
 	if (buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
 		return -ENOMEM;
 	len = utf8_cut(run->message, strlen(run->message), 2 * SENTENCE_MAX);

@@ -430,6 +430,13 @@ def test_ask_14_supplementary_groups(vm):
     assert sorted(map(int, output(vm.ended(scripts({"runAs": user, "commandToExecute": "id -G"})))[0].split())) == groups
 
 
+def test_ask_14_limits(vm):
+    """Without a service manager only nice can be done, and that is said; tests/machine has the rest."""
+    status = vm.ended(scripts({"commandToExecute": "nice", "limits": {"memoryInBytes": 33554432, "nice": 7}}))
+    assert output(status)[0] == "7"
+    assert "ran without its limits of memory and processor time" in substatus(status)["formattedMessage"]["message"]
+
+
 def test_ask_15_environment(vm):
     command = "echo $HOME,$USER,$LOGNAME,$SHELL,$LANG; echo $PATH; echo $GIVEN; env | cut -d= -f1 | sort | tr '\\n' ' '"
     for user, home, shell in (("root", "/root", "/bin/"), ("nobody", "/nonexistent", "/")):

@@ -248,6 +248,23 @@ def test_peer_05_sigterm_to_the_runner_ends_all(vm):
     assert "next" in message(settled(vm, settings))
 
 
+def test_peer_05_a_stop_leaves_the_script_its_grace(vm):
+    """A manager tells the whole cgroup: that is one request, not two."""
+    begun = vm.root / "begun-05"
+    begin(vm, script(f"trap 'sleep 0.5; echo cleaned up; exit 0' TERM; touch {begun}; sleep 1000 & wait"))
+    wait_until("the script to begin", begun.exists, 10)
+    guard, _ = runner_of(vm)
+    [path] = (vm.root / "run/evenkeel/jobs").glob("*.pid")
+    os.killpg(guard, signal.SIGTERM)
+    result = vm.root / f"var/lib/evenkeel/jobs/{path.stem}/result.json"
+    wait_until("the result", result.exists, 20)
+    told = json.loads(result.read_text())
+    assert told["end"] == "stopped" and told["stdoutTail"] == "cleaned up\n"
+    settings = script("echo next")
+    settings["customScript"]["whenBusy"] = "cancel"
+    assert "next" in message(settled(vm, settings))
+
+
 # 6: told once, with the head that tools look for
 
 def test_peer_06_an_error_is_told_once(vm):
