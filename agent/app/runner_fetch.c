@@ -30,7 +30,7 @@
  * server was there and only the line was cut, the first wait is shorter. */
 static const struct retry_rule rules[] = {
 	{ 0,   0,   RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 200, 206, RETRY_AFTER, 1 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
+	{ 200, 200, RETRY_AFTER, 1 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 408, 408, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 429, 429, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 500, 500, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
