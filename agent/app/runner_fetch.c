@@ -386,7 +386,7 @@ static void attempt(struct fetch *f)
 			.uri = f->q.uri,
 			.anonymous = f->anonymous,
 			.http = { .headers = f->resuming ? headers : NULL,
-				  .timeout_usec = usec_max(usec_sub(f->until, now), USEC_PER_SEC),
+				  .timeout_usec = usec_max(usec_sub(f->until, now), USEC_PER_MSEC),
 				  .connect_timeout_usec = limits->connect_usec,
 				  .max_body = SIZE_MAX / 2, /* counted here, over all attempts */
 				  .max_redirects = REDIRECTS,
