@@ -90,8 +90,11 @@ static void fail(struct fetch *f, int code, const char *why)
 	(void)uri_redact(f->q.uri, &uri);
 	(void)snprintf(both, sizeof(both), "%s", why);
 	if (f->anonymous) {
+		const char *id = strstr(why, " (request id");
+
 		code = f->first_code;
-		(void)snprintf(both, sizeof(both), "%s; without the identity: %.120s", f->first_why, why);
+		(void)snprintf(both, sizeof(both), "%s; without the identity %.*s", f->first_why,
+			       id && id - why < 120 ? (int)(id - why) : 120, why);
 	}
 	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s", f->q.download->name,
 			buf_str(&uri), f->attempt, f->q.limits->attempts, both);

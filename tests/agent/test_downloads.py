@@ -3,6 +3,8 @@
 
 import hashlib
 import http.server
+import os
+import pwd
 import random
 import socket
 import socketserver
@@ -18,7 +20,6 @@ SYSTEM = {"client_id": "5e29463d-0000-4000-8000-000000000001", "object_id": "5e2
 USER = {"client_id": "11111111-0000-4000-8000-000000000001", "object_id": "11111111-0000-4000-8000-000000000002",
         "resource_id": "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/u"}
 ROLE = "Storage Blob Data Reader"
-OTHERS = ("files.example.org", "z12.storage", "other.example")
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +224,23 @@ def test_clashes_and_taken_names_are_refused(vm, web):
     assert done.ok and done.stdout == b"x"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a script as somebody else")
+def test_directory_is_nobodys_until_all_files_are_there(vm, web):
+    """Root makes files in it by name: whoever could put a link there meanwhile would choose where."""
+    seen = []
+
+    def look(page):
+        work = max((vm.root / "var/lib/evenkeel/jobs").glob("cs-*/work"), key=lambda path: path.stat().st_ctime_ns)
+        seen.append((work.stat().st_uid, work.stat().st_mode & 0o777))
+        page.answer(200, b"x")
+
+    web.pages["/a"] = [look]
+    done = vm.deploy(runAs="nobody", files=[{"uri": web.url("/a"), "name": "below/a"}])
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert seen == [(0, 0o700)]
+    assert [path.stat().st_uid for path in (done.work, done.work / "below", done.work / "below/a")] == [nobody] * 3
+
+
 def test_so_many_at_once_and_no_more(vm, web):
     barrier = threading.Barrier(8)
     web.pages.update({f"/{i}": [together(barrier, b"%d" % i)] for i in range(8)})
@@ -384,7 +402,7 @@ def test_identity_without_a_role_9(vm, platform):
     asked = platform.requests("blob")
     assert [one["status"] for one in asked] == [403, 409]  # with the token, and as nobody
     assert "403 AuthorizationPermissionMismatch (request id " in done.message
-    assert "without the identity: the server says 409 PublicAccessNotPermitted" in done.message
+    assert "without the identity the server says 409 PublicAccessNotPermitted" in done.message
 
 
 def test_identity_does_not_hide_what_is_public(vm, platform):
@@ -417,13 +435,17 @@ def test_token_that_is_refused_is_renewed_once(vm, platform):
 
 
 def test_identity_in_settings_of_custom_script(vm, platform):
+    """Where the peer asks as nobody first; the codes are its own."""
     platform.set_identity({"system": SYSTEM, "user": [USER]})
-    uri = blob(platform, "a.sh")
-    # Its settings have no caFile: that these hosts are known by, the machine's own bundle would have to know.
-    done = vm.deploy_peer({"fileUris": ["http://127.0.0.1:1/a"], "commandToExecute": "true"},
-                          {"managedIdentity": {"clientId": USER["client_id"], "objectId": USER["object_id"]}})
-    assert not done.ok and "only one of 'clientId' or 'objectId'" in done.message and done.codes == [27]
-    assert uri
+    public = {"fileUris": [blob(platform, "a.sh")], "commandToExecute": "sh a.sh", "network": {"caFile": platform.addresses["caFile"]}}
+    done = vm.deploy_peer(public, {"managedIdentity": {"clientId": USER["client_id"]}})
+    assert done.ok and done.stdout == b"it runs\n"
+    assert [one["status"] for one in platform.requests("blob")] == [200]
+    platform.set_storage(public_access=False, allowed=[])
+    done = vm.deploy_peer(public, {"managedIdentity": {"objectId": USER["object_id"]}})
+    assert not done.ok and done.codes == [71] and ROLE in done.message
+    done = vm.deploy_peer(public, {"managedIdentity": {"clientId": USER["client_id"], "objectId": USER["object_id"]}})
+    assert not done.ok and "only one of 'clientId' or 'objectId'" in done.message and 27 in done.codes
 
 
 def test_account_key(vm, platform):
