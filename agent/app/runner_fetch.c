@@ -30,7 +30,7 @@
  * server was there and only the line was cut, the first wait is shorter. */
 static const struct retry_rule rules[] = {
 	{ 0,   0,   RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 200, 206, RETRY_AFTER, 1 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
+	{ 200, 200, RETRY_AFTER, 1 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 408, 408, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 429, 429, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
 	{ 500, 500, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
@@ -90,8 +90,11 @@ static void fail(struct fetch *f, int code, const char *why)
 	(void)uri_redact(f->q.uri, &uri);
 	(void)snprintf(both, sizeof(both), "%s", why);
 	if (f->anonymous) {
+		const char *id = strstr(why, " (request id");
+
 		code = f->first_code;
-		(void)snprintf(both, sizeof(both), "%s; without the identity: %.120s", f->first_why, why);
+		(void)snprintf(both, sizeof(both), "%s; without the identity %.*s", f->first_why,
+			       id && id - why < 120 ? (int)(id - why) : 120, why);
 	}
 	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s", f->q.download->name,
 			buf_str(&uri), f->attempt, f->q.limits->attempts, both);
@@ -386,7 +389,7 @@ static void attempt(struct fetch *f)
 			.uri = f->q.uri,
 			.anonymous = f->anonymous,
 			.http = { .headers = f->resuming ? headers : NULL,
-				  .timeout_usec = usec_max(usec_sub(f->until, now), USEC_PER_SEC),
+				  .timeout_usec = usec_max(usec_sub(f->until, now), USEC_PER_MSEC),
 				  .connect_timeout_usec = limits->connect_usec,
 				  .max_body = SIZE_MAX / 2, /* counted here, over all attempts */
 				  .max_redirects = REDIRECTS,

@@ -78,8 +78,13 @@ static bool fill(struct stream *s)
 	size_t n = 0, most = BLOCK_MAX - MARK_MAX;
 	ssize_t k;
 
-	if (s->upload->final && end - from > space)
-		from = end - (space > MARK_MAX ? space - MARK_MAX : 0);
+	if (s->upload->final && end - from > space) {
+		/* The beginning first, which the file always has; then what came last. */
+		if (from < s->from->max / 2)
+			end = s->from->max / 2;
+		else
+			from = end - (space > MARK_MAX ? space - MARK_MAX : 0);
+	}
 	if (!space || from >= end)
 		return false;
 	most = space < most ? (size_t)space : most;

@@ -41,7 +41,6 @@ struct append_blob {
 	char *uri;
 	enum step step;
 	int64_t position;
-	bool unsure; /* the present block was sent, and what came of it is not known */
 	uint64_t blocks;
 	unsigned turns;
 	struct retry_state retry;
@@ -62,7 +61,6 @@ static void on_answer(const struct blob_answer *a, void *userdata);
 static void finish(struct append_blob *b, int result, const struct error *err)
 {
 	b->data = NULL;
-	b->unsure = false;
 	b->turns = 0;
 	b->trouble[0] = '\0';
 	retry_succeeded(&b->retry);
@@ -145,7 +143,8 @@ static void on_created(struct append_blob *b, const struct blob_answer *a, const
 	}
 }
 
-/* After a block that had no answer: either it is there, or nothing is, or others write here, too. */
+/* Also after a block whose place is taken: then it was sent before, by us or, on a connection that had died, by the client
+ * itself, and its answer was lost; or somebody else writes here, too. */
 static void on_looked(struct append_blob *b, const struct blob_answer *a, const char *why)
 {
 	const char *type = http_response_header(a->http, "x-ms-blob-type");
@@ -157,7 +156,7 @@ static void on_looked(struct append_blob *b, const struct blob_answer *a, const 
 	} else if (a->http->status == 404) {
 		go(b, STEP_CREATE);
 	} else if (is_refused(a->http->status)) {
-		if (b->unsure && b->position != UNKNOWN) {
+		if (b->position != UNKNOWN) {
 			appended(b, expected);
 			return;
 		}
@@ -170,7 +169,7 @@ static void on_looked(struct append_blob *b, const struct blob_answer *a, const 
 		give_up(b, -EEXIST, b->trouble);
 	} else if (!header_number(a->http, "Content-Length", &length)) {
 		give_up(b, -EPROTO, "the server does not say how long the blob is");
-	} else if (b->unsure && (int64_t)length == expected) {
+	} else if ((int64_t)length == expected) {
 		appended(b, expected);
 	} else {
 		b->position = (int64_t)length;
@@ -193,10 +192,9 @@ static void on_appended(struct append_blob *b, const struct blob_answer *a, cons
 		give_up(b, -EACCES, b->refused.msg);
 	} else if (a->http->status == 404) {
 		/* Somebody has removed it. */
-		b->unsure = false;
+		b->position = UNKNOWN;
 		go(b, STEP_CREATE);
 	} else {
-		b->unsure = b->unsure || a->http->status >= 500;
 		try_again(b, a, why);
 	}
 }
@@ -209,7 +207,6 @@ static void on_answer(const struct blob_answer *a, void *userdata)
 	blob_describe(a, b->uri, true, why, sizeof(why));
 	blob_call_free(TAKE_PTR(b->call)); /* lasts until we return */
 	if (!a->http || a->http->result < 0) {
-		b->unsure = b->unsure || (b->step == STEP_APPEND && a->http && a->http->connected);
 		try_again(b, a, why);
 	} else if (b->step == STEP_CREATE) {
 		on_created(b, a, why);

@@ -37,9 +37,10 @@ static const struct jd_field output_fields[] = {
 	MEMBER("tailInBytes", INTEGER(0, 16384), script_settings, output.tail_bytes, .default_integer = 4096,
 	       .doc = "What the status shows of each stream; several scripts share 32 KiB."),
 	MEMBER("stdoutUri", &st_http_secretable_or_none, script_settings, output.stdout_uri,
-	       .doc = "Append blob that gets the standard output."),
+	       .doc = "Append blob that gets the standard output, too; a signature needs sp=racw, an identity the role Storage "
+		      "Blob Data Contributor."),
 	MEMBER("stderrUri", &st_http_secretable_or_none, script_settings, output.stderr_uri,
-	       .doc = "Append blob that gets the standard error."),
+	       .doc = "Append blob that gets the standard error, too."),
 	{}};
 
 static const struct jd_field script_fields[] = {
@@ -54,7 +55,8 @@ static const struct jd_field script_fields[] = {
 	MEMBER("environment", &st_environment, script_settings, environment, .doc = "Environment variables."),
 	MEMBER("files", LIST(0, 64, &file), script_settings, files, .doc = "What is downloaded before."),
 	MEMBER("identity", &st_identity, script_settings, identity,
-	       .doc = "Whose token blob hosts get first; absent: anonymous, or the URI's own signature."),
+	       .doc = "Whose token blob hosts (NAME.blob.*, and blobHosts) get first; absent: anonymous, or the URI's own "
+		      "signature."),
 	MEMBER("storageAccountName", &st_storage_account_name, script_settings, storage_account_name,
 	       .doc = "Storage account whose key opens the files."),
 	MEMBER("storageAccountKey", &st_storage_account_key, script_settings, storage_account_key,
