@@ -97,6 +97,7 @@ struct key_found {
 	char thumbprint[41];                   /* "" of a plain secret */
 	usec_t created, not_before, not_after; /* 0: not told; a plain secret has no dates of its own */
 	bool incomplete;
+	bool older; /* put beside the newest: its own files only, applications see another */
 };
 
 enum key_verdict {

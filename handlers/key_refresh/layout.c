@@ -99,7 +99,7 @@ static int store3_layout(const struct certificate_settings *c, const char *base,
 	if (!file)
 		return -ENOMEM;
 	r = add(l, PART_COMBINED, strdup(file), NULL, false);
-	return r < 0 ? r : add(l, PART_LINK, strdup(link), strdup(file), false);
+	return r < 0 || f->older ? r : add(l, PART_LINK, strdup(link), strdup(file), false);
 }
 
 /* Chain and key apart, a link for each, and a note that is written last: what an application is told to watch. */
@@ -119,6 +119,8 @@ static int store4_layout(const char *base, const struct key_found *f, struct key
 	r = add(l, PART_KEY, strdup(key), NULL, false);
 	if (r >= 0)
 		r = add(l, PART_FULLCHAIN, strdup(pem), NULL, false);
+	if (f->older)
+		return r;
 	if (r >= 0)
 		r = add(l, PART_LINK, str_format("%s.keyid", base), strdup(key), false);
 	if (r >= 0)

@@ -253,6 +253,76 @@ def test_a_disabled_version_where_none_may_be_listed(vm, platform):
     platform.set_vault(VAULT_NAME)
 
 
+# The two newest versions in the stores of the Key Vault extension
+
+STORE = "/var/lib/waagent/Microsoft.Azure.KeyVault.Store"
+
+
+def in_store(vm, version, name=f"{VAULT_NAME}.web", store=STORE):
+    """{kind: text} of a version's files, which only their owner may read."""
+    found = {}
+    for path in vm.file(store).glob(f"{name}.{version}.*"):
+        assert not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) == 0o600
+        found[path.name.split(".")[3] if path.suffix != ".PEM" else "PEM"] = path.read_text()
+    return found
+
+
+def test_a_new_store_has_the_two_newest_versions(vm, platform):
+    made = [vm.make(not_before=time.time() - 7200 + n) for n in range(3)]
+    versions = [vm.put(one) for one in made]
+    vm.configure(secretsManagementSettings={"observedCertificates": [{"url": f"{SECRETS}/web"}]})
+    vm.start()
+    vm.wait_installed(versions[2], f"{VAULT_NAME}.web")
+    vm.wait_top("success")
+    for n in (1, 2):
+        assert in_store(vm, versions[n]) == {"keyid": made[n]["key"], "pem": made[n]["leaf"] + "".join(made[n]["issuers"])}
+    assert in_store(vm, versions[0]) == {}
+    assert versions[2] in os.readlink(vm.file(f"{STORE}/{VAULT_NAME}.web.pem"))
+    assert versions[2] in os.readlink(vm.file(f"{STORE}/{VAULT_NAME}.web.keyid"))
+    assert versions[2] in vm.file(f"{STORE}/{VAULT_NAME}.web.luma").read_text()
+    # Once is enough: later versions come one after the other.
+    platform.clear_requests()
+    newest = vm.make(not_before=time.time() - 7000)
+    versions.append(vm.put(newest))
+    vm.restart()
+    vm.wait_installed(versions[3], f"{VAULT_NAME}.web")
+    wait_until("the third newest to go", lambda: in_store(vm, versions[1]) == {}, 10)
+    assert in_store(vm, versions[2]) and in_store(vm, versions[3])["keyid"] == newest["key"]
+    assert [request["path"] for request in platform.requests("vault")] == ["/secrets/web"]
+
+
+def test_the_one_before_is_no_duty(vm, platform):
+    """It is disabled, or no certificate at all: the newest is installed without it."""
+    stores = {"disabled": vm.make(), "word": {"pem": "no certificate"}, "first": None}
+    for name, before in stores.items():
+        if before:
+            vm.put(before, name)
+    platform.disable_version(VAULT_NAME, "disabled")
+    versions = {name: vm.put(vm.make(), name) for name in stores}
+    vm.configure(secretsManagementSettings={"observedCertificates": [
+        {"url": f"{SECRETS}/{name}", "certificateStoreLocation": "/etc/tls", "customSymbolicLinkName": name} for name in stores]})
+    vm.start()
+    for name, version in versions.items():
+        vm.wait_installed(version, f"{VAULT_NAME}.{name}")
+        assert vm.file(f"/etc/tls/{name}").exists()
+    vm.wait_top("success")
+    assert len(list(vm.file("/etc/tls").glob("*.PEM"))) == 3
+    log = vm.log_text()
+    assert log.count("the version before the newest is not put beside it") == 2 and "is disabled" in log and "no private key" in log
+
+
+def test_the_store_of_version_3_has_both_too(vm, platform):
+    old, new = vm.make(chain=1), vm.make(chain=1)
+    versions = [vm.put(old), vm.put(new)]
+    vm.configure(secretsManagementSettings={"observedCertificates": [
+        {"url": f"{SECRETS}/web", "certificateStoreLocation": "/etc/tls", "customSymbolicLinkName": "site"}]})
+    vm.start()
+    vm.wait_installed(versions[1], f"{VAULT_NAME}.web")
+    for version, made in zip(versions, (old, new)):
+        assert in_store(vm, version, store="/etc/tls") == {"PEM": made["leaf"] + made["issuers"][0] + made["key"]}
+    assert vm.file("/etc/tls/site").read_text().endswith(new["key"])
+
+
 # PKCS#12 files
 
 def read_p12(path, password):

@@ -483,7 +483,6 @@ static void test_nothing_is_left(void **state)
 					 pem = BUF_SECRET_INIT(ROOM), written = BUF_SECRET_INIT(ROOM);
 		size_t middle;
 
-		watch_for(NULL, 0);
 		make(&vectors[i], ec, ec_leaf, &der);
 		assert_int_equal(base64_encode(der.data, der.len, &text), 0);
 		for (int what = 0; what < 3; what++) {
@@ -497,9 +496,8 @@ static void test_nothing_is_left(void **state)
 			if (seen)
 				fail_msg("vector %zu: part %d is left %u times", i, what, seen);
 		}
-		assert_int_equal(x509_bundle_parse(pem.data, pem.len, &b, NULL), -EBADMSG);
+		watch_for(NULL, 0);
 	}
-	watch_for(NULL, 0);
 }
 
 int main(void)
