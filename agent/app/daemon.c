@@ -71,6 +71,13 @@ static bool on_application_healthy(const struct handler_host *host)
 	return d->health && health_application_ok(d->health);
 }
 
+static const char *on_config_folder(const struct handler_host *host)
+{
+	const struct daemon *d = host->daemon;
+
+	return d->goal.config_folder;
+}
+
 static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		    const char *message)
 {
@@ -314,6 +321,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .application_healthy = on_application_healthy,
 					 .ask_application = on_ask_application,
 					 .certificates_ready = on_certificates_ready,
+					 .config_folder = on_config_folder,
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,
 					 .tell = on_tell,

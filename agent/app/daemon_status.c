@@ -59,16 +59,18 @@ static int one_round(struct daemon *d)
 static void record_top(struct daemon *d)
 {
 	struct deployment *dep = deployment_of(d->deployments);
-	const char *top = status_level_name(status_top(d->model));
+	const char *top = status_level_name(status_top(d->model)), *text = status_top_message(d->model);
+	/* A script's output is in the script's own record, and is told again from there. */
+	_cleanup_free_ char *message = strndup(text, utf8_cut(text, strlen(text), LIMIT_STATUS_MESSAGE));
 	struct error e = ERROR_INIT;
 
-	if (str_equal(dep->top, top) && (!status_terminal(d->model) || str_equal(dep->message, status_top_message(d->model))))
+	if (!message || (str_equal(dep->top, top) && (!status_terminal(d->model) || str_equal(dep->message, message))))
 		return;
 	if (!str_equal(dep->top, top) && status_terminal(d->model))
 		log_for(status_top(d->model) == STATUS_SUCCESS ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
 			(.handler = "extension", .sequence = d->goal.sequence, .milestone = true), "sequence %s: %s",
 			str_empty(d->goal.sequence) ? "-" : d->goal.sequence, top);
-	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, status_top_message(d->model)) < 0)
+	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, message) < 0)
 		return;
 	if (deployment_save(d->deployments, &e) < 0)
 		log_error("%s", e.msg);

@@ -22,6 +22,8 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
 
+#define UPLOAD_REST_USEC (20 * USEC_PER_SEC) /* after the end of the job, for what its blobs do not have yet */
+
 /* ---- preparing ---- */
 
 static int read_job(struct runner *r, const char *id, struct error *err)
@@ -83,13 +85,16 @@ static int read_secrets(struct runner *r, struct error *err)
 	return job_secrets_decode(text.data, text.len, &r->secrets, err);
 }
 
-/* Downloads may have made it; the user who owns it gets in only now. */
 static int make_work(struct runner *r, struct error *err)
+{
+	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "%s", r->work) : 0;
+}
+
+/* The user who owns it gets in only when the files are there: root has made them by their names. */
+static int hand_over_work(struct runner *r, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 
-	if (mkdir(r->work, 0700) < 0 && errno != EEXIST)
-		return error_errno(err, -errno, "%s", r->work);
 	fd = open(r->work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || (r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0700) < 0)
 		return error_errno(err, -errno, "%s", r->work);
@@ -128,6 +133,10 @@ static int open_loop(struct runner *r, struct error *err)
 		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
 	if (k >= 0)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -208,11 +217,14 @@ static bool download(struct runner *r)
 		return true;
 	r->phase = PHASE_DOWNLOADING;
 	loop_timer_at(r->timer, runner_step_due(r));
-	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, &code, &e);
+	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, NULL, &code, &e);
 	loop_timer_stop(r->timer);
 	r->phase = PHASE_RUNNING;
 	if (end == DOWNLOADS_DONE)
 		return true;
+	if (end == DOWNLOADS_STOPPED)
+		r->result.notice = *e.msg ? str_format("its files were still being downloaded: %s", e.msg) :
+					    strdup("its files were still being downloaded");
 	if (end == DOWNLOADS_STOPPED && r->stopped)
 		runner_conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "stopped while its files were downloaded");
 	else if (end == DOWNLOADS_STOPPED)
@@ -220,6 +232,29 @@ static bool download(struct runner *r)
 	else
 		runner_conclude(r, JOB_NOT_STARTED, code, "%s", e.msg);
 	return false;
+}
+
+static int code_of(int error)
+{
+	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
+}
+
+/* A blob that cannot be written keeps no script from running. */
+static void open_upload(struct runner *r)
+{
+	struct error e = ERROR_INIT;
+
+	if (upload_new(&r->upload, r->loop, &r->job, &r->secrets, r->out, r->err, &e) < 0)
+		r->result.notice = str_format("its output was not sent to blobs: %.400s", e.msg);
+}
+
+static void close_upload(struct runner *r)
+{
+	upload_finish(r->upload, UPLOAD_REST_USEC);
+	if (!r->result.notice)
+		r->result.notice = upload_notice(r->upload);
+	upload_free(r->upload);
+	r->upload = NULL;
 }
 
 static void do_job(struct runner *r)
@@ -231,9 +266,15 @@ static void do_job(struct runner *r)
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)
+			k = runner_policy_downloads(r, &e);
+		if (k >= 0)
+			k = hand_over_work(r, &e);
+		if (k >= 0) {
+			open_upload(r);
 			k = start_job(r, &e);
+		}
 		if (k < 0)
-			runner_conclude(r, JOB_NOT_STARTED, k == -ENOMEM ? CODE_INTERNAL : CODE_EXECUTION_UNKNOWN, "%s", e.msg);
+			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
 			forget_secrets(r);
 			k = loop_run(r->loop);
@@ -279,6 +320,7 @@ static void leave_pump(struct runner *r)
 
 static void runner_done(struct runner *r)
 {
+	upload_free(r->upload);
 	if (r->out)
 		capture_close(r->out);
 	if (r->err)
@@ -309,6 +351,9 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
+	/* Files are put in place without a process, by a unit that may not even signal others. */
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+		k = runner_guard(err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)
@@ -337,6 +382,8 @@ int verb_run(int argc, char **argv)
 	if (k >= 0) {
 		do_job(&r);
 		runner_complete_result(&r);
+		r.phase = PHASE_OVER;
+		close_upload(&r);
 		wipe(&r);
 		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
 		k = runner_write_result(&r, &e);

@@ -128,6 +128,8 @@ static const struct jd_type download_type = { .kind = JD_OBJECT, .fields = downl
 static const struct jd_type downloads_type = { .kind = JD_LIST, .max = 64, .element = &download_type };
 static const struct jd_type words_type = { .kind = JD_LIST, .max = 64, .element = &text_type };
 
+static const struct jd_type allowed_type = { .kind = JD_LIST, .max = LIMIT_POLICY_ENTRIES, .element = &text_type };
+
 static const struct jd_field job_fields[] = {
 	{ "format",             &format_type,      offsetof(struct job, format), JD_REQUIRED },
 	{ "id",                 &id_type,          offsetof(struct job, id),     JD_REQUIRED },
@@ -159,9 +161,14 @@ static const struct jd_field job_fields[] = {
 	{ "downloads",          &downloads_type,   offsetof(struct job, downloads) },
 	{ "parallelDownloads",  &parallel_type,    offsetof(struct job, parallel_downloads),   0, 4 },
 	{ "identity",           &boolean_type,     offsetof(struct job, identity),             JD_OMIT_EMPTY },
+	{ "stdoutUri",          &text_type,        offsetof(struct job, stdout_uri) },
+	{ "stderrUri",          &text_type,        offsetof(struct job, stderr_uri) },
 	{ "clientId",           &text_type,        offsetof(struct job, client_id) },
 	{ "objectId",           &text_type,        offsetof(struct job, object_id) },
 	{ "resourceId",         &text_type,        offsetof(struct job, resource_id) },
+	{ "allowed",            &allowed_type,     offsetof(struct job, allowed) },
+	{ "account",            &text_type,        offsetof(struct job, account) },
+	{ "blobHosts",          &words_type,       offsetof(struct job, blob_hosts) },
 	{ "noProxy",            &words_type,       offsetof(struct job, no_proxy) },
 	{ "caFile",             &text_type,        offsetof(struct job, ca_file) },
 	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },
@@ -199,6 +206,7 @@ static const struct jd_field result_fields[] = {
 	{ "stderrBytes",        &positive_type, offsetof(struct job_result, stderr_bytes) },
 	{ "survivors",          &positive_type, offsetof(struct job_result, survivors) },
 	{ "keptInBytes",        &positive_type, offsetof(struct job_result, kept_bytes),  JD_OMIT_EMPTY },
+	{ "notice",             &text_type,     offsetof(struct job_result, notice) },
 	{ "bootId",             &text_type,     offsetof(struct job_result, boot_id) },
 	{ NULL },
 };

@@ -89,8 +89,13 @@ struct job {
 	char *version;
 	struct jd_list downloads;  /* JOB_COMMAND, JOB_SCRIPT: of struct job_download */
 	int64_t parallel_downloads;
+	/* Where the output goes as well: names of append blobs' URIs in the secrets file, or NULL. */
+	char *stdout_uri, *stderr_uri;
 	bool identity; /* blob hosts are asked with a managed identity's token: the one named here, or the system's */
 	char *client_id, *object_id, *resource_id;
+	struct jd_list allowed;	   /* of char *: SHA-256 of what may run (downloads, script), after conversion; empty: anything */
+	char *account; /* storage account whose key, JOB_CONTENT_STORAGE_KEY, signs every URI; NULL: none */
+	struct jd_list blob_hosts; /* of char *: storage under names of its own */
 	struct jd_list no_proxy; /* of char *; the proxy itself is JOB_CONTENT_PROXY of the secrets file */
 	char *ca_file;
 	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
@@ -99,6 +104,9 @@ struct job {
 /* Names in the secrets file of what is no environment value. */
 #define JOB_CONTENT_COMMAND "/command" /* shell text */
 #define JOB_CONTENT_PROXY   "/proxy"
+#define JOB_CONTENT_STORAGE_KEY "/storage-key"
+#define JOB_CONTENT_STDOUT_URI	"/stdout-uri"
+#define JOB_CONTENT_STDERR_URI	"/stderr-uri"
 #define JOB_CONTENT_SCRIPT  "/script"  /* base64 of the script, which may be gzip */
 
 /* Values and contents that are secret: a flat map in one document of its own. */
@@ -125,6 +133,7 @@ struct job_result {
 	int64_t stdout_bytes, stderr_bytes; /* produced, also beyond the cap */
 	int64_t survivors; /* processes left running */
 	int64_t kept_bytes; /* what the job's directory takes on the disk; 0: not measured */
+	char *notice; /* what went wrong beside it, a phrase, or NULL: the job is judged without it */
 	char *boot_id;
 };
 

@@ -33,6 +33,7 @@ static const struct jd_field run_fields[] = {
 	{ "code",         &integer_type, offsetof(struct script_run, code) },
 	{ "message",      &text_type,    offsetof(struct script_run, message) },
 	{ "output",       &text_type,    offsetof(struct script_run, output) },
+	{ "stderrAt",     &integer_type, offsetof(struct script_run, stderr_at), JD_OMIT_EMPTY },
 	{ NULL },
 };
 static const struct jd_type run_type = { .kind = JD_OBJECT, .fields = run_fields, .size = sizeof(struct script_run) };

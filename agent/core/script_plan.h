@@ -33,6 +33,7 @@ struct script_run {
 	int64_t code;
 	char *message; /* the sentence of the last result */
 	char *output;  /* "[stdout]…[stderr]…" tails */
+	int64_t stderr_at; /* where in it "[stderr]" begins */
 };
 
 /* Begun by `evenkeel scripts run` and perhaps alive: no part of the plan, only not to be forgotten. */

@@ -77,6 +77,7 @@ struct custom_script_settings {
 	int64_t deadline_seconds;
 	int when_busy; /* enum when_busy */
 	int64_t parallel_downloads;
+	struct jd_list blob_hosts; /* of char *: blob storage under names of its own */
 	int64_t keep_runs;
 	struct jd_list scripts; /* of struct script_settings, 1..32 */
 };

@@ -133,6 +133,7 @@ static void free_handler(struct handler *h)
 	loop_timer_free(h->pruning);
 	record_close(h->record);
 	jd_free(&script_memory_type, &h->memory);
+	jd_free(&script_policy_type, &h->policy);
 	free(h->content);
 	free(h->key);
 	free(h->sequence);

@@ -100,6 +100,8 @@ void script_begin(struct handler *h, size_t i)
 		fail(h, run, SCRIPT_FAILED, CODE_TIMEOUT, "not begun: deadlineInSeconds of customScript has passed");
 	} else if (script_job_possible(s, &e) < 0) {
 		fail(h, run, SCRIPT_FAILED, e.code == -EINVAL ? CODE_BAD_URI : CODE_BAD_CONFIGURATION, e.msg);
+	} else if ((r = script_allow(h, s, &e)) < 0) {
+		fail(h, run, SCRIPT_FAILED, r == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_POLICY_BROKEN, e.msg);
 	} else {
 		r = begin(h, run, s, &e);
 		if (r >= 0) {

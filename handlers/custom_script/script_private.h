@@ -6,6 +6,7 @@
 #include "agent/base/error.h"
 #include "agent/base/time.h"
 #include "agent/core/script_plan.h"
+#include "agent/core/script_policy.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 
@@ -44,6 +45,7 @@ struct handler {
 	char (*content)[65]; /* of each script of the section */
 	struct script_memory memory;
 	bool unsaved; /* the memory has changed since it was saved last */
+	struct script_policy policy; /* as it was when the last script began */
 	struct record *record;
 	struct script_live *lives;
 	enum script_phase phase;
@@ -91,14 +93,23 @@ void script_not_run(struct handler *h, size_t i, const char *why);
 /* The first script that is due tells why, the others follow as after any failure. */
 void script_give_up_waiting(struct handler *h, size_t i);
 
+/* script_allow.c: reads the machine's policy anew and asks it about this script: 0, -EKEYREJECTED, or another error when the
+ * policy cannot be read. */
+_nodiscard_ int script_allow(struct handler *h, const struct script_settings *s, struct error *err);
+
 /* script_reboot.c: true while a reboot that a script has asked for is still to come. */
 bool script_rebooting(struct handler *h);
 
 /* script_job.c: the job of one script; both are released with jd_free(). */
 _nodiscard_ int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
 				struct job_secrets *ret_secrets, struct error *err);
-/* What this version cannot do and a script asks for: 0, or -EOPNOTSUPP with a sentence. */
+/* What a script asks for and cannot be done: 0, or -EINVAL with a sentence. */
 _nodiscard_ int script_job_possible(const struct script_settings *s, struct error *err);
+/* A value for the secrets file of a job. -ENOMEM. */
+_nodiscard_ int script_job_secret(struct job_secrets *all, const char *name, const char *value);
+/* script_sources.c: what is downloaded before, where the output goes, with whose rights and how the network is reached. */
+_nodiscard_ int script_job_sources(const struct handler *h, const struct script_settings *s, struct job *job,
+				   struct job_secrets *secrets, struct error *err);
 /* "cs-<name>-<random>-<number>". NULL on out of memory. */
 char *script_job_id(const char *name, int64_t number);
 
@@ -121,8 +132,8 @@ const char *script_wait_unmet(const struct handler_host *host, const struct cust
 /* script_report.c */
 _nodiscard_ int script_report_all(struct handler *h, handler_report_fn add, void *userdata);
 /* Sentence and output of a result into the run. -ENOMEM. */
-_nodiscard_ int script_report_result(struct script_run *run, const struct script_settings *s, const struct job_result *r,
-				     enum script_next next, const char *boot_id);
+_nodiscard_ int script_report_result(const struct handler *h, struct script_run *run, const struct script_settings *s,
+				     const struct job_result *r, enum script_next next);
 void script_report_progress(struct handler *h, struct script_live *live);
 /* What a script that is due waits for. */
 void script_report_waiting(const struct handler *h, const struct script_run *run, struct buf *out);

@@ -64,7 +64,7 @@ static void judge(struct script_live *l, const struct job_result *r)
 	/* Of a former number the result is kept, but nothing follows from it. */
 	s = str_equal(run->key, h->key) ? script_find(h, l->name) : NULL;
 	next = script_after(s, run, r, l->attached, h->memory.reboots, h->host->boot_id);
-	if (script_report_result(run, s, r, next, h->host->boot_id) < 0)
+	if (script_report_result(h, run, s, r, next) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "out of memory: the result of %s is not told", l->name);
 	apply_next(h, s, run, next);
 	log_for(next == SCRIPT_ENDED_BADLY || next == SCRIPT_TRY_AGAIN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,

@@ -460,7 +460,8 @@ static void test_not_run_at_all(void **state)
 	assert_int_equal(status_top(w->model), STATUS_ERROR);
 	assert_non_null(strstr(status_top_message(w->model), "a storage account key opens blobs only"));
 	assert_int_equal(status_top_code(w->model), CODE_BAD_URI);
-	apply(w, "2", "{'scripts':[{'name':'a','commandToExecute':'echo ran > @/log','output':{'stdoutUri':'https://h.example/o'}}]}");
+	apply(w, "2", "{'scripts':[{'name':'a','commandToExecute':'echo ran > @/log','output':"
+			"{'stdoutUri':'https://h.example/o?sig=a','stderrUri':'https://h.example/o?sig=b'}}]}");
 	run_until(w, idle);
 	look(w);
 	expect_said(w, "log", "");
