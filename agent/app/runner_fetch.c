@@ -453,7 +453,7 @@ int fetch_new(struct fetch **ret, const struct fetch_request *q, fetch_done_fn d
 	if (!f)
 		return error_oom(err);
 	*f = (struct fetch){ .q = *q, .done = done, .userdata = userdata, .file.fd = -1, .total = UNKNOWN };
-	if (receive_init(&f->file, q->directory, q->download->name, q->number, q->may_convert) < 0 ||
+	if (receive_init(&f->file, q->directory, q->download->name, q->number, q->may_convert, !str_empty(q->download->sha256)) < 0 ||
 	    loop_timer_new(q->loop, "download", on_timer, f, &f->timer) < 0)
 		return error_oom(err);
 	*ret = TAKE_PTR(f);
