@@ -103,8 +103,8 @@ static int unsupported(struct reader *r, const ASN1_OBJECT *o)
 
 	return error_set(
 		r->err, ERROR_USER, -EOPNOTSUPP,
-		"certificate bundle: PKCS#12 protected with %.79s, which is not supported; export it again with "
-		"AES-256",
+		"certificate bundle: PKCS#12 protected with %.79s, which is not supported; export it again the way OpenSSL 3 "
+		"does (AES-256, SHA-256)",
 		name_of(o, text));
 }
 

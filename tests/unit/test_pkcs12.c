@@ -477,6 +477,42 @@ static void test_bags_in_bags(void **state)
 	}
 }
 
+static void test_unknown_algorithms(void **state)
+{
+	static const char pbkdf2[] = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c",
+			  sha256[] = "\x60\x86\x48\x01\x65\x03\x04\x02\x01",
+			  pbes2[] = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d",
+			  scrypt[] = "\x2b\x06\x01\x04\x01\xda\x47\x04\x0b";
+	static const struct vector v = { NID_aes_256_cbc, NID_aes_256_cbc, 1, -1, "" },
+				   sealed = { NO_CIPHER, NO_CIPHER, 1, 1, "" };
+	static const struct {
+		const struct vector *vector;
+		const char *from, *to, *says;
+	} cases[] = {
+		{ &v, pbkdf2, scrypt, "protected with scrypt" },
+		{ &v, pbkdf2, sha256, "protected with sha256" },
+		{ &v, pbes2, scrypt, "protected with scrypt" },
+		{ &v, pbes2, pbkdf2, "protected with PBKDF2" },
+		{ &sealed, sha256, pbes2, "protected with PBES2" },
+		{ &sealed, sha256, scrypt, "protected with scrypt" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM);
+		char *at;
+
+		make(cases[i].vector, ec, ec_leaf, &der);
+		at = memmem(der.data, der.len, cases[i].from, 9);
+		if (cases[i].vector == &sealed) /* the last one: certificates have it, too */
+			for (char *p = at; p; p = memmem(p + 1, (size_t)(der.data + der.len - p - 1), cases[i].from, 9))
+				at = p;
+		assert_non_null(at);
+		memcpy(at, cases[i].to, 9);
+		expect_refused(&der, NULL, -EOPNOTSUPP, cases[i].says);
+	}
+}
+
 static void test_without_legacy_provider(void **state)
 {
 	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM), modern = BUF_SECRET_INIT(ROOM);
@@ -603,6 +639,7 @@ int main(void)
 		cmocka_unit_test(test_iterations),
 		cmocka_unit_test(test_iterations_in_all),
 		cmocka_unit_test(test_bags_in_bags),
+		cmocka_unit_test(test_unknown_algorithms),
 		cmocka_unit_test(test_without_legacy_provider),
 		cmocka_unit_test(test_written),
 		cmocka_unit_test(test_nothing_is_left),
