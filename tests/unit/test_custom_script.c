@@ -19,6 +19,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings.h"
