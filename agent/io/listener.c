@@ -362,3 +362,8 @@ int listener_bind_unix(const char *path, mode_t mode, int *ret_fd, struct error 
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
+
+const char *listener_library(void)
+{
+	return MHD_get_version();
+}

@@ -33,6 +33,8 @@ struct listener_reply {
 
 typedef void (*listener_fn)(const struct listener_request *req, struct listener_reply *reply, void *userdata);
 
+const char *listener_library(void); /* its version */
+
 /* Takes over `fd`, a listening stream socket (TCP or unix). */
 _nodiscard_ int listener_new(struct loop *loop, int fd, listener_fn fn, void *userdata, struct listener **ret,
 			     struct error *err);

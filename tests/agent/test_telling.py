@@ -225,3 +225,31 @@ def test_alert_rules():
         assert f'"{re.sub("_(total|sum|count)$", "", name)}"' in families, name
     checked = subprocess.run([promtool_or_skip(), "check", "rules", path], capture_output=True, text=True, timeout=30)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_logs_are_shown_and_followed(vm):
+    vm.configure()
+    vm.start()
+    path = next((vm.root / "var/log/azure").glob("*/evenkeel.log"))
+    wait_until("a line", lambda: "is running" in path.read_text(), PATIENCE)
+    whole = path.read_text()
+    assert vm.run("logs").stdout == whole
+    assert vm.run("logs", "--lines", "1").stdout == whole.splitlines(keepends=True)[-1]
+    assert vm.run("logs", "--lines", "0").returncode == 2
+    follower = subprocess.Popen([vm.binary, "logs", "--follow", "--lines", "1"], env=vm.environment(), stdout=subprocess.PIPE,
+                                text=True)
+    try:
+        assert follower.stdout.readline() == whole.splitlines(keepends=True)[-1]
+        # Rotated away, and begun anew: nothing is missed.
+        path.rename(path.with_name("evenkeel.log.1"))
+        with path.with_name("evenkeel.log.1").open("a") as former:
+            former.write("the last line of the former file\n")
+        path.write_text("the first line of the new one\n")
+        assert follower.stdout.readline() == "the last line of the former file\n"
+        assert follower.stdout.readline() == "the first line of the new one\n"
+    finally:
+        follower.kill()
+        follower.wait()
+    vm.stop_daemon()
+    path.unlink()
+    assert "nothing has been logged yet" in vm.run("logs").stderr
