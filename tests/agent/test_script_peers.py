@@ -242,6 +242,7 @@ def test_peer_05_sigterm_to_the_runner_ends_all(vm):
     guard, _ = runner_of(vm)
     os.kill(guard, signal.SIGTERM)
     wait_until(f"all of {pids} to end", lambda: not any(map(alive, [guard, *pids])), 20)
+    wait_until("that to be told", lambda: "stopped from outside" in vm.says("customScript/deploy"), 5)
     # Whoever did that may be shutting the machine down; newer settings need not wait for what comes of it.
     settings = script("echo next")
     settings["customScript"]["whenBusy"] = "cancel"
