@@ -307,6 +307,21 @@ def test_peer_07_a_protected_script_does_not_stay(vm):
 
 
 @as_root
+@pytest.mark.parametrize("victim", ["guard", "runner"])
+def test_peer_07_a_killed_run_leaves_no_secret(vm, victim):
+    begun = vm.root / "tmp-07"
+    begun.mkdir(exist_ok=True)
+    begun.chmod(0o1777)
+    own = encoded(f"#!/bin/sh\n# {CANARY}\ntouch {begun}/{victim}; sleep 1000\n".encode())
+    begin(vm, {"customScript": {"scripts": [{"name": "secret", "runAs": "nobody", "script": {"secretRef": "own"}}]}},
+          {"secrets": {"own": own}})
+    wait_until("the script to begin", (begun / victim).exists, 10)
+    os.kill(dict(zip(("guard", "runner"), runner_of(vm)))[victim], signal.SIGKILL)
+    assert vm.settled(vm.number)["status"] == "error"
+    wait_until("the secret to go", lambda: files_with(vm.root, CANARY) == [], 10)
+
+
+@as_root
 def test_peer_07_signatures_stay_out_of_referer_status_and_log(vm):
     with Bad(SCRIPT) as server:
         status = settled(vm, {"commandToExecute": "true"}, {"fileUris": [f"{server.url}/away.sh?sv=1&sig={CANARY}"]})
