@@ -18,7 +18,7 @@
 #include "generated/version.h"
 
 /* Changes are gathered for a moment; handlers tell mere progress every 5 s at most (settings.md 3.2). */
-#define GATHER_USEC   (5 * USEC_PER_MSEC)
+#define APART_USEC    (5 * USEC_PER_MSEC) /* what changes meanwhile is told together */
 #define AGAIN_USEC    (5 * USEC_PER_SEC)
 
 static int status_add(void *userdata, const struct component *c)
@@ -120,6 +120,7 @@ void daemon_write_status(struct daemon *d)
 
 	loop_timer_stop(d->status_timer);
 	d->status_due = false;
+	d->status_told = loop_now_boot(d->loop);
 	if (one_round(d) < 0) {
 		log_error("out of memory while making the status");
 		return;
@@ -138,7 +139,7 @@ void daemon_changed(struct daemon *d)
 	if (d->status_due)
 		return;
 	d->status_due = true;
-	loop_timer_after(d->status_timer, GATHER_USEC);
+	loop_timer_at(d->status_timer, usec_max(loop_now_boot(d->loop), usec_add(d->status_told, APART_USEC)));
 }
 
 static int note_open(void *userdata, const struct component *c)

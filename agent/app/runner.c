@@ -22,6 +22,8 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
 
+#define UPLOAD_REST_USEC (20 * USEC_PER_SEC) /* after the end of the job, for what its blobs do not have yet */
+
 /* ---- preparing ---- */
 
 static int read_job(struct runner *r, const char *id, struct error *err)
@@ -59,8 +61,7 @@ static int claim(struct runner *r, struct error *err)
 	/* The name is the lock; on a full disk the boot in it is missing. */
 	if (fs_write_all(fd, r->boot_id, strlen(r->boot_id)) < 0 && ftruncate(fd, 0) < 0)
 		return error_errno(err, -errno, "%s", path);
-	if (fsync(fd) < 0)
-		return error_errno(err, -errno, "%s", path);
+	/* The name must be durable before anything of the customer's runs; the boot in it only makes a sentence better. */
 	return fs_fsync_dir(r->directory, err);
 }
 
@@ -84,13 +85,16 @@ static int read_secrets(struct runner *r, struct error *err)
 	return job_secrets_decode(text.data, text.len, &r->secrets, err);
 }
 
-/* Downloads may have made it; the user who owns it gets in only now. */
 static int make_work(struct runner *r, struct error *err)
+{
+	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "%s", r->work) : 0;
+}
+
+/* The user who owns it gets in only when the files are there: root has made them by their names. */
+static int hand_over_work(struct runner *r, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 
-	if (mkdir(r->work, 0700) < 0 && errno != EEXIST)
-		return error_errno(err, -errno, "%s", r->work);
 	fd = open(r->work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || (r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0700) < 0)
 		return error_errno(err, -errno, "%s", r->work);
@@ -180,7 +184,9 @@ static int start_job(struct runner *r, struct error *err)
 static void do_files(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = r->job.kind == JOB_INSTALL ? runner_install(&r->job, &r->secrets, &e) : runner_remove(&r->job, &e);
+	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &e)
+		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
+					    : runner_remove(&r->job, &e);
 
 	if (k < 0)
 		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
@@ -211,11 +217,14 @@ static bool download(struct runner *r)
 		return true;
 	r->phase = PHASE_DOWNLOADING;
 	loop_timer_at(r->timer, runner_step_due(r));
-	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, &code, &e);
+	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, NULL, &code, &e);
 	loop_timer_stop(r->timer);
 	r->phase = PHASE_RUNNING;
 	if (end == DOWNLOADS_DONE)
 		return true;
+	if (end == DOWNLOADS_STOPPED)
+		r->result.notice = *e.msg ? str_format("its files were still being downloaded: %s", e.msg) :
+					    strdup("its files were still being downloaded");
 	if (end == DOWNLOADS_STOPPED && r->stopped)
 		runner_conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "stopped while its files were downloaded");
 	else if (end == DOWNLOADS_STOPPED)
@@ -230,18 +239,40 @@ static int code_of(int error)
 	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
 }
 
+/* A blob that cannot be written keeps no script from running. */
+static void open_upload(struct runner *r)
+{
+	struct error e = ERROR_INIT;
+
+	if (upload_new(&r->upload, r->loop, &r->job, &r->secrets, r->out, r->err, &e) < 0)
+		r->result.notice = str_format("its output was not sent to blobs: %.400s", e.msg);
+}
+
+static void close_upload(struct runner *r)
+{
+	upload_finish(r->upload, UPLOAD_REST_USEC);
+	if (!r->result.notice)
+		r->result.notice = upload_notice(r->upload);
+	upload_free(r->upload);
+	r->upload = NULL;
+}
+
 static void do_job(struct runner *r)
 {
 	struct error e = ERROR_INIT;
 	int k = prepare(r, &e);
 
-	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE)) {
+	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE || r->job.kind == JOB_FORGET)) {
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)
 			k = runner_policy_downloads(r, &e);
 		if (k >= 0)
+			k = hand_over_work(r, &e);
+		if (k >= 0) {
+			open_upload(r);
 			k = start_job(r, &e);
+		}
 		if (k < 0)
 			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
@@ -290,6 +321,7 @@ static void leave_pump(struct runner *r)
 
 static void runner_done(struct runner *r)
 {
+	upload_free(r->upload);
 	if (r->out)
 		capture_close(r->out);
 	if (r->err)
@@ -351,7 +383,10 @@ int verb_run(int argc, char **argv)
 	if (k >= 0) {
 		do_job(&r);
 		runner_complete_result(&r);
+		r.phase = PHASE_OVER;
+		close_upload(&r);
 		wipe(&r);
+		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
 		k = runner_write_result(&r, &e);
 		if (k >= 0)
 			leave_pump(&r);

@@ -25,6 +25,7 @@ struct runner {
 	struct loop *loop;
 	struct loop_timer *timer;
 	struct capture *out, *err;
+	struct upload *upload; /* NULL: their blobs are not wanted */
 	int result_fd;
 	char *result_made; /* its name until it is whole */
 

@@ -129,6 +129,8 @@ void runner_on_stop(int signo, void *userdata)
 	r->stopped = true;
 	if (r->phase == PHASE_DOWNLOADING)
 		loop_exit(r->loop, DOWNLOADS_STOPPED);
+	else if (r->phase == PHASE_OVER)
+		loop_exit(r->loop, 0); /* only output is still being sent */
 	else
 		begin_ending(r, JOB_STOPPED);
 }

@@ -18,7 +18,7 @@
 #define OUTPUT_LEAST 3600
 #define STDOUT_HEAD  "\n[stdout]\n"
 #define STDERR_HEAD  "\n[stderr]\n"
-#define SENTENCE_MAX 400
+#define SENTENCE_MAX 400 /* a longer one, up to twice that, takes its room from the tails */
 #define LIVE_MAX     600 /* of each stream while it runs */
 #define NAME_MAX_LENGTH 96
 
@@ -72,6 +72,8 @@ static void say_end(const struct script_settings *s, const struct job_result *r,
 		(void)buf_puts(out, "; it asks for a reboot");
 	else if (s && s->reboot_exit_code && r->end == JOB_EXITED && r->exit_code == s->reboot_exit_code)
 		(void)buf_printf(out, "; it asks for a reboot once more, after %d", SCRIPT_REBOOTS_MAX);
+	if (!str_empty(r->notice))
+		(void)buf_printf(out, "; %s", r->notice);
 	if (r->survivors > 0)
 		(void)buf_printf(out, "; %" PRId64 " process%s left running", r->survivors, r->survivors == 1 ? "" : "es");
 }
@@ -90,18 +92,22 @@ int script_report_result(const struct handler *h, struct script_run *run, const 
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
 	_cleanup_free_ char *output = NULL;
 	char span[TIMEFMT_MAX];
-
-	output = both_tails(r->stdout_tail, r->stdout_tail ? strlen(r->stdout_tail) : 0, r->stderr_tail,
-			    r->stderr_tail ? strlen(r->stderr_tail) : 0, output_most(h, s), &run->stderr_at);
+	size_t len, most;
 
 	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
 	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), span, &text);
 	if (s && !h->host->bus && (s->limits.memory_bytes || s->limits.cpu_percent))
 		(void)buf_puts(&text, "; it ran without its limits of memory and processor time, since no systemd manager answers");
-	if (!output || buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
+	if (buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
 		return -ENOMEM;
-	if (utf8_cut(run->message, strlen(run->message), SENTENCE_MAX) < strlen(run->message))
-		run->message[utf8_cut(run->message, strlen(run->message), SENTENCE_MAX)] = '\0';
+	len = utf8_cut(run->message, strlen(run->message), 2 * SENTENCE_MAX);
+	run->message[len] = '\0';
+	most = output_most(h, s);
+	output = both_tails(r->stdout_tail, r->stdout_tail ? strlen(r->stdout_tail) : 0, r->stderr_tail,
+			    r->stderr_tail ? strlen(r->stderr_tail) : 0, len > SENTENCE_MAX ? most + SENTENCE_MAX - len : most,
+			    &run->stderr_at);
+	if (!output)
+		return -ENOMEM;
 	run->code = next == SCRIPT_ENDED_WELL || next == SCRIPT_REBOOT ? CODE_NONE : r->code ? r->code : CODE_EXECUTION_UNKNOWN;
 	free(run->output);
 	run->output = TAKE_PTR(output);
@@ -164,26 +170,31 @@ static void say_busy(const struct handler *h, struct buf *out)
 	(void)buf_puts(out, "waiting for scripts of a former sequence");
 }
 
-static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+void script_report_waiting(const struct handler *h, const struct script_run *run, struct buf *out)
 {
 	char span[TIMEFMT_MAX];
 
-	t->c.level = STATUS_TRANSITIONING;
-	t->c.duty = DUTY_OPEN;
 	if (h->phase == SCRIPTS_BUSY) {
-		say_busy(h, &t->message);
+		say_busy(h, out);
 	} else if (h->phase == SCRIPTS_WAITING) {
 		elapsed(h, h->wait_since, span);
-		(void)buf_printf(&t->message, "waiting for %s for %s", h->waiting_for, span);
+		(void)buf_printf(out, "waiting for %s for %s", h->waiting_for, span);
 	} else if (h->phase == SCRIPTS_REBOOTING) {
-		(void)buf_puts(&t->message, "waiting for the reboot that an earlier script asked for");
+		(void)buf_puts(out, "waiting for the reboot that an earlier script asked for");
 	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
 		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
-		(void)buf_printf(&t->message, "try %" PRId64 ": %s; tried again in %s", run->attempts,
-				 run->message ? run->message : "failed", span);
+		(void)buf_printf(out, "try %" PRId64 ": %s; tried again in %s", run->attempts, run->message ? run->message : "failed",
+				 span);
 	} else {
-		(void)buf_puts(&t->message, "waiting for its turn");
+		(void)buf_puts(out, "waiting for its turn");
 	}
+}
+
+static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+{
+	t->c.level = STATUS_TRANSITIONING;
+	t->c.duty = DUTY_OPEN;
+	script_report_waiting(h, run, &t->message);
 }
 
 static void tell_running(const struct handler *h, const struct script_settings *s, const struct script_run *run,

@@ -209,11 +209,21 @@ static void test_memory(void **state)
 	assert_null(script_memory_find(&m, "gone"));
 	assert_non_null(script_memory_find(&m, "runs"));
 
+	assert_int_equal(script_memory_add_by_hand(&m, "a.sh", "hand-a-1"), 0);
+	assert_int_equal(script_memory_add_by_hand(&m, "a.sh", "hand-a-2"), 0);
+	script_memory_drop_by_hand(&m, "hand-a-1");
+	script_memory_drop_by_hand(&m, "hand-a-1");
 	assert_int_equal(jd_encode(&script_memory_type, &m, false, &text), 0);
 	assert_int_equal(jd_decode_document(text.data, text.len, "record", LIMIT_RECORD, &script_memory_type, &back, NULL), 0);
 	assert_string_equal(back.key, "k");
 	assert_int_equal(back.jobs, 9);
 	assert_int_equal(back.runs.n, 2);
+	assert_int_equal(back.by_hand.n, 1);
+	assert_string_equal(script_memory_by_hand(&back, "hand-a-2")->name, "a.sh");
+	assert_null(script_memory_by_hand(&back, "hand-a-1"));
+	for (int i = 1; i < LIMIT_RUNS_BY_HAND; i++)
+		assert_int_equal(script_memory_add_by_hand(&back, "b", "hand-b"), 0);
+	assert_int_equal(script_memory_add_by_hand(&back, "b", "hand-b"), -EBUSY);
 	run = script_memory_find(&back, "kept");
 	assert_int_equal(run->state, SCRIPT_NOT_RUN);
 	assert_string_equal(run->message, "why \"so\"\n");
