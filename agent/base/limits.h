@@ -54,7 +54,6 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
-#define LIMIT_BLOB_HOSTS	  8
 #define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
 #define LIMIT_FORMER		  8  /* events that a drain was for, kept until it is undone */
