@@ -59,6 +59,7 @@ struct fetch {
 	struct version version; /* what is received later must be of the same */
 	uint64_t best;		/* the most that any attempt has had */
 	bool never_resume; /* the server has told a lie about parts */
+	bool as_it_is;	   /* it calls an encoding what is none */
 
 	/* Of this attempt. */
 	bool resuming, began, too_large;
@@ -266,6 +267,9 @@ static void on_failure(struct fetch *f, const struct http_response *resp, const 
 		fail(f, CODE_TIMEOUT, text);
 	} else if (is_final(resp->result)) {
 		fail(f, code, why);
+	} else if (resp->result == -ENOTSUP && !f->as_it_is) {
+		f->as_it_is = true;
+		try_again_or_fail(f, BROKEN_OFF, 0, code, why);
 	} else if (f->began) {
 		broke_off(f, code, why);
 	} else {
@@ -346,6 +350,7 @@ static void attempt(struct fetch *f)
 				  .connect_timeout_usec = limits->connect_usec,
 				  .max_body = SIZE_MAX / 2, /* counted here, over all attempts */
 				  .max_redirects = REDIRECTS,
+				  .decode = !f->as_it_is,
 				  .sink = on_body,
 				  .head = on_head },
 		};
@@ -406,9 +411,11 @@ int fetch_new(struct fetch **ret, const struct fetch_request *q, fetch_done_fn d
 	if (!f)
 		return error_oom(err);
 	*f = (struct fetch){ .q = *q, .done = done, .userdata = userdata, .file.fd = -1, .version = version_none };
-	if (receive_init(&f->file, q->directory, q->download->name, q->number, q->may_convert) < 0 ||
+	if (receive_init(&f->file, q->directory, q->download->name, q->number) < 0 ||
 	    loop_timer_new(q->loop, "download", on_timer, f, &f->timer) < 0)
 		return error_oom(err);
+	f->file.may_convert = q->may_convert;
+	f->file.hashed = q->download->sha256;
 	*ret = TAKE_PTR(f);
 	return 0;
 }

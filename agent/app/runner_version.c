@@ -23,6 +23,9 @@ struct version version_of(const struct http_response *resp)
 	const char *length = http_response_header(resp, "Content-Length");
 	struct version v = version_none;
 
+	/* Length and parts are of what is sent, not of what it is decoded to. */
+	if (http_response_header(resp, "Content-Encoding"))
+		return v;
 	(void)(length && str_to_u64(length, INT64_MAX, &v.total));
 	(void)snprintf(v.etag, sizeof(v.etag), "%s", strong_tag(resp));
 	return v;

@@ -1,6 +1,7 @@
 """Downloads of scripts by the built program: bad servers, rights to blobs, names, limits, proxies, and what is told of them
 (custom-script.md 0 and 2; the numbers are those of the asks in its section 6)."""
 
+import gzip
 import hashlib
 import http.server
 import os
@@ -120,6 +121,22 @@ def test_retry_after_in_seconds_and_as_date(vm, web):
     for path, most in (("/seconds", 2.5), ("/date", 2.9)):
         first, second = web.requests(path)
         assert 0.9 < second.time - first.time < most, path  # without the header it would be three seconds
+
+
+def test_what_is_stored_compressed_comes_as_it_was(vm, web):
+    """As with the peer; a limit and a checksum are of the file itself."""
+    text = b"#!/bin/sh\necho unpacked\nexit\n" + noise(100_000).hex().encode()
+    packed = gzip.compress(text)
+    web.pages.update({
+        "/a.sh": [cut(packed, 60_000, Content_Encoding="gzip"), whole(packed, Content_Encoding="gzip", ETag='"one"')],
+        "/b": [whole(b"plain", Content_Encoding="utf-8")],
+        "/c.gz": [whole(packed)]})
+    done = vm.deploy("sh a.sh; cat b; gzip -dc c.gz | cmp - a.sh", files=[
+        {"uri": web.url("/a.sh"), "sha256": hashlib.sha256(text).hexdigest()}, web.url("/b"), web.url("/c.gz")])
+    assert done.ok and done.stdout == b"unpacked\nplain", done.message
+    assert all(one.headers.get("accept-encoding") in ("identity", None) and "range" not in one.headers for one in web.asked)
+    done = vm.deploy(files=[{"uri": web.url("/a.sh"), "maxSizeInBytes": 10_000}])
+    assert not done.ok and "larger than maxSizeInBytes" in done.message
 
 
 def test_redirects_defect_7(vm, web):
