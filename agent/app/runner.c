@@ -63,8 +63,7 @@ static int claim(struct runner *r, struct error *err)
 	/* The name is the lock; on a full disk the boot in it is missing. */
 	if (fs_write_all(fd, r->boot_id, strlen(r->boot_id)) < 0 && ftruncate(fd, 0) < 0)
 		return error_errno(err, -errno, "%s", path);
-	if (fsync(fd) < 0)
-		return error_errno(err, -errno, "%s", path);
+	/* The name must be durable before anything of the customer's runs; the boot in it only makes a sentence better. */
 	return fs_fsync_dir(r->directory, err);
 }
 
@@ -136,6 +135,10 @@ static int open_loop(struct runner *r, struct error *err)
 		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
 	if (k >= 0)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -183,7 +186,9 @@ static int start_job(struct runner *r, struct error *err)
 static void do_files(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = r->job.kind == JOB_INSTALL ? runner_install(&r->job, &r->secrets, &e) : runner_remove(&r->job, &e);
+	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &e)
+		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
+					    : runner_remove(&r->job, &e);
 
 	if (k < 0)
 		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
@@ -231,6 +236,11 @@ static bool download(struct runner *r)
 	return false;
 }
 
+static int code_of(int error)
+{
+	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
+}
+
 /* A blob that cannot be written keeps no script from running. */
 static void open_upload(struct runner *r)
 {
@@ -260,9 +270,11 @@ static void do_job(struct runner *r)
 	struct error e = ERROR_INIT;
 	int k = prepare(r, &e);
 
-	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE)) {
+	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE || r->job.kind == JOB_FORGET)) {
 		do_files(r);
 	} else if (k < 0 || download(r)) {
+		if (k >= 0)
+			k = runner_policy_downloads(r, &e);
 		if (k >= 0)
 			k = hand_over_work(r, &e);
 		if (k >= 0) {
@@ -270,7 +282,7 @@ static void do_job(struct runner *r)
 			k = start_job(r, &e);
 		}
 		if (k < 0)
-			runner_conclude(r, JOB_NOT_STARTED, k == -ENOMEM ? CODE_INTERNAL : CODE_EXECUTION_UNKNOWN, "%s", e.msg);
+			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
 			forget_secrets(r);
 			k = loop_run(r->loop);
@@ -347,6 +359,9 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
+	/* Files are put in place without a process, by a unit that may not even signal others. */
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+		k = runner_guard(err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)
@@ -378,6 +393,7 @@ int verb_run(int argc, char **argv)
 		r.phase = PHASE_OVER;
 		close_upload(&r);
 		wipe(&r);
+		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
 		k = runner_write_result(&r, &e);
 		if (k >= 0)
 			leave_pump(&r);

@@ -16,6 +16,7 @@
 
 struct loop;
 struct loop_io;
+struct paths;
 
 /* ---- runner_output.c: one captured stream, from a pipe into a capped file ---- */
 
@@ -63,7 +64,7 @@ _nodiscard_ int runner_environment(const struct job *job, const struct job_secre
 				   char ***ret, struct error *err);
 void runner_environment_free(char **env);
 
-/* ---- runner_process.c: starting, finding and ending what was started ---- */
+/* ---- runner_process.c ---- */
 
 struct runner_spawn {
 	char *const *argv; /* without "/" looked up in PATH of the environment */
@@ -77,8 +78,15 @@ struct runner_spawn {
 /* -errno when the program could not be executed; nothing runs then. */
 _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct error *err);
 
-/* Sends `signo` (0: only count) to every descendant; their number. */
-size_t runner_signal_descendants(int signo);
+/* ---- runner_guard.c ---- */
+
+#define RUNNER_ORPHANED SIGHUP	/* what the runner gets when its guard has died */
+#define RUNNER_TOLD	SIGUSR1 /* … and when the guard was told to stop, whoever was told so beside it */
+
+/* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
+ * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets
+ * RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on unwatched. */
+_nodiscard_ int runner_guard(struct error *err);
 
 /* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
 
@@ -147,6 +155,11 @@ void upload_free(struct upload *u);
 
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_forget.c: JOB_FORGET ---- */
+
+/* Goes on after a failure and tells the first. */
+_nodiscard_ int runner_forget(const struct job *job, const struct paths *p, struct error *err);
 
 /* ---- runner_hooks.c ---- */
 

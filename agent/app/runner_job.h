@@ -38,6 +38,7 @@ struct runner {
 	usec_t kill_until;
 	int end_of_step; /* enum job_end, when it is not the process that decides */
 	bool stopped;
+	unsigned asked[2]; /* to stop: directly, by the guard */
 	struct job_result result;
 	bool decided; /* the result tells of a failure already: a later hook does not change it */
 };
@@ -58,10 +59,16 @@ usec_t runner_step_due(const struct runner *r);
 /* Starts the job's argv with what stands before it (NULL-terminated, or NULL); the strings are borrowed. */
 _nodiscard_ int runner_start_with(struct runner *r, const char *const *before, struct error *err);
 _nodiscard_ int runner_start_hooks(struct runner *r, struct error *err);
-/* Of the loop: time is up; SIGTERM or SIGINT; SIGCHLD. */
+/* Of the loop: time is up; SIGTERM, SIGINT or RUNNER_TOLD; RUNNER_ORPHANED; SIGCHLD. */
 void runner_on_timer(void *userdata);
 void runner_on_stop(int signo, void *userdata);
+void runner_on_orphaned(int signo, void *userdata);
 void runner_on_child(int signo, void *userdata);
+
+/* ---- runner_policy.c: 0, or -EKEYREJECTED for what the machine's policy does not name ---- */
+
+_nodiscard_ int runner_policy_downloads(const struct runner *r, struct error *err); /* the refused file is removed */
+_nodiscard_ int runner_policy_script(const struct runner *r, const void *data, size_t len, struct error *err);
 
 /* ---- runner_script.c: the customer's script or shell text, as a file that its interpreter is given ---- */
 

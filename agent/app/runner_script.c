@@ -73,6 +73,8 @@ int runner_start_script(struct runner *r, struct error *err)
 		return error_oom(err);
 	k = script_bytes(r, &bytes, err);
 	if (k >= 0)
+		k = runner_policy_script(r, buf_str(&bytes), bytes.len, err);
+	if (k >= 0)
 		k = put_program(r, path, buf_str(&bytes), bytes.len, err);
 	if (k < 0)
 		return k;

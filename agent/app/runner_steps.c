@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
+#include "agent/io/process_tree.h"
 
 #define KILL_AGAIN_USEC (10 * USEC_PER_MSEC)
 #define KILL_MOST_USEC	(10 * USEC_PER_SEC) /* a process in an uninterruptible wait does not hold the result for ever */
@@ -55,6 +57,8 @@ static void judge_exit(struct runner *r, int status)
 			 seconds);
 	else if (r->end_of_step == JOB_STOPPED)
 		runner_conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "%s was stopped after %" PRId64 " s", step_name(r), seconds);
+	else if (r->end_of_step == JOB_INTERRUPTED)
+		runner_conclude(r, JOB_INTERRUPTED, CODE_INTERRUPTED, "interrupted: the process that guards it was killed");
 	else if (WIFSIGNALED(status)) {
 		struct job_result told = { .end = JOB_SIGNALED, .signal = WTERMSIG(status) };
 		char phrase[128];
@@ -68,7 +72,7 @@ static void judge_exit(struct runner *r, int status)
 
 static void kill_round(struct runner *r)
 {
-	size_t left = runner_signal_descendants(SIGKILL);
+	size_t left = process_tree_signal(getpid(), SIGKILL);
 
 	if ((left || r->child) && loop_now_boot(r->loop) < r->kill_until) {
 		loop_timer_after(r->timer, KILL_AGAIN_USEC);
@@ -93,7 +97,7 @@ static void begin_ending(struct runner *r, int end)
 		return;
 	r->phase = PHASE_ENDING;
 	r->end_of_step = end;
-	(void)runner_signal_descendants(SIGTERM);
+	(void)process_tree_signal(getpid(), SIGTERM);
 	loop_timer_after(r->timer, usec_from_seconds((uint64_t)r->job.grace_seconds));
 }
 
@@ -114,10 +118,11 @@ void runner_on_timer(void *userdata)
 void runner_on_stop(int signo, void *userdata)
 {
 	struct runner *r = userdata;
+	bool told = signo == RUNNER_TOLD;
 
-	(void)signo;
-	/* Asked a second time there is no more patience. */
-	if (r->stopped && r->phase == PHASE_ENDING) {
+	/* Asked a second time there is no more patience. A manager that tells the whole cgroup asks once, in two ways. */
+	r->asked[told]++;
+	if (r->asked[told] > 1 && r->phase == PHASE_ENDING) {
 		begin_killing(r);
 		return;
 	}
@@ -130,6 +135,20 @@ void runner_on_stop(int signo, void *userdata)
 		begin_ending(r, JOB_STOPPED);
 }
 
+void runner_on_orphaned(int signo, void *userdata)
+{
+	struct runner *r = userdata;
+
+	(void)signo;
+	r->stopped = true;
+	if (r->phase == PHASE_DOWNLOADING) {
+		loop_exit(r->loop, DOWNLOADS_STOPPED);
+	} else if (r->phase == PHASE_RUNNING || r->phase == PHASE_ENDING) {
+		r->end_of_step = JOB_INTERRUPTED;
+		begin_killing(r);
+	}
+}
+
 static void on_main_exit(struct runner *r, int status)
 {
 	judge_exit(r, status);
@@ -138,7 +157,7 @@ static void on_main_exit(struct runner *r, int status)
 	if (r->phase == PHASE_ENDING)
 		return;
 	if (r->phase == PHASE_RUNNING && r->job.leave_survivors) {
-		r->result.survivors = (int64_t)runner_signal_descendants(0);
+		r->result.survivors = (int64_t)process_tree_signal(getpid(), 0);
 		step_over(r);
 	} else if (r->phase == PHASE_RUNNING) {
 		begin_killing(r);
@@ -156,7 +175,7 @@ void runner_on_child(int signo, void *userdata)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		if (pid == r->child)
 			on_main_exit(r, status);
-	if (r->phase == PHASE_ENDING && !r->child && runner_signal_descendants(0) == 0)
+	if (r->phase == PHASE_ENDING && !r->child && process_tree_signal(getpid(), 0) == 0)
 		step_over(r);
 }
 

@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#include "agent/base/error.h"
 #include "agent/codec/json.h"
 
 struct identity; /* settings_common.h */
@@ -65,6 +66,10 @@ struct script_settings {
 	} output;
 	bool wipe;
 };
+
+/* One script by itself, with every default (`evenkeel scripts run`); released with jd_free(). */
+extern const struct jd_type script_settings_type;
+_nodiscard_ int script_settings_decode(const char *text, size_t len, struct script_settings *ret, struct error *err);
 
 struct custom_script_settings {
 	struct jd_list wait_for; /* of int, enum script_wait */

@@ -118,6 +118,7 @@ static void free_handler(struct handler *h)
 {
 	if (!h)
 		return;
+	script_hands_free(h);
 	while (h->lives) {
 		struct script_live *l = h->lives;
 
@@ -125,10 +126,14 @@ static void free_handler(struct handler *h)
 		script_live_free(l);
 	}
 	jobs_handle_free(h->reboot);
+	jobs_handle_free(h->forget);
+	free(h->forget_id);
 	loop_timer_free(h->timer);
 	loop_timer_free(h->tick);
+	loop_timer_free(h->pruning);
 	record_close(h->record);
 	jd_free(&script_memory_type, &h->memory);
+	jd_free(&script_policy_type, &h->policy);
 	free(h->content);
 	free(h->key);
 	free(h->sequence);
@@ -142,8 +147,10 @@ static int open_handler(struct handler *h, struct error *err)
 	if (r < 0)
 		return r;
 	if (loop_timer_new(h->host->loop, "scripts", on_timer, h, &h->timer) < 0 ||
-	    loop_timer_new(h->host->loop, "scripts-progress", script_on_tick, h, &h->tick) < 0)
+	    loop_timer_new(h->host->loop, "scripts-progress", script_on_tick, h, &h->tick) < 0 ||
+	    loop_timer_new(h->host->loop, "scripts-kept", script_prune, h, &h->pruning) < 0)
 		return error_oom(err);
+	script_hands_attach(h);
 	return 0;
 }
 
@@ -214,7 +221,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 		if (str_set(&m->began_boot_id, h->host->boot_id) < 0)
 			return error_oom(err);
 		m->began_boot_usec = (int64_t)loop_now_boot(h->host->loop);
-		script_record_save_or_log(h);
+		h->unsaved = true;
 	}
 	h->deadline = usec_add((usec_t)m->began_boot_usec, usec_from_seconds((uint64_t)h->section->deadline_seconds));
 	return 0;
@@ -222,7 +229,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 
 static int handler_apply(struct handler *h, const struct handler_goal *goal, struct error *err)
 {
-	bool fresh = h->key && !str_equal(h->key, goal->key);
+	bool first = !h->key, fresh = h->key && !str_equal(h->key, goal->key);
 	int r = hash_contents(h, goal->settings, err);
 
 	/* The former settings end with this call, whatever comes of it. */
@@ -247,6 +254,13 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 		return r;
 	script_memory_prune(&h->memory, h->section);
 	script_advance(h);
+	/* A script that has begun has saved it already. */
+	if (h->unsaved)
+		script_record_save_or_log(h);
+	if (first)
+		script_prune(h);
+	else
+		script_prune_soon(h);
 	h->host->changed(h->host);
 	return 0;
 }
@@ -284,6 +298,8 @@ const struct handler_class custom_script_class = {
 	.apply = handler_apply,
 	.report = handler_report,
 	.busy = handler_busy,
+	.operate = script_hand_order,
+	.look = script_look,
 	.retire = handler_retire,
 	.free = free_handler,
 };

@@ -39,7 +39,7 @@ static struct script_run *prepare_run(struct handler *h, size_t i)
 	return run;
 }
 
-static int start_job(struct handler *h, const struct script_settings *s, const char *id, struct error *err)
+static int start_job(struct handler *h, const struct script_settings *s, const struct script_run *run, const char *id, struct error *err)
 {
 	struct job_secrets secrets = { 0 };
 	struct job job = { 0 };
@@ -52,6 +52,9 @@ static int start_job(struct handler *h, const struct script_settings *s, const c
 
 	if (r < 0)
 		return r;
+	job.attempt = run->attempts;
+	if (str_set(&job.sequence, h->sequence) < 0)
+		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "out of memory: job %s does not say its sequence", id);
 	l = script_live_new(h, s->name, id);
 	r = l ? jobs_start(h->host->jobs, &request, script_on_done, l, &l->handle, err) : error_oom(err);
 	if (l && r < 0)
@@ -79,7 +82,7 @@ static int begin(struct handler *h, struct script_run *run, const struct script_
 		return error_wrap(err, r, "not run, because that could not be recorded");
 	log_for(LOG_LEVEL_INFO, (.handler = SCRIPT_HANDLER, .job = id, .sequence = h->sequence, .milestone = true),
 		"script %s begins, try %" PRId64, s->name, run->attempts);
-	return start_job(h, s, id, err);
+	return start_job(h, s, run, id, err);
 }
 
 void script_begin(struct handler *h, size_t i)
@@ -97,6 +100,8 @@ void script_begin(struct handler *h, size_t i)
 		fail(h, run, SCRIPT_FAILED, CODE_TIMEOUT, "not begun: deadlineInSeconds of customScript has passed");
 	} else if (script_job_possible(s, &e) < 0) {
 		fail(h, run, SCRIPT_FAILED, e.code == -EINVAL ? CODE_BAD_URI : CODE_BAD_CONFIGURATION, e.msg);
+	} else if ((r = script_allow(h, s, &e)) < 0) {
+		fail(h, run, SCRIPT_FAILED, r == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_POLICY_BROKEN, e.msg);
 	} else {
 		r = begin(h, run, s, &e);
 		if (r >= 0) {

@@ -1,48 +1,29 @@
-/* From a script's settings to its job, and what is kept of jobs that are over. */
+/* From a script's settings to its job. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/limits.h"
-#include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
+#include "handlers/custom_script/script_runs.h"
 
-#define PREFIX "cs-"
-#define RANDOM_LENGTH 8
-#define JOBS_LISTED_MAX 4096
-
-/* Small letters, digits and "-" only: it is part of a unit's name. */
-static char *slug(const char *name)
-{
-	char *s = strdup(name);
-
-	for (char *p = s; p && *p; p++) {
-		if (*p >= 'A' && *p <= 'Z')
-			*p = (char)(*p - 'A' + 'a');
-		else if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9')))
-			*p = '-';
-	}
-	return s;
-}
 
 char *script_job_id(const char *name, int64_t number)
 {
-	_cleanup_free_ char *s = slug(name);
+	_cleanup_free_ char *s = script_slug(name);
 	uint32_t random = 0;
 
 	/* So that a directory left by an older record is never taken for this run's. */
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = (uint32_t)time_wall();
-	return s ? str_format(PREFIX "%s-%08" PRIx32 "-%" PRId64, s, random, number) : NULL;
+	return s ? str_format(SCRIPT_JOB_PREFIX "%s-%08" PRIx32 "-%" PRId64, s, random, number) : NULL;
 }
 
 /* ---- making ---- */
@@ -121,6 +102,25 @@ static int make_work(const struct handler *h, const struct script_settings *s, s
 	return script_job_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
 }
 
+static int make_allowed(const struct script_policy *policy, struct job *job)
+{
+	char *const *from = policy->scripts.items;
+	char **to;
+
+	if (!policy->scripts.n)
+		return 0;
+	to = job->allowed.items = calloc(policy->scripts.n, sizeof(*to));
+	if (!to)
+		return -ENOMEM;
+	job->allowed.n = policy->scripts.n;
+	for (size_t i = 0; i < policy->scripts.n; i++) {
+		to[i] = strdup(from[i]);
+		if (!to[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int script_job_make(const struct handler *h, const struct script_settings *s, const char *id, struct job *ret,
 		    struct job_secrets *ret_secrets, struct error *err)
 {
@@ -140,6 +140,8 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	r = make_work(h, s, &job, &secrets);
 	if (r >= 0)
 		r = make_arguments(s, &job);
+	if (r >= 0)
+		r = make_allowed(&h->policy, &job);
 	if (r >= 0)
 		r = make_environment(h, s, &job, &secrets);
 	if (r >= 0)
@@ -168,57 +170,4 @@ int script_job_possible(const struct script_settings *s, struct error *err)
 			return error_set(err, ERROR_USER, -EINVAL, "script %s: the URI of file %zu holds no file name; give one in \"name\"",
 					 s->name, i + 1);
 	return 0;
-}
-
-/* ---- keeping ---- */
-
-struct kept {
-	char *name;
-	struct timespec made;
-};
-
-static int newest_first(const void *a, const void *b)
-{
-	const struct kept *x = a, *y = b;
-
-	return time_compare(&y->made, &x->made);
-}
-
-/* Exactly "cs-SLUG-" and then eight hexadecimal digits, "-" and a number: "a" is not "a-b". */
-static bool is_job_of(const char *id, const char *s)
-{
-	size_t n = strlen(s);
-	const char *rest;
-
-	if (!str_starts(id, PREFIX) || strncmp(id + strlen(PREFIX), s, n) != 0)
-		return false;
-	rest = id + strlen(PREFIX) + n;
-	if (rest[0] != '-' || strspn(rest + 1, "0123456789abcdef") != RANDOM_LENGTH || rest[1 + RANDOM_LENGTH] != '-')
-		return false;
-	rest += 2 + RANDOM_LENGTH;
-	return *rest && strspn(rest, "0123456789") == strlen(rest);
-}
-
-void script_job_prune(const struct handler *h, const char *name, int64_t keep, const char *running)
-{
-	_cleanup_free_ char *s = slug(name);
-	_cleanup_strv_ char **names = NULL;
-	_cleanup_free_ struct kept *all = NULL;
-	struct error e = ERROR_INIT;
-	size_t n = 0;
-
-	if (!s || fs_list(h->host->paths->jobs, JOBS_LISTED_MAX, &names, &e) < 0)
-		return;
-	all = calloc(strv_length(names) + 1, sizeof(*all));
-	for (char **p = names; all && p && *p; p++) {
-		_cleanup_free_ char *path = path_join(h->host->paths->jobs, *p);
-		struct stat st;
-
-		if (path && is_job_of(*p, s) && !str_equal(*p, running) && lstat(path, &st) == 0)
-			all[n++] = (struct kept){ *p, st.st_mtim };
-	}
-	if (n)
-		qsort(all, n, sizeof(*all), newest_first);
-	for (size_t i = (size_t)keep; i < n; i++)
-		jobs_forget(h->host->jobs, all[i].name, true);
 }

@@ -88,7 +88,7 @@ void script_lives_attach(struct handler *h)
 		if (runs[i].state != SCRIPT_RUNNING || script_lives_find(h, runs[i].name))
 			continue;
 		if (attach_run(h, &runs[i]) < 0) {
-			if (script_report_result(&runs[i], NULL, &gone, SCRIPT_ENDED_BADLY, h->host->boot_id) < 0)
+			if (script_report_result(h, &runs[i], NULL, &gone, SCRIPT_ENDED_BADLY) < 0)
 				return;
 			runs[i].state = SCRIPT_FAILED;
 			script_record_save_or_log(h);
@@ -111,8 +111,10 @@ bool script_lives_former(struct handler *h)
 			log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job),
 				"script %s of sequence %s is stopped: sequence %s has come", l->name, run->sequence ? run->sequence : "?",
 				h->sequence);
-			if (l->judge_at)
+			if (l->judge_at) {
 				l->judge_at = 1;
+				loop_timer_after(h->tick, 0);
+			}
 			jobs_stop(l->handle, CANCEL_GRACE);
 		}
 	}
