@@ -13,9 +13,9 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 
-int receive_init(struct receive *r, const char *directory, const char *name, size_t number, bool may_convert, bool hashed)
+int receive_init(struct receive *r, const char *directory, const char *name, size_t number)
 {
-	*r = (struct receive){ .name = name, .may_convert = may_convert, .hashed = hashed, .fd = -1 };
+	*r = (struct receive){ .name = name, .fd = -1 };
 	r->path = str_format("%s/%s", directory, name);
 	r->made = str_format("%s/" FS_TEMPORARY_PREFIX "%zu", directory, number);
 	return r->path && r->made ? 0 : -ENOMEM;
