@@ -1,5 +1,5 @@
 /*
- * A file on its way to disk: counted and hashed as it came, converted where it is a script, in a temporary file that gets
+ * A file on its way to disk: counted and, if somebody asks for it, hashed as it came, converted where it is a script, in a temporary file that gets
  * its name only when it is whole. For the runner's files only.
  */
 #pragma once
