@@ -295,8 +295,9 @@ static void do_job(struct runner *r)
 		drain_output(r);
 }
 
-static void wipe(struct runner *r)
+static void wipe(void *userdata)
 {
+	struct runner *r = userdata;
 	struct error e = ERROR_INIT;
 	_cleanup_free_ char *command = path_join(r->directory, "command.sh"), *script = path_join(r->work, "script.sh");
 
@@ -361,7 +362,7 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
 	/* Files are put in place without a process, by a unit that may not even signal others. */
 	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
-		k = runner_guard(err);
+		k = runner_guard(wipe, r, err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)
