@@ -16,9 +16,9 @@ enum conversion { CONVERT_UNDECIDED, CONVERT_YES, CONVERT_NO };
 struct receive {
 	const char *name; /* borrowed, as the settings call it */
 	bool may_convert, hashed;
-	char *path, *made; /* the name it gets, and the temporary one */
-	int fd;		   /* -1: closed */
-	uint64_t received; /* bytes, as they came */
+	char *path, *made;   /* the name it gets, and the temporary one */
+	int fd;		     /* -1: closed */
+	uint64_t received;   /* bytes, as they came */
 	struct sha256 *hash; /* NULL: nobody asks for it, and it costs more than all the rest */
 	enum conversion conversion;
 	struct text_convert convert;
