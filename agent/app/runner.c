@@ -678,6 +678,12 @@ static void do_files(struct runner *r)
 	struct error e = ERROR_INIT;
 	int k = r->job.kind == JOB_INSTALL ? runner_install(&r->job, &r->secrets, &e) : runner_remove(&r->job, &e);
 
+	if (k >= 0 && r->job.kind == JOB_REMOVE)
+		k = runner_close_again(&r->job, &e);
+	/* The files are there: whoever cannot get at them is told of, not waited for. */
+	else if (k >= 0 && !r->job.stage &&
+		 runner_reach(&r->job, r->paths.root, &r->result.warning, &r->result.opened, &e) < 0)
+		r->result.warning = strdup(e.msg);
 	if (k < 0)
 		conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
 	else

@@ -322,10 +322,8 @@ static void test_shape_and_origin(void **state)
 
 static void test_what_is_not_built(void **state)
 {
-	char *units[] = { MUTABLE("nginx.service") };
-	struct certificate_settings c[] = { web, web, web, web, web, web, web, web };
-	struct key_secret_settings s = word;
-	const struct key_wish plain = { .certificate = &web }, secret = { .secret = &s };
+	struct certificate_settings c[] = { web, web, web };
+	const struct key_wish plain = { .certificate = &web }, secret = { .secret = &word };
 
 	(void)state;
 	assert_null(key_unbuilt(&plain));
@@ -339,18 +337,6 @@ static void test_what_is_not_built(void **state)
 		assert_null(key_unbuilt(&w));
 	}
 	c[2].files.pkcs12 = MUTABLE("web.pfx");
-	c[3].activate.check = (struct jd_list){ units, 1 };
-	c[4].activate.reload_units = (struct jd_list){ units, 1 };
-	c[5].activate.restart_units = (struct jd_list){ units, 1 };
-	c[6].activate.commands = (struct jd_list){ units, 1 };
-	c[7].activate.verify.endpoint = MUTABLE("127.0.0.1:443");
-	for (size_t n = 2; n < sizeof(c) / sizeof(c[0]); n++) {
-		const struct key_wish w = { .certificate = &c[n] };
-
-		assert_non_null(key_unbuilt(&w));
-	}
-	s.activate.reload_units = (struct jd_list){ units, 1 };
-	assert_non_null(key_unbuilt(&secret));
 	{
 		_cleanup_(key_item_done) struct key_item i = { 0 };
 
