@@ -48,6 +48,9 @@ struct http_request {
 	http_sink_fn sink;	     /* NULL: the body is kept for the callback. Else it goes there, with the callback's
 				      * userdata, and only the beginning of other answers than 2xx is kept */
 	bool secret;		     /* erase what was sent and received */
+	/* "ADDRESS:PORT": only a TLS handshake, with whoever answers there, for the name in the URL (an address: none).
+	 * Nothing is sent and nobody is trusted: the answer is the certificate that is served. */
+	const char *probe;
 };
 
 /* Valid inside the callback only. */
@@ -62,6 +65,7 @@ struct http_response {
 	const char *host;   /* as asked */
 	usec_t elapsed_usec;
 	bool connected; /* a connection was made, whatever came of it */
+	const char *certificate; /* of a probe: PEM, or NULL */
 	const struct http_call *call;
 };
 
