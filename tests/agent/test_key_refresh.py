@@ -367,14 +367,12 @@ def test_plain_secrets(vm, platform):
 def test_what_is_not_built_is_an_error_and_not_half_installed(vm, platform):
     vm.put(vm.make())
     vm.put(vm.make(), "good")
-    vm.refresh({"name": "web", "activate": {"reloadUnits": ["nginx.service"]}},
-               {"name": "pfx", "url": f"{SECRETS}/web", "files": {"pkcs12": "web.pfx"}}, {"name": "good"})
+    vm.refresh({"name": "pfx", "url": f"{SECRETS}/web", "files": {"pkcs12": "web.pfx"}}, {"name": "good"})
     vm.start()
-    assert "activate is not built yet" in vm.wait_says("keyRefresh/web", "error", "Not installed: ")
     assert "files.pkcs12 is not built yet" in vm.wait_says("keyRefresh/pfx", "error", "Not installed: ")
     vm.wait_says("keyRefresh/good", "success")
     vm.wait_top("error")
-    assert not vm.file(f"{HOME}/web").exists() and not vm.file(f"{HOME}/pfx").exists()
+    assert not vm.file(f"{HOME}/pfx").exists()
     assert platform.requests("vault", "/secrets/web") == []
 
 
