@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/cli_client.h"
 #include "agent/app/installation.h"
 #include "agent/app/status_view.h"
 #include "agent/app/verbs.h"
@@ -24,12 +23,6 @@
 #include "agent/io/paths.h"
 
 /* ---- validate ---- */
-
-static int usage(const char *text)
-{
-	fprintf(stderr, "usage: evenkeel %s\n", text);
-	return EXIT_USAGE;
-}
 
 static int validate(const char *file, const char *secrets_file)
 {
@@ -74,11 +67,11 @@ int verb_validate(int argc, char **argv)
 		if (str_equal(argv[i], "--secrets") && i + 1 < argc)
 			secrets = argv[++i];
 		else if (argv[i][0] == '-' || file)
-			return usage("validate [--secrets FILE] FILE");
+			return cli_usage("validate [--secrets FILE] FILE");
 		else
 			file = argv[i];
 	}
-	return file ? validate(file, secrets) : usage("validate [--secrets FILE] FILE");
+	return file ? validate(file, secrets) : cli_usage("validate [--secrets FILE] FILE");
 }
 
 int verb_schema(int argc, char **argv)
@@ -88,7 +81,7 @@ int verb_schema(int argc, char **argv)
 
 	(void)argv;
 	if (argc > 1)
-		return usage("schema");
+		return cli_usage("schema");
 	if (r < 0) {
 		fprintf(stderr, "evenkeel schema: %s\n", strerror(-r));
 		return EXIT_FAILED;
@@ -104,33 +97,21 @@ int verb_status(int argc, char **argv)
 	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
 	_cleanup_(paths_done) struct paths p = { 0 };
 	bool json = argc == 2 && str_equal(argv[1], "--json");
-	struct winsize size = { 0 };
 	struct error e = ERROR_INIT;
-	int r;
+	int r, code;
 
 	if (argc > 1 && !json)
-		return usage("status [--json]");
-	r = paths_init(&p, NULL, &e);
-	if (r >= 0 && !api_daemon_running(&p)) {
-		fprintf(stderr, "evenkeel: the service is not running; see: systemctl status evenkeel.service\n");
-		return EXIT_NOT_RUNNING;
-	}
-	if (r >= 0)
-		r = api_call(&p, "GET", "/v1/status", NULL, 10 * USEC_PER_SEC, &reply, &e);
-	if (r < 0) {
-		fprintf(stderr, "evenkeel status: %s\n", e.msg);
-		return EXIT_NOT_RUNNING;
-	}
-	if (r != 200) {
-		fprintf(stderr, "evenkeel status: %s", buf_str(&reply));
-		return r == 403 ? EXIT_NOT_PERMITTED : EXIT_FAILED;
-	}
+		return cli_usage("status [--json]");
+	code = cli_open(&p);
+	if (code == EXIT_OK)
+		code = cli_get(&p, "status", "/v1/status", &reply);
+	if (code != EXIT_OK)
+		return code;
 	if (json) {
 		fputs(buf_str(&reply), stdout);
 		return EXIT_OK;
 	}
-	(void)ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
-	r = status_view_print(&reply, size.ws_col, stdout, &e);
+	r = status_view_print(&reply, cli_columns(), stdout, &e);
 	if (r < 0)
 		fprintf(stderr, "evenkeel status: %s\n", e.msg);
 	return r < 0 ? EXIT_FAILED : EXIT_OK;
@@ -182,7 +163,7 @@ int verb_service(int argc, char **argv)
 	while (argc == 2 && verb < ARRAY_SIZE(service_verbs) && !str_equal(argv[1], service_verbs[verb].name))
 		verb++;
 	if (argc != 2 || verb == ARRAY_SIZE(service_verbs))
-		return usage("service install | remove | retire");
+		return cli_usage("service install | remove | retire");
 	log_stderr_add(LOG_LEVEL_WARNING, true);
 	r = paths_init(&p, NULL, &e);
 	if (r >= 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/cli_client.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
@@ -25,83 +26,6 @@
 #define LOOK_USEC     (200 * USEC_PER_MSEC)
 #define PATIENCE_USEC (30 * USEC_PER_SEC) /* with a daemon that does not answer: it may be starting anew */
 #define SECONDS_MAX   (7 * 86400)
-
-static int usage(const char *text)
-{
-	fprintf(stderr, "usage: evenkeel %s\n", text);
-	return EXIT_USAGE;
-}
-
-/* ---- orders ---- */
-
-struct message {
-	char *text;
-};
-
-static const struct jd_type message_text = { .kind = JD_TEXT };
-
-/* clang-format off */
-static const struct jd_field message_fields[] = {
-	{ "message", &message_text, offsetof(struct message, text) },
-	{ "error",   &message_text, offsetof(struct message, text) },
-	{ NULL },
-};
-/* clang-format on */
-
-static const struct jd_type message_type = { .kind = JD_OBJECT,
-					     .fields = message_fields,
-					     .size = sizeof(struct message) };
-
-static void message_done(struct message *m)
-{
-	jd_free(&message_type, m);
-}
-
-static int open_paths(struct paths *p)
-{
-	struct error e = ERROR_INIT;
-
-	if (paths_init(p, NULL, &e) < 0) {
-		fprintf(stderr, "evenkeel: %s\n", e.msg);
-		return EXIT_FAILED;
-	}
-	if (!api_daemon_running(p)) {
-		fprintf(stderr, "evenkeel: the service is not running; see: systemctl status evenkeel.service\n");
-		return EXIT_NOT_RUNNING;
-	}
-	return EXIT_OK;
-}
-
-/* Sends the order and prints the sentence that answers it. */
-static int order(const struct paths *p, const char *verb, const char *argument)
-{
-	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
-	_cleanup_free_ char *path = str_format("/v1/%s", verb);
-	_cleanup_(message_done) struct message m = { 0 };
-	struct error e = ERROR_INIT;
-	const char *text;
-	int r;
-
-	if (!path)
-		return EXIT_FAILED;
-	r = api_call(p, "POST", path, argument, ANSWER_USEC, &reply, &e);
-	if (r < 0 ||
-	    jd_decode_document(buf_str(&reply), reply.len, "the answer", LIMIT_API_REPLY, &message_type, &m, &e) < 0) {
-		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
-		return EXIT_FAILED;
-	}
-	text = m.text ? m.text : "";
-	fprintf(r == 200 ? stdout : stderr, "%s%s", text, str_ends(text, "\n") ? "" : "\n");
-	return r == 200 ? EXIT_OK : r == 403 ? EXIT_NOT_PERMITTED : EXIT_FAILED;
-}
-
-static int order_alone(const char *verb, const char *argument)
-{
-	_cleanup_(paths_done) struct paths p = { 0 };
-	int code = open_paths(&p);
-
-	return code == EXIT_OK ? order(&p, verb, argument) : code;
-}
 
 /* ---- looking on ---- */
 
@@ -244,28 +168,28 @@ int verb_drain(int argc, char **argv)
 		if (str_equal(argv[i], "--wait"))
 			wait = true;
 		else if (argv[i][0] == '-' || reason)
-			return usage("drain [--wait] [REASON]");
+			return cli_usage("drain [--wait] [REASON]");
 		else
 			reason = argv[i];
 	}
-	code = open_paths(&p);
+	code = cli_open(&p);
 	if (code == EXIT_OK && wait)
 		code = told_so_far(&p, &since);
 	if (code == EXIT_OK)
-		code = order(&p, "drain", reason ? reason : "");
+		code = cli_order(&p, "drain", "/v1/drain", reason ? reason : "");
 	return code == EXIT_OK && wait ? watch(&p, "drain", since, USEC_INFINITY, is_drained) : code;
 }
 
 int verb_restore(int argc, char **argv)
 {
 	if (argc > 2 || (argc == 2 && !str_equal(argv[1], "--force")))
-		return usage("restore [--force]");
-	return order_alone("restore", argc == 2 ? "force" : "");
+		return cli_usage("restore [--force]");
+	return cli_order_alone("restore", "/v1/restore", argc == 2 ? "force" : "");
 }
 
 int verb_ack(int argc, char **argv)
 {
-	return argc == 2 && argv[1][0] != '-' ? order_alone("ack", argv[1]) : usage("ack EVENT-ID");
+	return argc == 2 && argv[1][0] != '-' ? cli_order_alone("ack", "/v1/ack", argv[1]) : cli_usage("ack EVENT-ID");
 }
 
 /* ---- durations ---- */
@@ -315,18 +239,18 @@ int verb_quiesce(int argc, char **argv)
 		uint64_t *to = str_equal(argv[i], "--for") ? &lasts : str_equal(argv[i], "--within") ? &within : NULL;
 
 		if (!to || i + 1 == argc)
-			return usage(QUIESCE_USAGE);
+			return cli_usage(QUIESCE_USAGE);
 		if (!parse_duration(argv[++i], to) || *to == 0)
 			return bad_duration(argv[i]);
 	}
 	if (within > lasts)
 		within = lasts;
 	argument = str_format("%llu %llu", (unsigned long long)lasts, (unsigned long long)within);
-	code = argument ? open_paths(&p) : EXIT_FAILED;
+	code = argument ? cli_open(&p) : EXIT_FAILED;
 	if (code == EXIT_OK)
 		code = told_so_far(&p, &since);
 	if (code == EXIT_OK)
-		code = order(&p, "quiesce", argument);
+		code = cli_order(&p, "quiesce", "/v1/quiesce", argument);
 	if (code != EXIT_OK)
 		return code;
 	/* The daemon ends the drain when its time is up; a little more for it to say so. */
@@ -334,7 +258,7 @@ int verb_quiesce(int argc, char **argv)
 	if (code == EXIT_OK)
 		return EXIT_OK;
 	fprintf(stderr, "evenkeel quiesce: not all steps could be done in time; resuming\n");
-	(void)order(&p, "resume", "");
+	(void)cli_order(&p, "resume", "/v1/resume", "");
 	return EXIT_FAILED;
 }
 
@@ -348,12 +272,12 @@ int verb_resume(int argc, char **argv)
 
 	(void)argv;
 	if (argc > 1)
-		return usage("resume");
-	code = open_paths(&p);
+		return cli_usage("resume");
+	code = cli_open(&p);
 	if (code == EXIT_OK)
 		code = told_so_far(&p, &since);
 	if (code == EXIT_OK)
-		code = order(&p, "resume", "");
+		code = cli_order(&p, "resume", "/v1/resume", "");
 	if (code != EXIT_OK)
 		return code;
 	code = watch(&p, "resume", since, RESUMED_USEC, is_restored);
@@ -379,12 +303,12 @@ static int simulate(const char *argument, bool dry)
 {
 	_cleanup_(paths_done) struct paths p = { 0 };
 	int64_t since = 0;
-	int code = open_paths(&p);
+	int code = cli_open(&p);
 
 	if (code == EXIT_OK && !dry)
 		code = told_so_far(&p, &since);
 	if (code == EXIT_OK)
-		code = order(&p, "simulate", argument);
+		code = cli_order(&p, "simulate", "/v1/simulate", argument);
 	return code == EXIT_OK && !dry ? watch(&p, "simulate", since, USEC_INFINITY, is_rehearsed) : code;
 }
 
@@ -403,12 +327,12 @@ int verb_simulate(int argc, char **argv)
 		else if (str_equal(argv[i], "--duration") && i + 1 < argc)
 			lasts = argv[++i];
 		else if (argv[i][0] == '-' || type || strchr(argv[i], ' '))
-			return usage(SIMULATE_USAGE);
+			return cli_usage(SIMULATE_USAGE);
 		else
 			type = argv[i];
 	}
 	if (str_empty(type))
-		return usage(SIMULATE_USAGE);
+		return cli_usage(SIMULATE_USAGE);
 	notice = documented_notice(type);
 	if (in && !parse_duration(in, &notice))
 		return bad_duration(in);
@@ -525,9 +449,9 @@ int verb_events(int argc, char **argv)
 		else if (str_equal(argv[i], "--watch"))
 			live = true;
 		else
-			return usage("events [--watch] [--json]");
+			return cli_usage("events [--watch] [--json]");
 	}
-	code = open_paths(&p);
+	code = cli_open(&p);
 	if (code != EXIT_OK)
 		return code;
 	if (json && live)

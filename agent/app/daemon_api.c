@@ -49,49 +49,52 @@ static void answer_message(struct listener_reply *reply, const char *sentence)
 	(void)buf_puts(&reply->body, "}\n");
 }
 
-/* The path names the order, the body is its argument. */
-static void on_order(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+static struct handler *find_handler(const struct daemon *d, const struct handler_class *class)
+{
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i] == class)
+			return d->handlers[i];
+	return NULL;
+}
+
+/* The last part of the path names the order, the body is its argument. */
+static void on_order(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		     struct listener_reply *reply)
 {
 	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_API_REPLY / 8);
-	const char *order = strrchr(req->path, '/') + 1;
 	struct error e = ERROR_INIT;
 
-	for (size_t i = 0; i < HANDLERS; i++) {
-		if (!handler_classes[i]->operate)
-			continue;
-		if (handler_classes[i]->operate(d->handlers[i], order, req->body, &sentence, &e) < 0)
-			answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
-		else
-			answer_message(reply, buf_str(&sentence));
-		return;
-	}
+	if (class->operate(find_handler(d, class), strrchr(req->path, '/') + 1, req->body, &sentence, &e) < 0)
+		answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
+	else
+		answer_message(reply, buf_str(&sentence));
 }
 
-static void on_look(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+static void on_look(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		    struct listener_reply *reply)
 {
 	struct error e = ERROR_INIT;
 
-	for (size_t i = 0; i < HANDLERS; i++) {
-		if (!handler_classes[i]->look)
-			continue;
-		if (handler_classes[i]->look(d->handlers[i], req->query, &reply->body, &e) < 0)
-			answer_error(reply, e.cls == ERROR_USER ? 400 : 503, e.msg);
-		else
-			reply->status = 200;
-		return;
-	}
+	if (class->look(find_handler(d, class), req->query, &reply->body, &e) < 0)
+		answer_error(reply, e.cls == ERROR_USER ? 400 : 503, e.msg);
+	else
+		reply->status = 200;
 }
 
-static void on_status(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+static void on_status(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		      struct listener_reply *reply)
 {
+	(void)class;
 	(void)req;
 	answer_status(d, reply);
 }
 
-static void on_goal(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+static void on_goal(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		    struct listener_reply *reply)
 {
 	struct error e = ERROR_INIT;
 
+	(void)class;
 	(void)req;
 	if (daemon_load_goal(d, &e) < 0) {
 		log_error("%s", e.msg);
@@ -101,8 +104,10 @@ static void on_goal(struct daemon *d, const struct listener_request *req, struct
 	answer_status(d, reply);
 }
 
-static void on_retire(struct daemon *d, const struct listener_request *req, struct listener_reply *reply)
+static void on_retire(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		      struct listener_reply *reply)
 {
+	(void)class;
 	(void)req;
 	daemon_retire(d);
 	for (size_t i = 0; i < HANDLERS; i++)
@@ -115,21 +120,25 @@ static void on_retire(struct daemon *d, const struct listener_request *req, stru
 	daemon_leave(d);
 }
 
+/* clang-format off */
 static const struct {
 	const char *method, *path;
-	void (*answer)(struct daemon *d, const struct listener_request *req, struct listener_reply *reply);
+	void (*answer)(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		       struct listener_reply *reply);
+	const struct handler_class *class; /* of on_order and on_look */
 } routes[] = {
-	{ "POST", "/v1/goal", on_goal },
-	{ "GET", "/v1/status", on_status },
-	{ "POST", "/v1/retire", on_retire },
-	{ "POST", "/v1/drain", on_order },
-	{ "POST", "/v1/restore", on_order },
-	{ "POST", "/v1/ack", on_order },
-	{ "POST", "/v1/quiesce", on_order },
-	{ "POST", "/v1/resume", on_order },
-	{ "POST", "/v1/simulate", on_order },
-	{ "GET", "/v1/events", on_look },
+	{ "POST", "/v1/goal",     on_goal,   NULL },
+	{ "GET",  "/v1/status",   on_status, NULL },
+	{ "POST", "/v1/retire",   on_retire, NULL },
+	{ "POST", "/v1/drain",    on_order,  &drain_class },
+	{ "POST", "/v1/restore",  on_order,  &drain_class },
+	{ "POST", "/v1/ack",      on_order,  &drain_class },
+	{ "POST", "/v1/quiesce",  on_order,  &drain_class },
+	{ "POST", "/v1/resume",   on_order,  &drain_class },
+	{ "POST", "/v1/simulate", on_order,  &drain_class },
+	{ "GET",  "/v1/events",   on_look,   &drain_class },
 };
+/* clang-format on */
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
 {
@@ -143,7 +152,7 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		if (!str_equal(req->path, routes[i].path))
 			continue;
 		if (str_equal(req->method, routes[i].method))
-			routes[i].answer(d, req, reply);
+			routes[i].answer(d, routes[i].class, req, reply);
 		else
 			answer_error(reply, 405, "another method is wanted here");
 		return;

@@ -1,0 +1,42 @@
+/*
+ * What the verbs for people share: finding the service, giving it an order, asking it for a document, and tables. Each
+ * message names the verb; each function returns an exit code of exit_codes.h.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "agent/base/buf.h"
+#include "agent/base/macros.h"
+
+struct jd_type;
+struct paths;
+
+#define CLI_ANSWER_USEC (10 * USEC_PER_SEC)
+
+/* Prints "usage: evenkeel TEXT". EXIT_USAGE. */
+int cli_usage(const char *text);
+
+/* The paths, if a service is running; else it says so. Release with paths_done() in any case. */
+_nodiscard_ int cli_open(struct paths *p);
+
+/* Sends the order ("/v1/drain", or one level deeper) with its argument and prints the sentence that answers it. `verb`:
+ * the words the person typed ("certs refresh"). */
+int cli_order(const struct paths *p, const char *verb, const char *path, const char *argument);
+_nodiscard_ int cli_order_alone(const char *verb, const char *path, const char *argument);
+
+/* Asks for a document; `text` is it. */
+_nodiscard_ int cli_get(const struct paths *p, const char *verb, const char *path, struct buf *text);
+/* And decodes it; release with jd_free(). */
+_nodiscard_ int cli_look(const struct paths *p, const char *verb, const char *path, const struct jd_type *type,
+			 struct buf *text, void *ret);
+
+/* Width of the terminal that standard output is; 0: it is none, nothing is cut. */
+unsigned cli_columns(void);
+
+/*
+ * A table, as people read it: rows of cells, columns as wide as their widest cell, two spaces between them; the last
+ * column is cut where the terminal ends. `cells` are rows * columns texts, the head first; NULL is "-". Control
+ * characters in cells are shown as spaces.
+ */
+void cli_table(const char *const *cells, size_t rows, size_t columns);

@@ -1,0 +1,31 @@
+"""What tests/node/package.json names, as scripts/bootstrap has installed it: programs and modules for node."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+DIRECTORY = pathlib.Path(os.environ.get("EK_NODE_DIR") or SOURCE / "build" / "node")
+
+
+def module(name):
+    """The directory of an installed module. Skips the test where it is missing, but on CI it must be there."""
+    directory = DIRECTORY / "node_modules" / name
+    if shutil.which("node") and (directory / "package.json").is_file():
+        return directory
+    reason = f"needs node and {name} in {DIRECTORY}: run scripts/bootstrap"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def command(script, *arguments):
+    """argv that runs a script file with the installed modules in reach."""
+    return ["node", str(script), *arguments]
+
+
+def environment():
+    """The environment for it: modules are found from scripts that stand elsewhere, too."""
+    return dict(os.environ, NODE_PATH=str(DIRECTORY / "node_modules"))
