@@ -155,9 +155,10 @@ static int note_settled(struct item *i)
 		return -ENOMEM;
 	free(i->plan.record.set);
 	i->plan.record.set = TAKE_PTR(set);
-	/* Settings that came meanwhile want it otherwise. */
-	if (!key_installed(&i->plan))
+	/* Settings that came meanwhile want it otherwise, or there may be another version by now. */
+	if (!key_installed(&i->plan) || i->resumed)
 		i->plan.next_boot = clock.now_boot;
+	i->resumed = false;
 	return 0;
 }
 
@@ -165,6 +166,9 @@ static int note_settled(struct item *i)
 
 static void over(struct item *i)
 {
+	if (i->resumed)
+		i->plan.next_boot = 0;
+	i->resumed = false;
 	key_activation_clear(way(i));
 	(void)item_save(i, FS_REPLACE, NULL);
 	item_ended(i);
@@ -392,7 +396,7 @@ void activate_begin(struct item *i, const struct x509_bundle *bundle, const char
 
 	(void)key_set_name(&i->plan, f, set);
 	i->phase = PHASE_ACTIVATING;
-	i->lost = i->abandon = false;
+	i->lost = i->abandon = i->resumed = false;
 	r = key_activation_begin(way(i), &c, former) < 0 ? error_oom(&e) : 0;
 	if (r < 0) {
 		item_install_failed(i, &e);
@@ -479,6 +483,7 @@ int activate_new(struct item *i)
 
 	if (action == ACTIVATION_DROP)
 		key_activation_clear(a);
+	i->resumed = action == ACTIVATION_DO || action == ACTIVATION_LATER;
 	if (action == ACTIVATION_LATER)
 		i->later_boot = usec_add(loop_now_boot(i->h->host->loop), usec_sub((usec_t)a->again_usec, now_wall));
 	return 0;

@@ -1,7 +1,8 @@
 /*
  * Putting a renewed certificate or secret to use, step by step (agent/core/key_activation.h decides, this does): activate.c
  * goes from step to step and switches files, activate_run.c runs check and commands, verify.c asks the endpoint, reload.c
- * reloads units for all who wait for it, hooks.c runs the hooks, tell.c says what they are told. For this handler's own files
+ * reloads units for all who wait for it, hooks.c runs the hooks, tell.c says what they are told, sweep.c removes what a kill has
+ * left. For this handler's own files
  * only.
  */
 #pragma once
@@ -18,6 +19,7 @@ struct handler;
 struct hooks;
 struct item;
 struct reloads;
+struct sweep;
 struct x509_bundle;
 
 /* ---- activate.c ---- */
@@ -69,6 +71,13 @@ usec_t hooks_look(struct hooks *k, usec_t now_boot);
 bool hooks_busy(const struct hooks *k);
 void hooks_forgive(struct hooks *k); /* new settings: at once */
 void hooks_describe(const struct hooks *k, const struct item *i, struct buf *out, struct component *c);
+
+/* ---- sweep.c ---- */
+
+_nodiscard_ int sweep_new(struct handler *h, struct sweep **ret);
+void sweep_free(struct sweep *s);
+/* When nothing is at work for the first time, what nobody waits for goes. */
+void sweep_look(struct sweep *s);
 
 /* ---- tell.c ---- */
 

@@ -19,6 +19,7 @@ struct jobs_handle;
 struct key_job;
 struct loop_timer;
 struct reloads;
+struct sweep;
 struct vault_call;
 
 #define HANDLER    "keyRefresh"
@@ -51,6 +52,7 @@ struct item {
 	usec_t later_boot;	/* when it is tried again; 0: at once */
 	bool abandon;		/* other settings: what has been begun is not gone on with */
 	bool lost;		/* it was begun again once already */
+	bool resumed;		/* from the record: the vault has not been asked since */
 	usec_t waiting_boot;	/* since when it waits for its units */
 	char **units;		/* asked to reload now */
 	char *problem;		/* of the first unit or command that failed */
@@ -73,6 +75,7 @@ struct handler {
 	struct loop_timer *timer;
 	struct reloads *reloads;
 	struct hooks *hooks;
+	struct sweep *sweep;
 };
 
 _nodiscard_ int item_new(struct handler *h, const char *name, struct item **ret);

@@ -113,6 +113,7 @@ static void on_due(void *userdata)
 	wake = usec_min(reloads_look(h->reloads, now), hooks_look(h->hooks, now));
 	if (!h->retiring)
 		wake = usec_min(wake, next_wake(h, now, at_work(h) < KEY_PARALLEL));
+	sweep_look(h->sweep);
 	/* What has just been begun may have armed it already. */
 	loop_timer_at(h->timer, usec_min(wake, loop_timer_due(h->timer)));
 	h->host->changed(h->host);
@@ -199,6 +200,7 @@ static void handler_free(struct handler *h)
 	drop_items(h);
 	reloads_free(h->reloads);
 	hooks_free(h->hooks);
+	sweep_free(h->sweep);
 	loop_timer_free(h->timer);
 	key_goal_done(&h->goal);
 	free(h->suffixes);
@@ -219,7 +221,7 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	h->goal_path = path_join(host->paths->records, "key-refresh.goal");
 	h->directory = path_join(host->paths->records, "key-refresh");
 	if (!h->goal_path || !h->directory || reloads_new(h, &h->reloads) < 0 || hooks_new(h, &h->hooks) < 0 ||
-	    loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
+	    sweep_new(h, &h->sweep) < 0 || loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
 	if (r < 0)
