@@ -13,7 +13,7 @@
 
 /* A reload that fails hurts each time, so a version that was rolled back is not tried for ever. */
 #define ROLLBACKS_MAX 5
-#define WHY_MAX	      1500
+#define WHY_MAX	      700 /* both of them, and all else that is said of an item, fit into one message */
 
 /* clang-format off */
 static const struct retry_rule check_rules[] = { { 0, 999, RETRY_AFTER, USEC_PER_MINUTE, USEC_PER_HOUR, 0 }, { -1 } };

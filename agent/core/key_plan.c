@@ -13,7 +13,7 @@
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 
-#define RECORD_MAX (16UL * 1024)
+#define RECORD_MAX (64UL * 1024)
 
 /* ---- the record ---- */
 

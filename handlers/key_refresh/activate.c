@@ -19,6 +19,7 @@
 #include "handlers/key_refresh/layout.h"
 
 #define ABANDON_SENTENCE "other settings took its place"
+#define UNREACHABLE_MAX	 500 /* see WHY_MAX in the core */
 
 static struct key_activation *way(struct item *i)
 {
@@ -99,8 +100,9 @@ void activate_note_reach(struct item *i, const struct job_result *result)
 	struct key_record *r = &i->plan.record;
 	char *const *opened = result->opened.items;
 
-	if (str_set(&r->unreachable, str_empty(result->warning) ? NULL : result->warning) < 0)
-		free(TAKE_PTR(r->unreachable));
+	free(TAKE_PTR(r->unreachable));
+	if (!str_empty(result->warning))
+		r->unreachable = strndup(result->warning, utf8_cut(result->warning, strlen(result->warning), UNREACHABLE_MAX));
 	if (r->unreachable)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s", i->name, r->unreachable);
 	for (size_t n = 0; n < result->opened.n && r->opened.n < KEY_OPENED_MAX; n++) {
@@ -431,7 +433,13 @@ void activate_go(struct item *i)
 	switch (way(i)->step) {
 	case ACTIVATION_CHECKING:
 	case ACTIVATION_TESTING:
-		activate_check(i);
+		/* It may have been begun under other settings, and by a daemon that had systemd to do it. */
+		if (!needs_of(i).check)
+			activate_ended(i, ACTIVATION_OK, NULL);
+		else if (way(i)->step == ACTIVATION_CHECKING && !needs_of(i).bind)
+			activate_ended(i, ACTIVATION_UNBOUND, NULL);
+		else
+			activate_check(i);
 		break;
 	case ACTIVATION_SWITCHING:
 		switch_files(i, KEY_SWITCH);

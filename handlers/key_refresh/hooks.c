@@ -23,6 +23,7 @@
 #define HOOK_SECONDS 60 /* each */
 #define TOLD_AT_ONCE 100
 #define GATHER_MOST  (60 * USEC_PER_SEC)
+#define PROBLEM_MAX  500
 
 struct told {
 	char *name, *version;
@@ -51,8 +52,19 @@ bool hooks_there(const struct hooks *k)
 	return fs_is_dir(k->directory);
 }
 
+/* A version that is on its way out, or in, is not told of. */
+static bool is_waiting(const struct item *i)
+{
+	return untold(i) && i->plan.record.activation.step == ACTIVATION_NONE;
+}
+
 bool hooks_busy(const struct hooks *k)
 {
+	bool due = !k->h->retiring && k->next_boot <= loop_now_boot(k->h->host->loop);
+
+	for (size_t x = 0; due && x < k->h->n; x++)
+		if (is_waiting(k->h->items[x]))
+			return true;
 	return k->job;
 }
 
@@ -94,8 +106,8 @@ static void tell_failure(struct hooks *k, const char *why)
 	if (!k->problem)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true), "hooks of %s: %s; they are run again",
 			k->directory, why);
-	if (str_set(&k->problem, why) < 0)
-		free(TAKE_PTR(k->problem));
+	free(TAKE_PTR(k->problem));
+	k->problem = strndup(why, utf8_cut(why, strlen(why), PROBLEM_MAX));
 	(void)retry_failed(&retry_work, &k->retry, 0, 0, random_jitter(), now, &wait);
 	k->next_boot = usec_add(now, wait);
 }
@@ -195,8 +207,7 @@ usec_t hooks_look(struct hooks *k, usec_t now_boot)
 	size_t n = 0;
 
 	for (size_t x = 0; x < k->h->n && n < TOLD_AT_ONCE; x++)
-		/* A version that is on its way out, or in, is not told of. */
-		if (untold(k->h->items[x]) && k->h->items[x]->plan.record.activation.step == ACTIVATION_NONE)
+		if (is_waiting(k->h->items[x]))
 			items[n++] = k->h->items[x];
 	if (!n)
 		k->since_boot = 0;

@@ -301,8 +301,11 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 
 static bool key_refresh_busy(const struct handler *h)
 {
+	usec_t now = loop_now_boot(h->host->loop);
+
 	for (size_t k = 0; k < h->n; k++)
-		if (h->items[k]->phase != PHASE_IDLE && h->items[k]->phase != PHASE_FETCHING)
+		if ((h->items[k]->phase != PHASE_IDLE && h->items[k]->phase != PHASE_FETCHING) ||
+		    (!h->retiring && activate_due(h->items[k]) <= now))
 			return true;
 	return hooks_busy(h->hooks);
 }

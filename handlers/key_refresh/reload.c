@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/io/bus.h"
@@ -77,7 +78,7 @@ static void note_active(struct reloads *r, const char *unit)
 		more[active->n] = strdup(unit);
 		if (more[active->n]) {
 			active->n++;
-			(void)item_save(i, 0, NULL);
+			(void)item_save(i, FS_REPLACE, NULL);
 		}
 	}
 }

@@ -30,7 +30,7 @@
 #include "handlers/key_refresh/layout.h"
 
 #define INPUT_MAX (256 * 1024)
-#define LINES_MAX 600 /* of a command's output, in a sentence */
+#define LINES_MAX 400 /* of a command's output, in a sentence */
 
 static const char *const phase_names[] = { [TOLD_CHECK] = "check", [TOLD_ACTIVATE] = "activate", [TOLD_ROLLBACK] = "rollback",
 					   [TOLD_HOOKS] = "activate" };
