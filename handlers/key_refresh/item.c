@@ -83,9 +83,7 @@ void item_forget_job(struct item *i)
 
 int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
-	const struct paths *paths = i->h->host->paths;
-	/* A confined runner writes its own result, too. */
-	const char *const writable[] = { j->writable, paths->jobs, paths->run_jobs, j->opening, NULL };
+	const char *const writable[] = { j->writable, j->opening, NULL };
 	const struct jobs_request req = {
 		.job = &j->job,
 		.secrets = j->secrets.values.n ? &j->secrets : NULL,
