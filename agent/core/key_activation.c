@@ -18,7 +18,7 @@
 /* clang-format off */
 static const struct retry_rule check_rules[] = { { 0, 999, RETRY_AFTER, USEC_PER_MINUTE, USEC_PER_HOUR, 0 }, { -1 } };
 static const struct retry_rule rollback_rules[] = { { 0, 999, RETRY_AFTER, 15 * USEC_PER_MINUTE, USEC_PER_DAY, 0 }, { -1 } };
-static const struct retry_rule again_rules[] = { { 0, 999, RETRY_AFTER, 5 * USEC_PER_SEC, 5 * USEC_PER_MINUTE, 0 }, { -1 } };
+static const struct retry_rule again_rules[] = { { 0, 999, RETRY_AFTER, 2 * USEC_PER_SEC, 5 * USEC_PER_MINUTE, 0 }, { -1 } };
 static const struct retry_policy retry_check = { "check", check_rules, 10, USEC_PER_HOUR };
 static const struct retry_policy retry_rollback = { "rollback", rollback_rules, 10, USEC_PER_DAY };
 static const struct retry_policy retry_again = { "activation", again_rules, 10, USEC_PER_HOUR };

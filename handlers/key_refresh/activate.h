@@ -1,6 +1,6 @@
 /*
  * Putting a renewed certificate or secret to use, step by step (agent/core/key_activation.h decides, this does): activate.c
- * goes from step to step and switches files, activate_run.c runs check and commands, verify.c asks the endpoint, reload.c
+ * goes from step to step, activate_files.c makes and switches files, activate_run.c runs check and commands, verify.c asks the endpoint, reload.c
  * reloads units for all who wait for it, hooks.c runs the hooks, tell.c says what they are told, sweep.c removes what a kill has
  * left. For this handler's own files
  * only.
@@ -14,6 +14,7 @@
 #include "agent/core/job.h"
 #include "agent/core/key_activation.h"
 #include "agent/core/status.h"
+#include "handlers/key_refresh/install.h"
 
 struct handler;
 struct hooks;
@@ -26,12 +27,8 @@ struct x509_bundle;
 
 _nodiscard_ int activate_new(struct item *i); /* takes up what the record says is under way */
 void activate_forget(struct item *i);	      /* what runs runs on */
-/* Whether there is a way from what is in use to what was found that can be gone back. */
-bool activate_guards(const struct item *i);
-void activate_begin(struct item *i, const struct x509_bundle *bundle, const char *value, size_t len);
 /* The files are in place for the first time; the record is saved by the caller. */
 void activate_first(struct item *i);
-void activate_note_reach(struct item *i, const struct job_result *result);
 /* The version that was found has failed, and its time has not come. */
 void activate_not_again(struct item *i);
 /* The files are to look otherwise from now on. */
@@ -43,6 +40,16 @@ void activate_go(struct item *i);
 /* Whether it is on its way to having its units reloaded. */
 bool activate_before_reload(const struct item *i);
 void activate_ended(struct item *i, enum activation_end end, const char *why);
+
+struct activation_needs activate_needs(const struct item *i);
+
+/* ---- activate_files.c ---- */
+
+/* Whether there is a way from what is in use to what was found that can be gone back. */
+bool activate_guards(const struct item *i);
+void activate_begin(struct item *i, const struct x509_bundle *bundle, const char *value, size_t len);
+void activate_switch(struct item *i, enum key_switch how);
+void activate_note_reach(struct item *i, const struct job_result *result);
 
 /* ---- activate_run.c ---- */
 

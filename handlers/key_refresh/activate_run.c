@@ -12,20 +12,15 @@
 #include "handlers/key_refresh/item.h"
 #include "handlers/key_refresh/layout.h"
 
-static const struct key_activation *way(const struct item *i)
-{
-	return &i->plan.record.activation;
-}
-
 static void spec_done(struct job *spec)
 {
 	jd_free(&job_type, spec);
 }
 
 /* The same run has the same id: after a kill of the daemon it is found again. */
-static char *run_id(const struct item *i, size_t number)
+static char *run_id(struct item *i, size_t number)
 {
-	const struct key_activation *a = way(i);
+	const struct key_activation *a = item_way(i);
 	_cleanup_free_ char *all = str_format("%s\n%s\n%s\n%d\n%zu", i->name, i->plan.record.version,
 					      a->candidate.version ? a->candidate.version : "", a->step, number);
 	char digest[SHA256_HEX_MAX];
@@ -95,7 +90,7 @@ static void on_checked(const struct job_result *result, void *userdata)
 								       ACTIVATION_FAILED;
 
 	/* The unit could not be made, so nothing was judged. */
-	if (result->end == JOB_NOT_STARTED && !result->started_at && way(i)->step == ACTIVATION_CHECKING)
+	if (result->end == JOB_NOT_STARTED && !result->started_at && item_way(i)->step == ACTIVATION_CHECKING)
 		end = ACTIVATION_UNBOUND;
 	activate_phrase(result, &why);
 	forget(i);
@@ -103,10 +98,10 @@ static void on_checked(const struct job_result *result, void *userdata)
 }
 
 /* Where the new files are, and what they are to cover. */
-static int find_cover(const struct item *i, char **ret_from, char **ret_to)
+static int find_cover(struct item *i, char **ret_from, char **ret_to)
 {
 	_cleanup_(key_layout_done) struct key_layout l = { 0 };
-	const struct key_activation *a = way(i);
+	const struct key_activation *a = item_way(i);
 
 	if (key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l) < 0)
 		return -ENOMEM;
@@ -127,7 +122,7 @@ void activate_check(struct item *i)
 	struct error e = ERROR_INIT;
 	int r = make_spec(i, &key_activate(&i->plan.wish)->check, 0, TOLD_CHECK, &spec, &e);
 
-	if (r >= 0 && way(i)->step == ACTIVATION_CHECKING && find_cover(i, &from, &to) < 0)
+	if (r >= 0 && item_way(i)->step == ACTIVATION_CHECKING && find_cover(i, &from, &to) < 0)
 		r = error_oom(&e);
 	if (r >= 0)
 		r = start(i, &spec, from, to, on_checked, &e);
@@ -170,7 +165,7 @@ static void next_command(struct item *i)
 {
 	const struct jd_list *commands = &key_activate(&i->plan.wish)->commands;
 	const struct jd_list *argv = commands->items;
-	enum told_phase phase = way(i)->step == ACTIVATION_REVIVING ? TOLD_ROLLBACK : TOLD_ACTIVATE;
+	enum told_phase phase = item_way(i)->step == ACTIVATION_REVIVING ? TOLD_ROLLBACK : TOLD_ACTIVATE;
 	_cleanup_(spec_done) struct job spec = { 0 };
 	struct error e = ERROR_INIT;
 

@@ -150,6 +150,14 @@ void item_retire(struct item *i)
 
 /* ---- how a try ends ---- */
 
+void item_tell(const struct item *i, const char *words)
+{
+	_cleanup_free_ char *text = str_format("%s: version %s %s", i->name, i->plan.record.version, words);
+
+	if (text)
+		i->h->host->tell(i->h->host, NOTICE_CERTIFICATE, i->name, NULL, text);
+}
+
 /* Once for each of expiryWarningInDays. */
 static void log_expiry(struct item *i)
 {
@@ -242,6 +250,7 @@ static void note_installed(struct item *i, const struct job_result *result, stru
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = i->job_id, .milestone = true),
 		"%s: version %s is installed%s%s", i->name, f->version, f->thumbprint[0] ? ", thumbprint " : "",
 		f->thumbprint);
+	item_tell(i, "is installed");
 	/* Settings that came while it ran want it otherwise. */
 	if (!key_installed(&i->plan))
 		i->plan.next_boot = clock.now_boot;

@@ -93,12 +93,18 @@ void item_retire(struct item *i);
 
 /* ---- what the item's files share ---- */
 
+static inline struct key_activation *item_way(struct item *i)
+{
+	return &i->plan.record.activation;
+}
 struct key_clock item_clock(const struct handler *h);
 /* 0, or why it could not be written; that has been logged. */
 int item_save(struct item *i, unsigned flags, struct error *err);
 /* Starts one of the jobs that write files. */
 _nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
 void item_forget_job(struct item *i);
+/* Whoever is to be told of certificates hears what has become of the installed version. */
+void item_tell(const struct item *i, const char *words);
 void item_install_failed(struct item *i, const struct error *why);
 /* It is idle; who is next is seen from the loop. */
 void item_ended(struct item *i);

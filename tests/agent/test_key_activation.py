@@ -15,6 +15,7 @@ import time
 
 import pytest
 from test_key_refresh import HOME, RECORDS, SECRETS, Keys
+from test_telling import Webhook
 from vm import SANITIZED, Platform, me, wait_until
 
 VAULT_NAME = "demovault"
@@ -337,6 +338,21 @@ def test_hooks_are_told_once_of_all_and_until_they_succeed(vm, platform):
     assert len(vm.told()) == 2
 
 
+def test_those_who_are_to_be_told_of_certificates_are(vm, platform):
+    first = vm.put(vm.make())
+    user, group = me()
+    with Webhook() as to:
+        vm.configure(notify={"webhooks": [{"name": "w", "url": to.url, "on": ["certificate"]}]},
+                     keyRefresh={"certificates": [{"name": "web", "url": f"{SECRETS}/web", "owner": user, "group": group,
+                                                   "activate": vm.activate()}]})
+        vm.start()
+        notice = to.wait("is installed")
+        assert (notice["kind"], notice["subject"], notice["message"]) == ("certificate", "web", f"web: version {first} is installed")
+        vm.settle()
+        _, second = vm.renew()
+        assert to.wait("is in use")["message"] == f"web: version {second} is in use"
+
+
 # ---- the endpoint ----
 
 
@@ -535,7 +551,7 @@ def test_killed_at_any_time_it_is_the_old_set_or_the_new_one(vm, platform):
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root to mount a small file system")
-@pytest.mark.parametrize("where", ["var/lib/evenkeel/certificates", "var/lib/evenkeel/state", "var/lib/evenkeel/jobs"])
+@pytest.mark.parametrize("where", ["var/lib/evenkeel/certificates", "var/lib/evenkeel/state", "var/lib/evenkeel/jobs", "run/evenkeel/jobs"])
 def test_a_full_disk_changes_nothing(vm, platform, where):
     """Each place that is written to, full: the former set stays, whole, and the new one comes when there is room again."""
     full = vm.root / where

@@ -267,7 +267,7 @@ static void test_sentences(void **state)
 	assert_int_equal(end_step(&a, &all, ACTIVATION_FAILED), ACTIVATION_DO);
 	says(&a, STATUS_ERROR, "; version v2 was rolled back: it broke; it is being put back");
 	assert_int_equal(end_step(&a, &all, ACTIVATION_FAILED), ACTIVATION_LATER);
-	says(&a, STATUS_ERROR, "; version v2 was rolled back: it broke; going back to it has failed: it broke; next try in 5 s");
+	says(&a, STATUS_ERROR, "; version v2 was rolled back: it broke; going back to it has failed: it broke; next try in 2 s");
 	assert_int_equal(end_step(&a, &all, ACTIVATION_OK), ACTIVATION_DO);
 	assert_int_equal(end_step(&a, &all, ACTIVATION_OK), ACTIVATION_REJECT);
 	key_activation_clear(&a);
@@ -276,7 +276,7 @@ static void test_sentences(void **state)
 	key_activation_first(&a);
 	says(&a, STATUS_SUCCESS, "");
 	assert_int_equal(end_step(&a, &all, ACTIVATION_FAILED), ACTIVATION_LATER);
-	says(&a, STATUS_WARNING, "; not everybody has been told of it: it broke; next try in 5 s");
+	says(&a, STATUS_WARNING, "; not everybody has been told of it: it broke; next try in 2 s");
 	done(&a);
 }
 
