@@ -29,8 +29,10 @@ static const struct jd_type activation_type = {
 static const struct jd_field record_fields[] = {
 	{ "url",           &text_type, offsetof(struct key_record, url),             0 },
 	{ "shape",         &text_type, offsetof(struct key_record, shape),           0 },
+	{ "salt",          &text_type, offsetof(struct key_record, salt),            0 },
 	{ "version",       &text_type, offsetof(struct key_record, version),         0 },
 	{ "thumbprint",    &text_type, offsetof(struct key_record, thumbprint),      0 },
+	{ "previous",      &text_type, offsetof(struct key_record, previous),        0 },
 	{ "identity",      &text_type, offsetof(struct key_record, identity),        0 },
 	{ "createdUsec",   &time_type, offsetof(struct key_record, created_usec),    0 },
 	{ "notBeforeUsec", &time_type, offsetof(struct key_record, not_before_usec), 0 },
@@ -119,13 +121,6 @@ const char *key_url(const struct key_wish *w)
 	return w->certificate ? w->certificate->url : w->secret->url;
 }
 
-const char *key_unbuilt(const struct key_wish *w)
-{
-	if (w->certificate && w->certificate->files.pkcs12)
-		return "files.pkcs12 is not built yet; remove it, or make it from fullchain and key";
-	return NULL;
-}
-
 struct digest {
 	struct sha256 *sha;
 	int failed;
@@ -155,8 +150,8 @@ static int digest_end(struct digest *d, char ret[static SHA256_HEX_MAX])
 static void digest_certificate(struct digest *d, const struct certificate_settings *c)
 {
 	const struct certificate_files *f = &c->files;
-	const char *const texts[] = { c->directory, f->fullchain, f->certificate, f->chain, f->key,      f->combined,
-				      f->pkcs12,    c->owner,     c->group,       c->mode,  c->link_name };
+	const char *const texts[] = { c->directory, f->fullchain, f->certificate, f->chain, f->key,	 f->combined,
+				      f->pkcs12,    c->owner,	  c->group,	  c->mode,  c->link_name };
 	const struct acl_settings *acls = c->acls.items;
 
 	digest_text(d, c->layout == STORE_OWN ? "certificate" : c->layout == STORE_KV3 ? "store 3" : "store 4");
@@ -168,7 +163,7 @@ static void digest_certificate(struct digest *d, const struct certificate_settin
 	}
 }
 
-int key_shape(const struct key_wish *w, char ret[static SHA256_HEX_MAX])
+int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX])
 {
 	struct digest d;
 	int r = digest_begin(&d);
@@ -177,6 +172,10 @@ int key_shape(const struct key_wish *w, char ret[static SHA256_HEX_MAX])
 		return r;
 	if (w->certificate) {
 		digest_certificate(&d, w->certificate);
+		if (w->password) {
+			digest_text(&d, salt);
+			digest_text(&d, w->password);
+		}
 	} else {
 		digest_text(&d, "secret");
 		digest_text(&d, w->secret->path);
@@ -342,7 +341,8 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 				.incomplete = f->incomplete };
 
 	if (str_set(&r.url, url) < 0 || str_set(&r.shape, shape) < 0 || str_set(&r.version, f->version) < 0 ||
-	    str_set(&r.thumbprint, f->thumbprint) < 0 || str_set(&r.identity, identity) < 0) {
+	    str_set(&r.thumbprint, f->thumbprint) < 0 || str_set(&r.previous, f->previous) < 0 ||
+	    str_set(&r.identity, identity) < 0) {
 		key_record_done(&r);
 		return -ENOMEM;
 	}
@@ -352,6 +352,7 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 	i->record.activation = (struct key_activation){ 0 };
 	i->record.opened = (struct jd_list){ 0 };
 	i->record.unreachable = NULL;
+	r.salt = TAKE_PTR(i->record.salt);
 	key_record_done(&i->record);
 	i->record = r;
 	went_well(i, c);
@@ -426,7 +427,7 @@ static int code_of(const struct key_item *i)
 	case 404:
 		return CODE_IDENTITY_NOT_FOUND;
 	default:
-		return i->problem.cls == ERROR_USER     ? CODE_BAD_CONFIGURATION
+		return i->problem.cls == ERROR_USER	? CODE_BAD_CONFIGURATION
 		       : i->problem.cls == ERROR_SYSTEM ? CODE_INTERNAL
 							: CODE_IDENTITY_FAILED;
 	}
@@ -492,6 +493,10 @@ static void describe_installed(const struct key_item *i, const struct key_refres
 			"certificate");
 		raise_to(ret, STATUS_WARNING);
 	}
+	if (i->newest_disabled) {
+		(void)buf_puts(out, "; the newest version in the vault is disabled: enable it there, or add a new one");
+		raise_to(ret, STATUS_WARNING);
+	}
 	if (i->record.not_after_usec)
 		put_expiry(i, k, now_wall, out, ret);
 	if (!str_empty(i->record.unreachable)) {
@@ -534,17 +539,9 @@ static void describe_open(const struct key_item *i, const struct key_refresh_set
 void key_describe(const struct key_item *i, const struct key_refresh_settings *k, usec_t now_boot, usec_t now_wall,
 		  struct buf *out, struct component *ret)
 {
-	const char *unbuilt = key_unbuilt(&i->wish);
-
 	*ret = (struct component){ .code = CODE_NONE };
-	if (unbuilt) {
-		ret->level = STATUS_ERROR;
-		ret->duty = DUTY_FAILED;
-		ret->code = CODE_BAD_CONFIGURATION;
-		(void)buf_printf(out, "Not installed: %s", unbuilt);
-	} else if (key_installed(i)) {
+	if (key_installed(i))
 		describe_installed(i, k, now_boot, now_wall, out, ret);
-	} else {
+	else
 		describe_open(i, k, now_boot, now_wall, out, ret);
-	}
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
@@ -16,6 +17,7 @@
 #include "agent/base/log.h"
 #include "agent/base/random.h"
 #include "agent/base/str.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/x509.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
@@ -24,6 +26,7 @@
 #include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/layout.h"
+#include "handlers/key_refresh/older.h"
 
 #define CONTENT_PFX "application/x-pkcs12"
 
@@ -326,7 +329,7 @@ static void install(struct item *i, const struct x509_bundle *bundle, const stru
 
 /* ---- fetching ---- */
 
-static bool is_pinned(const struct item *i)
+bool item_is_pinned(const struct item *i)
 {
 	static const char middle[] = "/secrets/";
 	const char *name = strstr(key_url(&i->plan.wish), middle);
@@ -335,7 +338,15 @@ static bool is_pinned(const struct item *i)
 	return name && name[1];
 }
 
-static int understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
+/* By its content type; somebody who put the secret there by hand may have left that out. */
+static bool is_pkcs12(const struct vault_secret *s)
+{
+	if (str_equal_nocase(s->content_type, CONTENT_PFX))
+		return true;
+	return !s->content_type[0] && str_starts(s->value, "MI") && !strstr(s->value, "-----BEGIN");
+}
+
+int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
 		      struct key_found *ret, struct error *err)
 {
 	struct x509_facts facts;
@@ -343,15 +354,11 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 
 	*ret = (struct key_found){ .created = s->created };
 	(void)snprintf(ret->version, sizeof(ret->version), "%s", s->version);
+	(void)snprintf(ret->previous, sizeof(ret->previous), "%s", s->previous);
 	if (!i->plan.wish.certificate)
 		return 0;
-	if (str_equal(s->content_type, CONTENT_PFX))
-		return error_set(err, ERROR_USER, -EBADMSG,
-				 "version %s came as PKCS#12, which is not built yet; give the certificate's policy "
-				 "the content type "
-				 "application/x-pem-file",
-				 s->version);
-	r = x509_bundle_parse(s->value, s->len, ret_bundle, err);
+	r = is_pkcs12(s) ? pkcs12_parse_text(s->value, s->len, ret_bundle, err)
+			 : x509_bundle_parse(s->value, s->len, ret_bundle, err);
 	if (r < 0)
 		return error_wrap(err, r, "version %s of the vault", s->version);
 	x509_bundle_facts(*ret_bundle, &facts);
@@ -362,16 +369,25 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 	return 0;
 }
 
+static void note_disabled(struct item *i, bool disabled)
+{
+	if (disabled && !i->plan.newest_disabled)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+			"%s: the newest version in the vault is disabled; the newest one that is not is used", i->name);
+	i->plan.newest_disabled = disabled;
+}
+
 static void judge(struct item *i, const struct vault_secret *secret, const char *who)
 {
 	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
 	struct error e = ERROR_INIT;
-	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : understand(i, secret, &bundle, &i->found, &e);
+	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : item_understand(i, secret, &bundle, &i->found, &e);
 	enum key_verdict verdict = KEY_REFUSE;
 
+	note_disabled(i, secret->newest_disabled);
 	if (r >= 0)
 		verdict =
-			key_judge(&i->plan, &i->found, is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
+			key_judge(&i->plan, &i->found, item_is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
 				  loop_now_wall(i->h->host->loop), &e);
 	switch (verdict) {
 	case KEY_KEEP:
@@ -381,10 +397,12 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 		refused(i, &e);
 		return;
 	case KEY_INSTALL:
-		if (key_activation_may(&i->plan.record.activation, i->found.version, loop_now_wall(i->h->host->loop)))
-			install(i, bundle, secret);
-		else
+		if (!key_activation_may(&i->plan.record.activation, i->found.version, loop_now_wall(i->h->host->loop)))
 			activate_not_again(i);
+		else if (older_is_wanted(i, secret))
+			older_begin(i, secret);
+		else
+			install(i, bundle, secret);
 	}
 }
 
@@ -404,11 +422,16 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 void item_fetch(struct item *i)
 {
 	struct handler *h = i->h;
+	const struct key_record *r = &i->plan.record;
+	bool known = r->version && str_equal(r->url, key_url(&i->plan.wish));
+	const char *const versions[] = { known ? r->version : NULL, known ? r->previous : NULL, NULL };
 	const struct vault_request req = { .url = key_url(&i->plan.wish),
 					   .suffixes = h->suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
-					   .want_pem = i->plan.wish.certificate };
+					   .want_pem = i->plan.wish.certificate,
+					   .vaults = h->vaults,
+					   .known_versions = versions };
 	struct error e = ERROR_INIT;
 
 	i->phase = PHASE_FETCHING;
@@ -456,12 +479,29 @@ int item_new(struct handler *h, const char *name, struct item **ret)
 	return 0;
 }
 
+/* Only a password needs one. It is kept with the first install under it. */
+static int ensure_salt(struct key_record *r, const struct key_wish *wish)
+{
+	unsigned char bytes[16];
+	char hex[SHA256_HEX_MAX];
+
+	if (r->salt || !wish->password)
+		return 0;
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return -EIO;
+	if (sha256_hex(bytes, sizeof(bytes), hex) < 0)
+		return -ENOMEM;
+	return str_set(&r->salt, hex);
+}
+
 int item_set_wish(struct item *i, const struct key_wish *wish, bool new_goal)
 {
 	char shape[SHA256_HEX_MAX], origin[SHA256_HEX_MAX];
 	bool moved, reshaped;
-	int r = key_shape(wish, shape);
+	int r = ensure_salt(&i->plan.record, wish);
 
+	if (r >= 0)
+		r = key_shape(wish, i->plan.record.salt, shape);
 	if (r >= 0)
 		r = key_origin(i->h->settings, wish, origin);
 	if (r < 0)

@@ -22,7 +22,7 @@ struct reloads;
 struct sweep;
 struct vault_call;
 
-#define HANDLER    "keyRefresh"
+#define HANDLER	   "keyRefresh"
 #define RECORD_MAX (64UL * 1024)
 
 enum item_phase {
@@ -46,6 +46,7 @@ struct item {
 	char *job_id, *job_url, *job_set, *identity;
 	char job_shape[SHA256_HEX_MAX];
 	struct key_found found;
+	char older_for[64]; /* the newest version, when the one before it has been tried (older.h) */
 	int64_t warned_days; /* told in the log; -1: nothing yet */
 
 	/* Of the activation's step. */
@@ -66,7 +67,8 @@ struct item {
 struct handler {
 	const struct handler_host *host;
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
-	const char **suffixes;                       /* NULL-terminated; the texts belong to the settings */
+	struct vaults *vaults;
+	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
 	char *goal_path, *directory;
 	struct item **items;
@@ -110,3 +112,20 @@ void item_install_failed(struct item *i, const struct error *why);
 void item_ended(struct item *i);
 
 DEFINE_CLEANUP(struct item *, item_free)
+
+/* ---- for the other parts of this handler ---- */
+
+struct key_job;
+struct vault_secret;
+struct x509_bundle;
+
+/* Runs a job that writes or removes files; `done` forgets it. */
+_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
+void item_forget_job(struct item *i);
+/* Idle again; the handler looks for what is next. */
+void item_ended(struct item *i);
+/* The url names a version. */
+bool item_is_pinned(const struct item *i);
+/* What the vault gave. *ret_bundle stays as it is for a plain secret. */
+_nodiscard_ int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
+				struct key_found *ret, struct error *err);

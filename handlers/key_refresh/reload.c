@@ -258,7 +258,7 @@ usec_t reloads_look(struct reloads *r, usec_t now_boot)
 			since = usec_min(since, i->waiting_boot);
 		others = others || activate_before_reload(i) ||
 			 (i->phase == PHASE_IDLE && !h->retiring && key_activation_may_poll(&i->plan.record.activation) &&
-			  i->plan.next_boot <= now_boot && !key_unbuilt(&i->plan.wish));
+			  i->plan.next_boot <= now_boot);
 	}
 	if (since == USEC_INFINITY)
 		return USEC_INFINITY;

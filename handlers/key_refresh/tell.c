@@ -68,6 +68,8 @@ static const char *part_name(enum key_part part)
 		return "key";
 	case PART_COMBINED:
 		return "combined";
+	case PART_PKCS12:
+		return "pkcs12";
 	default:
 		return NULL;
 	}
