@@ -35,6 +35,7 @@ struct key_record {
 	bool incomplete;                                                       /* the chain */
 	char *error;                                                           /* of the last try; NULL: it went well */
 	int64_t next_usec;
+	int64_t warned_days; /* the least of expiryWarningInDays that was told of this version; -1: none */
 };
 
 _nodiscard_ int key_record_encode(const struct key_record *r, struct buf *out);
@@ -78,6 +79,7 @@ struct key_item {
 	int problem_status;   /* HTTP status of it, or 0 */
 	usec_t next_boot;     /* the next try */
 	usec_t deadline_boot; /* of the first install under these settings */
+	bool spread;	      /* it has had a poll of its own: no longer at the moment at which all began */
 };
 
 void key_item_done(struct key_item *i);
