@@ -10,6 +10,8 @@
  *   POST /v1/resume	ends it
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
+ *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
  */
 #include <errno.h>
 #include <string.h>
@@ -137,6 +139,8 @@ static const struct {
 	{ "POST", "/v1/resume",   on_order,  &drain_class },
 	{ "POST", "/v1/simulate", on_order,  &drain_class },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
+	{ "GET",  "/v1/certificates",         on_look,  &key_refresh_class },
+	{ "POST", "/v1/certificates/refresh", on_order, &key_refresh_class },
 };
 /* clang-format on */
 

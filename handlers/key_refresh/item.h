@@ -9,9 +9,11 @@
 #include <stdint.h>
 
 #include "agent/base/macros.h"
+#include "agent/core/key_pace.h"
 #include "agent/core/key_plan.h"
 #include "handlers/common/handler.h"
 
+struct buf;
 struct jobs_handle;
 struct loop_timer;
 struct vault_call;
@@ -32,7 +34,9 @@ struct item {
 	char *job_id, *job_url, *identity;
 	char job_shape[SHA256_HEX_MAX];
 	struct key_found found;
-	int64_t warned_days; /* told in the log; -1: nothing yet */
+	/* Orders to ask the vault (the first is its being there): how many, in which the try that runs is, how many have
+	 * been answered. */
+	int64_t asked, asking, answered;
 };
 
 struct handler {
@@ -40,10 +44,11 @@ struct handler {
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
 	const char **suffixes;                       /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
-	char *goal_path, *directory;
+	char *goal_path, *wanted_path, *directory;
 	struct item **items;
 	size_t n;
 	bool retiring;
+	struct key_pace pace;
 	struct loop_timer *timer;
 };
 
@@ -59,5 +64,13 @@ void item_fetch(struct item *i);
 
 /* Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has ended. */
 void item_retire(struct item *i);
+
+/* view.c: what operators see and order, as struct handler_class says. */
+_nodiscard_ int key_refresh_look(struct handler *h, const char *query, struct buf *json, struct error *err);
+_nodiscard_ int key_refresh_operate(struct handler *h, const char *order, const char *argument, struct buf *reply,
+				    struct error *err);
+void key_refresh_poll(struct handler *h);
+/* Keeps on disk what the settings want, for the commands. */
+void key_refresh_note_wanted(const struct handler *h);
 
 DEFINE_CLEANUP(struct item *, item_free)
