@@ -23,7 +23,7 @@ class Journal:
             headers["authorization"] = f"{scheme} sha256:{hashlib.sha256(credential.encode()).hexdigest()}"
         entry = {"service": service, "time": started, "took": time.time() - started, "method": request.method,
                  "path": request.path, "query": dict(request.query), "headers": headers, "body_length": len(request.body),
-                 "status": status}
+                 "status": status, "connection": request.connection}
         if problem:
             entry["problem"] = problem
         with self._lock:
