@@ -1,12 +1,7 @@
 /*
-<<<<<<< HEAD
  * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events, ports
  * that the load balancer sends to.
- * One request at a time each; never through a proxy; `Metadata: true`. Callbacks as agent/io/http.h says: the call is
-=======
- * The Instance Metadata Service (user-data.md A, scheduled-events.md): instance facts, user data, scheduled events.
  * A call is one request, never through a proxy, with `Metadata: true`. Callbacks as agent/io/http.h says: the call is
->>>>>>> main
  * the caller's, who may free it in its callback. Nothing is retried here: the caller has a retry_state and retry.h.
  */
 #pragma once

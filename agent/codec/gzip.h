@@ -1,6 +1,8 @@
 /* gzip (RFC 1952), bounded in output and in ratio of time: all members, trailing garbage refused. */
 #pragma once
 
+const char *gzip_library(void); /* zlib's version, as it is loaded */
+
 #include <stdbool.h>
 #include <stddef.h>
 
