@@ -9,6 +9,8 @@
  *   POST /v1/quiesce	a backup's hold; the body: for how many seconds it lasts, and within how many to be drained
  *   POST /v1/resume	ends it
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
+ *   GET  /v1/scripts	what is known about scripts: agent/core/script_view.h, without the runs
+ *   POST /v1/scripts/run	runs one script by hand; the body is the id of the job whose file the command has made
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
  *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
  *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
@@ -139,6 +141,8 @@ static const struct {
 	{ "POST", "/v1/resume",   on_order,  &drain_class },
 	{ "POST", "/v1/simulate", on_order,  &drain_class },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
+	{ "GET",  "/v1/scripts",  on_look,   &custom_script_class },
+	{ "POST", "/v1/scripts/run", on_order, &custom_script_class },
 	{ "GET",  "/v1/certificates",         on_look,  &key_refresh_class },
 	{ "POST", "/v1/certificates/refresh", on_order, &key_refresh_class },
 };

@@ -1,13 +1,20 @@
 /* What scripts may wait for: files of cloud-init, locks of package managers, installed certificates. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
+
+#define TDNF_LOCK "/run/.tdnf-instance-lockfile"
+#define LOCKS_MAX (1024UL * 1024)
 
 static bool is_there(const struct handler_host *host, const char *path)
 {
@@ -36,16 +43,41 @@ static bool is_locked(const struct handler_host *host, const char *path)
 	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+/* flock() has no question, only tries; the kernel's table tells without taking anything (proc_locks(5)): "1: FLOCK ADVISORY
+ * WRITE PID MAJOR:MINOR:INODE 0 EOF", with "->" before the kind of those that wait. */
+static bool is_flocked(const struct handler_host *host, const char *path)
+{
+	_cleanup_free_ char *real = path_under_root(host->paths, path);
+	_cleanup_buf_ struct buf table = BUF_INIT(LOCKS_MAX);
+	struct stat st;
+	char *rest;
+
+	if (!real || lstat(real, &st) < 0 || fs_read("/proc/locks", LOCKS_MAX, &table, NULL) < 0)
+		return false;
+	rest = table.data;
+	for (const char *line; rest && (line = strsep(&rest, "\n"));) {
+		unsigned device_major, device_minor;
+		unsigned long inode;
+
+		if (sscanf(line, "%*d: FLOCK %*s %*s %*d %x:%x:%lu", &device_major, &device_minor, &inode) == 3 &&
+		    makedev(device_major, device_minor) == st.st_dev && inode == st.st_ino)
+			return true;
+	}
+	return false;
+}
+
 static bool packages_locked(const struct handler_host *host)
 {
-	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock",
+	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",  "/var/lib/dpkg/lock",
 					     "/var/cache/apt/archives/lock", "/var/lib/apt/lists/lock",
-					     "/var/lib/rpm/.rpm.lock" };
+					     "/var/lib/rpm/.rpm.lock",	     "/usr/lib/sysimage/rpm/.rpm.lock",
+					     TDNF_LOCK };
 
 	for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
 		if (is_locked(host, locks[i]))
 			return true;
-	return false;
+	/* Its older versions lock the record, the newer ones the file. */
+	return is_flocked(host, TDNF_LOCK);
 }
 
 const char *script_wait_unmet(const struct handler_host *host, const struct custom_script_settings *section)

@@ -222,7 +222,7 @@ def test_check_tells_what_needs_attention(vm, platform):
 
 
 @pytest.mark.parametrize("files", [{"combined": "all.pem"}, {"certificate": "c.pem", "chain": "i.pem", "key": "k.pem"},
-                                   {"fullchain": "f.pem"}, {"key": "k.pem"}], ids=lambda files: "-".join(files))
+                                   {"fullchain": "f.pem"}, {"key": "k.pem"}, {"fullchain": "f.pem", "pkcs12": "k.p12"}], ids=lambda files: "-".join(files))
 def test_check_knows_every_shape(vm, platform, files):
     version = vm.put(vm.make())
     vm.refresh({"name": "web", "files": files})

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What the program costs, beside the peers' figures: enable, enable to terminal status, the idle daemon, event to first
-action, hooks. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
+action, hooks, scripts of every kind. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
 
 import argparse
 import os
@@ -12,8 +12,9 @@ import sys
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(SOURCE / "tests/support"))
+sys.path[:0] = [str(SOURCE / "tests/support"), str(SOURCE / "tests/bench")]
 
+from bench_scripts import Scripts  # noqa: E402
 from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
@@ -23,8 +24,6 @@ PEER_ENABLE, PEER_CPU, PEER_SHIM, PEER_STATUS = 4.3, 4.7, 46.3, 52.2
 SAMPLE_NOTICES, SAMPLE_AT_MOST, SAMPLE_RESIDENT, SAMPLE_CPU = 0.621, 0.993, 29, 0.37
 PEM = "application/x-pem-file"
 HOOKS = 20
-PARTS = ("enable", "deploy", "idle", "drain", "hooks", "certificates")
-DRAIN_PARTS = ("idle", "drain", "hooks")
 
 
 def spawn(argv, environment):
@@ -70,8 +69,11 @@ class Table:
 
 
 class Bench:
+    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts", "certificates")
+    DRAIN = ("idle", "drain", "hooks")
+
     def __init__(self, quick, minutes=None, parts=PARTS):
-        self.parts = parts
+        self.quick, self.parts = quick, parts
         self.runs = 15 if quick else 200
         self.deployments = 5 if quick else 60
         self.idle_seconds = minutes * 60 if minutes else 5 if quick else 75
@@ -284,6 +286,9 @@ class Bench:
             if before is not None:
                 self.table.add("  private dirty afterwards", dirty, "MiB", reach="constant over polls")
 
+    def scripts(self, label, stage):
+        Scripts(self, label, stage, spawn, cpu_seconds).run()
+
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
             done = stage.command("install")
@@ -369,13 +374,12 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--drain", action="store_true", help="only what draining costs")
     parser.add_argument("--minutes", type=float, help="how long to watch the idle daemon")
-    parser.add_argument("--only", action="append", choices=PARTS, help="measure this part; may be given several times")
+    parser.add_argument("--only", action="append", choices=Bench.PARTS, help="only this part; may be given more than once")
     parser.add_argument("--directory", type=pathlib.Path, required=True)
     parser.add_argument("programs", nargs="+", metavar="LABEL=FILE")
     options = parser.parse_args()
     load, middle, worst = noise()
-    parts = DRAIN_PARTS if options.drain else options.only or PARTS
-    bench = Bench(options.quick, options.minutes, [part for part in PARTS if part in parts])
+    bench = Bench(options.quick, options.minutes, options.only or (Bench.DRAIN if options.drain else Bench.PARTS))
     good = all([bench.measure(label, binary, options.directory)
                 for label, _, binary in (program.partition("=") for program in options.programs)])
     load_after = os.getloadavg()[0]
