@@ -149,7 +149,7 @@ void item_retire(struct item *i)
 
 /* ---- how a try ends ---- */
 
-/* Once for each of expiryWarningInDays and each version, also over restarts. Whoever else is to hear of it is told here. */
+/* Once for each of expiryWarningInDays and each version, also over restarts. */
 static void tell_expiry(struct item *i)
 {
 	struct key_record *r = &i->plan.record;
@@ -159,13 +159,7 @@ static void tell_expiry(struct item *i)
 		return;
 	r->warned_days = days;
 	save_item(i, FS_NO_SYNC);
-	if (days == 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true),
-			"%s: version %s has expired; renew it in the vault", i->name, r->version);
-	else
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true),
-			"%s: version %s expires within %lld %s; renew it in the vault", i->name, r->version,
-			(long long)days, days == 1 ? "day" : "days");
+	telling_expiry(i, days);
 }
 
 /* What is next is seen from the loop: this may be inside of the search for it. */
@@ -211,6 +205,7 @@ static void install_failed(struct item *i, const struct error *why)
 	bool first = !i->plan.problem.msg[0];
 
 	key_install_failed(&i->plan, why, &clock);
+	telling_count(i, "failed");
 	failed(i, first);
 }
 
@@ -251,6 +246,7 @@ static void note_installed(struct item *i, struct error *err)
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = i->job_id, .milestone = true),
 		"%s: version %s is installed%s%s", i->name, f->version, f->thumbprint[0] ? ", thumbprint " : "",
 		f->thumbprint);
+	telling_count(i, "installed");
 	/* Settings that came while it ran want it otherwise. */
 	if (!key_installed(&i->plan))
 		i->plan.next_boot = clock.now_boot;
@@ -403,6 +399,8 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 
 	if (!failure || (failure->status && failure->status != 429))
 		key_pace_answered(&i->h->pace, key_url(&i->plan.wish), loop_now_boot(i->h->host->loop));
+	if (!failure)
+		i->checked_wall = loop_now_wall(i->h->host->loop);
 	if (failure)
 		fetch_failed(i, failure->status, failure->retry_after, &failure->err);
 	else

@@ -39,6 +39,7 @@ struct item {
 	/* Orders to ask the vault (the first is its being there): how many, in which the try that runs is, how many have
 	 * been answered. */
 	int64_t asked, asking, answered;
+	usec_t checked_wall; /* when the vault last answered well; 0: not yet */
 };
 
 struct handler {
@@ -67,6 +68,11 @@ void item_fetch(struct item *i);
 
 /* Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has ended. */
 void item_retire(struct item *i);
+
+/* telling.c: what others are told. `result`: installed, failed, rejected. */
+void telling_count(const struct item *i, const char *result);
+void telling_expiry(const struct item *i, int64_t days);
+void key_refresh_measure(const struct handler *h, struct metrics *m);
 
 /* view.c: what operators see and order, as struct handler_class says. */
 _nodiscard_ int key_refresh_look(struct handler *h, const char *query, struct buf *json, struct error *err);

@@ -338,6 +338,7 @@ const struct handler_class key_refresh_class = {
 	.operate = key_refresh_operate,
 	.look = key_refresh_look,
 	.poll = key_refresh_poll,
+	.measure = key_refresh_measure,
 	.retire = key_refresh_retire,
 	.free = handler_free,
 };

@@ -8,7 +8,8 @@ import time
 import pytest
 from test_key_refresh import HOME, RECORDS, SECRETS, platform, vm  # noqa: F401 (fixtures)
 from configured import VAULT_NAME
-from vm import wait_until
+from test_telling import Webhook, hooks, scrape, value
+from vm import free_port, me, wait_until
 
 ATTENTION = 6
 
@@ -172,6 +173,36 @@ def test_expiry_is_logged_once_each(vm, platform):
     vm.put(vm.make(lifetime_in_seconds=5 * 86400))
     certs(vm, "refresh")
     assert vm.log_text().count("expires within 7 days") == 1
+
+
+def test_certificates_are_told_and_measured(vm, platform):
+    port = free_port()
+    certificate = vm.make(lifetime_in_seconds=40 * 86400)
+    version = vm.put(certificate)
+    user, group = me()
+    with Webhook() as to:
+        hooks(vm, {"url": to.url, "on": ["certificate"]}, health={"metricsListen": f"127.0.0.1:{port}"}, keyRefresh={
+            "pollingIntervalInSeconds": 60, "certificates": [
+                {"name": "web", "url": f"{SECRETS}/web", "owner": user, "group": group}]})
+        vm.start()
+        vm.wait_installed(version)
+        text = scrape(port)[1]
+        assert value(text, 'evenkeel_certificate_not_after_timestamp_seconds{certificate="web"}') == certificate["notAfter"]
+        assert value(text, 'evenkeel_certificate_problem{certificate="web"}') == 0
+        assert value(text, 'evenkeel_certificate_installs_total{certificate="web",result="installed"}') == 1
+        assert abs(value(text, 'evenkeel_certificate_last_check_timestamp_seconds{certificate="web"}') - time.time()) < 60
+        soon = vm.put(vm.make(lifetime_in_seconds=6.5 * 86400))
+        certs(vm, "refresh")
+        notice = to.wait("expires within")
+        assert notice["message"] == f"web: version {soon} expires within 7 days; renew it in the vault"
+        assert notice["kind"] == "certificate" and notice["subject"] == "web" and not notice["problem"]
+        platform.set_fault("vault", "/secrets/web", status=403)
+        certs(vm, "refresh", code=1)
+        certs(vm, "refresh", code=1)
+        assert value(scrape(port)[1], 'evenkeel_certificate_problem{certificate="web"}') == 1
+        # An expiry is told once.
+        assert [n["message"] for n in to.taken() if "expires" in n["message"]] == [
+            f"web: version {soon} expires within 7 days; renew it in the vault"]
 
 
 # Checking
