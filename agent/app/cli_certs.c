@@ -70,8 +70,7 @@ static int load_records(const struct paths *p, struct key_view *ret, struct erro
 	if (r == -ENOENT)
 		return 0; /* no section, or no settings yet */
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, "what was wanted", LIMIT_API_REPLY, &key_view_type, &v,
-				       err);
+		r = key_view_decode(buf_str(&text), text.len, &v, err);
 	for (size_t i = 0; r >= 0 && i < v.items.n; i++)
 		r = add_record(p, (struct view_key *)v.items.items + i, now, err);
 	if (r < 0)
@@ -84,14 +83,26 @@ static int load_records(const struct paths *p, struct key_view *ret, struct erro
 
 /* ---- the view ---- */
 
-static int load(struct paths *p, const char *verb, struct key_view *ret)
+static int look(const struct paths *p, const char *verb, struct key_view *ret)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
+	struct error e = ERROR_INIT;
+	int code = cli_get(p, verb, "/v1/certificates", &text);
+
+	if (code == EXIT_OK && key_view_decode(buf_str(&text), text.len, ret, &e) < 0) {
+		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
+		return EXIT_FAILED;
+	}
+	return code;
+}
+
+static int load(struct paths *p, const char *verb, struct key_view *ret)
+{
 	struct error e = ERROR_INIT;
 	int r = paths_init(p, NULL, &e);
 
 	if (r >= 0 && api_daemon_running(p))
-		return cli_look(p, verb, "/v1/certificates", &key_view_type, &text, ret);
+		return look(p, verb, ret);
 	if (r >= 0)
 		r = load_records(p, ret, &e);
 	if (r < 0) {
@@ -267,30 +278,24 @@ static int tell_outcomes(const struct key_view *before, const struct key_view *n
 	return code;
 }
 
-static int look(const struct paths *p, struct key_view *ret)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
-
-	return cli_look(p, "certs refresh", "/v1/certificates", &key_view_type, &text, ret);
-}
-
 /* No time limit of its own: each try of the daemon has one, and it tells when it has ended. */
 static int refresh(const char *name)
 {
+	static const char verb[] = "certs refresh";
 	_cleanup_(paths_done) struct paths p = { 0 };
 	_cleanup_(view_done) struct key_view before = { 0 }, asked = { 0 };
 	int code = cli_open(&p);
 
 	if (code == EXIT_OK)
-		code = look(&p, &before);
+		code = look(&p, verb, &before);
 	if (code == EXIT_OK)
-		code = cli_order(&p, "certs refresh", "/v1/certificates/refresh", name);
+		code = cli_order(&p, verb, "/v1/certificates/refresh", name);
 	if (code == EXIT_OK)
-		code = look(&p, &asked);
+		code = look(&p, verb, &asked);
 	while (code == EXIT_OK) {
 		_cleanup_(view_done) struct key_view now = { 0 };
 
-		code = look(&p, &now);
+		code = look(&p, verb, &now);
 		if (code == EXIT_OK && all_answered(&asked, &now, name))
 			return tell_outcomes(&before, &now, name);
 		(void)poll(NULL, 0, LOOK_MSEC);

@@ -5,23 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
 
-static const struct jd_type text = { .kind = JD_TEXT };
+static const struct jd_type text_type = { .kind = JD_TEXT };
 static const struct jd_type integer = { .kind = JD_INTEGER };
 static const struct jd_type days_left = { .kind = JD_INTEGER, .min = 0, .max = INT64_MAX };
 static const struct jd_type boolean = { .kind = JD_BOOLEAN };
 
 /* clang-format off */
 static const struct jd_field acl_fields[] = {
-	{ "user",  &text, offsetof(struct acl_settings, user) },
-	{ "group", &text, offsetof(struct acl_settings, group) },
+	{ "user",  &text_type, offsetof(struct acl_settings, user) },
+	{ "group", &text_type, offsetof(struct acl_settings, group) },
 	{},
 };
 static const struct jd_field file_fields[] = {
-	{ "path",    &text,    offsetof(struct view_key_file, path) },
-	{ "part",    &text,    offsetof(struct view_key_file, part) },
+	{ "path",    &text_type, offsetof(struct view_key_file, path) },
+	{ "part",    &text_type, offsetof(struct view_key_file, part) },
 	{ "hasKey",  &boolean, offsetof(struct view_key_file, has_key) },
 	{ "private", &boolean, offsetof(struct view_key_file, is_private) },
 	{},
@@ -37,23 +38,23 @@ static const struct jd_type files = { .kind = JD_LIST, .element = &file_type };
 /* clang-format off */
 #define KEY(member) offsetof(struct view_key, member)
 static const struct jd_field key_fields[] = {
-	{ "name",        &text,    KEY(name) },
-	{ "kind",        &text,    KEY(kind) },
-	{ "state",       &text,    KEY(state) },
-	{ "level",       &text,    KEY(level) },
-	{ "version",     &text,    KEY(version) },
-	{ "thumbprint",  &text,    KEY(thumbprint) },
-	{ "notAfter",    &text,    KEY(not_after) },
+	{ "name",        &text_type, KEY(name) },
+	{ "kind",        &text_type, KEY(kind) },
+	{ "state",       &text_type, KEY(state) },
+	{ "level",       &text_type, KEY(level) },
+	{ "version",     &text_type, KEY(version) },
+	{ "thumbprint",  &text_type, KEY(thumbprint) },
+	{ "notAfter",    &text_type, KEY(not_after) },
 	{ "daysLeft",    &days_left, KEY(days_left), .default_integer = KEY_VIEW_UNKNOWN },
-	{ "installedAt", &text,    KEY(installed_at) },
-	{ "identity",    &text,    KEY(identity) },
-	{ "error",       &text,    KEY(error) },
-	{ "nextTry",     &text,    KEY(next_try) },
-	{ "url",         &text,    KEY(url) },
-	{ "where",       &text,    KEY(where) },
-	{ "owner",       &text,    KEY(owner) },
-	{ "group",       &text,    KEY(group) },
-	{ "mode",        &text,    KEY(mode) },
+	{ "installedAt", &text_type, KEY(installed_at) },
+	{ "identity",    &text_type, KEY(identity) },
+	{ "error",       &text_type, KEY(error) },
+	{ "nextTry",     &text_type, KEY(next_try) },
+	{ "url",         &text_type, KEY(url) },
+	{ "where",       &text_type, KEY(where) },
+	{ "owner",       &text_type, KEY(owner) },
+	{ "group",       &text_type, KEY(group) },
+	{ "mode",        &text_type, KEY(mode) },
 	{ "acls",        &acls,    KEY(acls), JD_OMIT_EMPTY },
 	{ "files",       &files,   KEY(files) },
 	{ "asked",       &integer, KEY(asked), JD_OMIT_EMPTY },
@@ -73,6 +74,17 @@ static const struct jd_field view_fields[] = {
 };
 /* clang-format on */
 const struct jd_type key_view_type = { .kind = JD_OBJECT, .fields = view_fields, .size = sizeof(struct key_view) };
+
+int key_view_decode(const char *text, size_t len, struct key_view *ret, struct error *err)
+{
+	const struct jd_options o = { .subject = "certificates",
+				      .unknown = JD_UNKNOWN_IGNORE,
+				      .max_bytes = LIMIT_API_REPLY,
+				      .max_depth = LIMIT_JSON_DEPTH,
+				      .max_values = 2 * LIMIT_JSON_VALUES };
+
+	return jd_decode(text, len, &key_view_type, &o, ret, err);
+}
 
 /* ---- filling ---- */
 

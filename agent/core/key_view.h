@@ -46,6 +46,9 @@ struct key_view {
 
 extern const struct jd_type key_view_type;
 
+/* What jd_encode() made of one: of as many certificates as settings can hold. */
+_nodiscard_ int key_view_decode(const char *text, size_t len, struct key_view *ret, struct error *err);
+
 /* What the record says. The state is judged from it alone: `late` says whether the first install has taken too long, `days`
  * which warning of the settings is reached (-1: none). -ENOMEM. */
 _nodiscard_ int key_view_set_record(struct view_key *v, const struct key_record *r, bool installed, bool late, int64_t days,
