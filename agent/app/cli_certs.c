@@ -193,9 +193,12 @@ static void print_errors(const struct key_view *v)
 {
 	const struct view_key *all = v->items.items;
 
-	for (size_t i = 0; i < v->items.n; i++)
+	for (size_t i = 0; i < v->items.n; i++) {
 		if (!str_empty(all[i].error))
 			printf("%s: %s\n", all[i].name, all[i].error);
+		if (!str_empty(all[i].problem))
+			printf("%s: %s\n", all[i].name, all[i].problem);
+	}
 }
 
 static int show(bool json)
@@ -253,6 +256,11 @@ static int tell_outcome(const struct view_key *before, const struct view_key *v)
 	if (!str_empty(v->error)) {
 		fprintf(stderr, "%s: %s%s%s\n", v->name, v->error, v->next_try ? "; next try at " : "",
 			v->next_try ? v->next_try : "");
+		return EXIT_FAILED;
+	}
+	if (str_equal(v->state, "rejected") ||
+	    (str_equal(v->state, "activating") && !str_equal(v->level, "success"))) {
+		fprintf(stderr, "%s: %s\n", v->name, v->problem ? v->problem : v->state);
 		return EXIT_FAILED;
 	}
 	if (str_empty(v->version) || str_equal(v->state, "pending") || str_equal(v->state, "missing")) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/buf.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
@@ -49,6 +50,8 @@ static const struct jd_field key_fields[] = {
 	{ "installedAt", &text_type, KEY(installed_at) },
 	{ "identity",    &text_type, KEY(identity) },
 	{ "error",       &text_type, KEY(error) },
+	{ "activation",  &text_type, KEY(activation) },
+	{ "problem",     &text_type, KEY(problem) },
 	{ "nextTry",     &text_type, KEY(next_try) },
 	{ "url",         &text_type, KEY(url) },
 	{ "where",       &text_type, KEY(where) },
@@ -108,10 +111,34 @@ static const char *state_of(const struct key_record *r, bool installed, bool lat
 		return "expired";
 	if (r->error)
 		return "failing";
+	if (r->activation.rejected.version)
+		return "rejected";
+	if (r->activation.step != ACTIVATION_NONE) {
+		*ret = STATUS_SUCCESS;
+		return "activating";
+	}
 	if (days >= 0)
 		return "expiring";
 	*ret = r->incomplete ? STATUS_WARNING : STATUS_SUCCESS;
 	return "installed";
+}
+
+/* As the item's sentence has it, without the beginning of that. */
+static int set_problem(struct view_key *v, const struct key_record *r, usec_t now_wall, enum status_level *level)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
+	struct component c = { .level = *level };
+	const char *step = key_activation_names[r->activation.step];
+
+	key_activation_describe(&r->activation, now_wall, &text, &c);
+	if (!str_empty(r->unreachable)) {
+		(void)buf_printf(&text, "; %s", r->unreachable);
+		c.level = c.level == STATUS_ERROR ? STATUS_ERROR : STATUS_WARNING;
+	}
+	*level = c.level;
+	if (str_set(&v->activation, r->activation.step != ACTIVATION_NONE ? step : NULL) < 0)
+		return -ENOMEM;
+	return text.len > 2 ? str_set(&v->problem, buf_str(&text) + 2) : 0;
 }
 
 int key_view_set_record(struct view_key *v, const struct key_record *r, bool installed, bool late, int64_t days,
@@ -120,6 +147,8 @@ int key_view_set_record(struct view_key *v, const struct key_record *r, bool ins
 	enum status_level level;
 	const char *state = state_of(r, installed, late, days, now_wall, &level);
 
+	if (installed && set_problem(v, r, now_wall, &level) < 0)
+		return -ENOMEM;
 	v->days_left = KEY_VIEW_UNKNOWN;
 	if (r->not_after_usec)
 		v->days_left = (int64_t)(usec_sub((usec_t)r->not_after_usec, now_wall) / USEC_PER_DAY);

@@ -29,12 +29,16 @@ struct view_key {
 	struct jd_list files; /* of struct view_key_file */
 
 	/* What is true now. */
-	char *state; /* installed, expiring, expired, failing (installed, but not refreshed), pending, missing */
+	/* installed, expiring, expired, failing (installed, but not refreshed), rejected (a newer version could not be put to
+	 * use), activating (it is being put to use, or reloaded), pending, missing */
+	char *state;
 	char *level; /* success, transitioning, warning, error */
 	char *version, *thumbprint, *not_after, *installed_at;
 	int64_t days_left; /* KEY_VIEW_UNKNOWN: it does not expire, or there is none */
 	char *identity;	   /* that it was read with */
 	char *error;	   /* of the last try; NULL: it went well */
+	char *activation;  /* the step of the way into use that is under way, or NULL */
+	char *problem;	   /* of that way, or of those who cannot reach the files; NULL: none */
 	char *next_try;
 	int64_t asked, answered; /* orders to ask the vault; answered < asked: that goes on */
 };

@@ -1,30 +1,11 @@
 /* What others are told of certificates and secrets: notices to webhooks, and measures for who watches many VMs. */
-#include "agent/base/buf.h"
-#include "agent/base/limits.h"
-#include "agent/base/log.h"
 #include "agent/core/metrics.h"
-#include "agent/io/loop.h"
 #include "handlers/key_refresh/item.h"
 
 /* The status tells why one could not be, and that it is a problem. */
 void telling_count(const struct item *i, const char *result)
 {
 	metrics_count(i->h->host->metrics, METRIC_CERTIFICATE_INSTALLS, i->name, result);
-}
-
-void telling_expiry(const struct item *i, int64_t days)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
-
-	if (days == 0)
-		(void)buf_printf(&text, "%s: version %s has expired; renew it in the vault", i->name,
-				 i->plan.record.version);
-	else
-		(void)buf_printf(&text, "%s: version %s expires within %lld %s; renew it in the vault", i->name,
-				 i->plan.record.version, (long long)days, days == 1 ? "day" : "days");
-	log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true), "%s", buf_str(&text));
-	if (buf_ok(&text) >= 0)
-		i->h->host->tell(i->h->host, NOTICE_CERTIFICATE, i->name, NULL, buf_str(&text));
 }
 
 static double seconds(usec_t wall)

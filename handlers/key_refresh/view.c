@@ -13,6 +13,7 @@
 #include "agent/core/key_view.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
+#include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/item.h"
 #include "handlers/key_refresh/layout.h"
 
@@ -84,7 +85,7 @@ static int fill_now(const struct handler *h, const struct item *i, struct view_k
 {
 	const struct key_item *p = &i->plan;
 	usec_t now = loop_now_boot(h->host->loop), wall = loop_now_wall(h->host->loop);
-	usec_t held = key_pace_until(&h->pace, key_url(&p->wish), now), next = usec_max(p->next_boot, held);
+	usec_t held = key_pace_until(&h->pace, key_url(&p->wish), now), next = usec_max(p->next_boot, held), later = activate_due(i);
 	char time[TIMEFMT_MAX];
 
 	if (key_view_set_record(v, &p->record, key_installed(p), now >= p->deadline_boot,
@@ -92,6 +93,9 @@ static int fill_now(const struct handler *h, const struct item *i, struct view_k
 		return -ENOMEM;
 	v->asked = i->asked;
 	v->answered = i->answered;
+	/* What has been begun comes first. */
+	if (later != USEC_INFINITY)
+		next = later;
 	if (i->phase != PHASE_IDLE || next <= now)
 		return str_set(&v->next_try, NULL);
 	return str_set(&v->next_try, timefmt_utc(usec_add(wall, next - now), time));
@@ -155,10 +159,13 @@ void key_refresh_note_wanted(const struct handler *h)
 
 /* ---- orders ---- */
 
-/* A vault that wants no requests for a while is not asked by an operator's order either. False: so it is. */
+/* A vault that wants no requests for a while is not asked by an operator's order either. False: so it is. What waits to be
+ * tried again is tried now, and so is a version that was rejected. */
 static bool ask(struct handler *h, struct item *i, usec_t now)
 {
-	if (key_unbuilt(&i->plan.wish) || key_pace_until(&h->pace, key_url(&i->plan.wish), now) > now)
+	key_activation_forgive(item_way(i));
+	i->later_boot = 0;
+	if (key_pace_until(&h->pace, key_url(&i->plan.wish), now) > now)
 		return false;
 	i->asked++;
 	if (i->phase == PHASE_IDLE)

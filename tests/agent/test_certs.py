@@ -186,6 +186,7 @@ def test_certificates_are_told_and_measured(vm, platform):
                 {"name": "web", "url": f"{SECRETS}/web", "owner": user, "group": group}]})
         vm.start()
         vm.wait_installed(version)
+        assert to.wait(f"version {version} is installed")["subject"] == "web"
         text = scrape(port)[1]
         assert value(text, 'evenkeel_certificate_not_after_timestamp_seconds{certificate="web"}') == certificate["notAfter"]
         assert value(text, 'evenkeel_certificate_problem{certificate="web"}') == 0
