@@ -17,7 +17,9 @@
 
 static struct key_record record(int64_t left_days, char *error)
 {
-	return (struct key_record){ .version = (char[]){ "v1" },
+	static char version[] = "v1";
+
+	return (struct key_record){ .version = version,
 				    .not_after_usec = (int64_t)NOW + left_days * DAYS,
 				    .installed_usec = (int64_t)NOW - DAYS,
 				    .error = error };
