@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 
 #include "agent/app/cli_certs.h"
+#include "agent/app/reach.h"
+#include "agent/app/runner.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
@@ -22,7 +24,6 @@
 #include "agent/codec/timefmt.h"
 #include "agent/codec/x509.h"
 #include "agent/core/exit_codes.h"
-#include "agent/io/reach.h"
 
 #define PUBLIC_MODE 0644u
 #define FILE_MAX    (4 * LIMIT_VAULT_SECRET)
@@ -59,27 +60,27 @@ static const struct view_key_file *find_part(const struct view_key *v, const cha
 
 /* ---- mode, owner, access list ---- */
 
-static unsigned find_entry(const struct reach_entry *e, size_t n, unsigned tag, uid_t id, unsigned otherwise)
+static unsigned find_entry(const struct acl_entry *e, size_t n, unsigned tag, uid_t id, unsigned otherwise)
 {
 	for (size_t i = 0; i < n; i++)
-		if (e[i].tag == tag && ((tag != REACH_USER && tag != REACH_GROUP) || e[i].id == id))
+		if (e[i].tag == tag && ((tag != ACL_USER && tag != ACL_GROUP) || e[i].id == id))
 			return e[i].permissions;
 	return otherwise;
 }
 
 /* The three classes as the settings' mode has them: with an access list the group's bits of st_mode are its mask. */
-static unsigned mode_of(const struct reach_entry *e, size_t n)
+static unsigned mode_of(const struct acl_entry *e, size_t n)
 {
-	return find_entry(e, n, REACH_USER_OBJ, 0, 0) << 6 | find_entry(e, n, REACH_GROUP_OBJ, 0, 0) << 3 |
-	       find_entry(e, n, REACH_OTHER, 0, 0);
+	return find_entry(e, n, ACL_USER_OBJ, 0, 0) << 6 | find_entry(e, n, ACL_GROUP_OBJ, 0, 0) << 3 |
+	       find_entry(e, n, ACL_OTHER, 0, 0);
 }
 
-static bool may_read(const struct reach_entry *e, size_t n, unsigned tag, uid_t id)
+static bool may_read(const struct acl_entry *e, size_t n, unsigned tag, uid_t id)
 {
-	return find_entry(e, n, tag, id, 0) & find_entry(e, n, REACH_MASK, 0, 7) & 4u;
+	return find_entry(e, n, tag, id, 0) & find_entry(e, n, ACL_MASK, 0, 7) & ACL_READ;
 }
 
-static void check_acls(struct checked *c, const char *path, const struct reach_entry *e, size_t n)
+static void check_acls(struct checked *c, const char *path, const struct acl_entry *e, size_t n)
 {
 	const struct acl_settings *acls = c->key->acls.items;
 
@@ -87,26 +88,26 @@ static void check_acls(struct checked *c, const char *path, const struct reach_e
 		const struct passwd *pw = acls[i].user ? getpwnam(acls[i].user) : NULL;
 		const struct group *gr = acls[i].group ? getgrnam(acls[i].group) : NULL;
 
-		if (acls[i].user && (!pw || !may_read(e, n, REACH_USER, pw->pw_uid)))
+		if (acls[i].user && (!pw || !may_read(e, n, ACL_USER, pw->pw_uid)))
 			complain(c, EXIT_FAILED, "%s: its access list does not let user %s read", path, acls[i].user);
-		if (acls[i].group && (!gr || !may_read(e, n, REACH_GROUP, gr->gr_gid)))
+		if (acls[i].group && (!gr || !may_read(e, n, ACL_GROUP, gr->gr_gid)))
 			complain(c, EXIT_FAILED, "%s: its access list does not let group %s read", path, acls[i].group);
 	}
 	for (size_t i = 0; i < n; i++) {
 		bool named = false;
 
-		if (e[i].tag != REACH_USER && e[i].tag != REACH_GROUP)
+		if (e[i].tag != ACL_USER && e[i].tag != ACL_GROUP)
 			continue;
 		for (size_t k = 0; k < c->key->acls.n; k++) {
 			const struct passwd *pw = acls[k].user ? getpwnam(acls[k].user) : NULL;
 			const struct group *gr = acls[k].group ? getgrnam(acls[k].group) : NULL;
 
 			named = named ||
-				(e[i].tag == REACH_USER ? pw && pw->pw_uid == e[i].id : gr && gr->gr_gid == e[i].id);
+				(e[i].tag == ACL_USER ? pw && pw->pw_uid == e[i].id : gr && gr->gr_gid == e[i].id);
 		}
 		if (!named && e[i].permissions)
 			complain(c, EXIT_FAILED, "%s: its access list lets in %s %u, which the settings do not name",
-				 path, e[i].tag == REACH_USER ? "user" : "group", e[i].id);
+				 path, e[i].tag == ACL_USER ? "user" : "group", e[i].id);
 	}
 }
 
@@ -126,10 +127,10 @@ static void check_owner(struct checked *c, const char *path, const struct stat *
 static void check_file(struct checked *c, const struct view_key_file *f)
 {
 	unsigned wanted = f->is_private && c->key->mode ? (unsigned)strtoul(c->key->mode, NULL, 8) : PUBLIC_MODE;
-	_cleanup_free_ struct reach_entry *entries = NULL;
-	struct error e = ERROR_INIT;
+	_cleanup_free_ struct acl_entry *entries = calloc(ACL_MOST, sizeof(*entries));
 	struct stat st;
 	size_t n = 0;
+	int r;
 
 	if (stat(f->path, &st) < 0) {
 		complain(c, EXIT_FAILED, "%s %s", f->path,
@@ -142,8 +143,9 @@ static void check_file(struct checked *c, const struct view_key_file *f)
 		return;
 	}
 	check_owner(c, f->path, &st);
-	if (reach_list(f->path, &entries, &n, &e) < 0) {
-		complain(c, EXIT_FAILED, "%s", e.msg);
+	r = entries ? acl_read(f->path, st.st_mode, entries, &n) : -ENOMEM;
+	if (r < 0) {
+		complain(c, EXIT_FAILED, "%s: its access list cannot be read: %s", f->path, strerror(-r));
 		return;
 	}
 	if (mode_of(entries, n) != (wanted & 0777u))

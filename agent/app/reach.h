@@ -10,7 +10,12 @@
 
 #include "agent/base/error.h"
 
+struct acl_entry; /* runner.h */
+struct stat;
+
 #define REACH_GROUPS_MAX 1024
+
+#define REACH_NOBODY ((uid_t)-2) /* who is in a group and is nobody otherwise */
 
 /* Who asks: release with reach_who_done(). */
 struct reach_who {
@@ -25,25 +30,10 @@ _nodiscard_ int reach_user(const char *user, struct reach_who *ret, struct error
 _nodiscard_ int reach_group(const char *group, struct reach_who *ret, struct error *err);
 void reach_who_done(struct reach_who *w);
 
+/* What the kernel would decide (acl(5)) about one file with this access list; `wanted`: ACL_READ, ACL_SEARCH. */
+bool reach_granted(const struct reach_who *w, const struct stat *st, const struct acl_entry *entries, size_t n,
+		   unsigned wanted);
+
 /* Follows links. 0: may read it. -EACCES: *err names the directory or file that keeps the user out, with its mode. Other
  * errors: it cannot be looked at. `name`: of the user or group, for the message. */
 _nodiscard_ int reach_check(const struct reach_who *w, const char *name, const char *path, struct error *err);
-
-/* ---- access lists ---- */
-
-enum reach_tag {
-	REACH_USER_OBJ = 1,
-	REACH_USER = 2,
-	REACH_GROUP_OBJ = 4,
-	REACH_GROUP = 8,
-	REACH_MASK = 0x10,
-	REACH_OTHER = 0x20
-};
-
-struct reach_entry {
-	unsigned tag, permissions; /* read 4, write 2, execute 1 */
-	uid_t id;		   /* of REACH_USER and REACH_GROUP */
-};
-
-/* The access list of a file, following links; without one, what its mode says. Heap, free() it. */
-_nodiscard_ int reach_list(const char *path, struct reach_entry **ret, size_t *ret_n, struct error *err);
