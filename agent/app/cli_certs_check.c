@@ -21,6 +21,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/timefmt.h"
 #include "agent/codec/x509.h"
 #include "agent/core/exit_codes.h"
@@ -196,7 +197,7 @@ static void check_everybody_s_reach(struct checked *c)
 
 /* ---- what is in them ---- */
 
-static bool add(struct checked *c, const struct view_key_file *f, struct buf *pem)
+static bool add(const struct view_key_file *f, struct buf *pem)
 {
 	struct error e = ERROR_INIT;
 
@@ -204,7 +205,6 @@ static bool add(struct checked *c, const struct view_key_file *f, struct buf *pe
 		return true;
 	if (fs_read(f->path, FILE_MAX, pem, &e) < 0)
 		return false; /* told already: it is missing, or no file */
-	(void)c;
 	return buf_putc(pem, '\n') == 0;
 }
 
@@ -224,36 +224,61 @@ static void check_dates(struct checked *c, const struct x509_facts *facts)
 		complain(c, EXIT_FAILED, "it is not valid before %s", timefmt_utc(facts->not_before, when));
 }
 
+static void check_bundle(struct checked *c, const char *path, const struct x509_bundle *bundle)
+{
+	struct x509_facts facts;
+
+	x509_bundle_facts(bundle, &facts);
+	if (!str_empty(c->key->thumbprint) && !str_equal(facts.thumbprint, c->key->thumbprint))
+		complain(c, EXIT_FAILED, "%s holds another certificate (%s) than was installed (%s)", path, facts.thumbprint,
+			 c->key->thumbprint);
+	if (!facts.complete)
+		complain(c, EXIT_ATTENTION, "%s: the chain is incomplete: some clients will not trust it", path);
+	check_dates(c, &facts);
+}
+
 /* Certificates and key out of these files (NULL: none). */
 static void check_pair(struct checked *c, const struct view_key_file *first, const struct view_key_file *chain,
 		       const struct view_key_file *key)
 {
 	_cleanup_buf_ struct buf pem = BUF_SECRET_INIT(3 * FILE_MAX);
 	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
-	struct x509_facts facts;
 	struct error e = ERROR_INIT;
 
-	if (!add(c, first, &pem) || !add(c, chain, &pem) || !add(c, key, &pem))
+	if (!add(first, &pem) || !add(chain, &pem) || !add(key, &pem))
 		return;
-	if (x509_bundle_parse(buf_str(&pem), pem.len, &bundle, &e) < 0) {
+	if (x509_bundle_parse(buf_str(&pem), pem.len, &bundle, &e) < 0)
 		complain(c, EXIT_FAILED, "%s%s%s: %s", first->path, key ? " and " : "", key ? key->path : "", e.msg);
+	else
+		check_bundle(c, first->path, bundle);
+}
+
+/* Its password is the daemon's to know: with one, only its being there is seen. */
+static void check_pkcs12(struct checked *c, const struct view_key_file *file)
+{
+	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(FILE_MAX + 1);
+	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!add(file, &der))
 		return;
-	}
-	x509_bundle_facts(bundle, &facts);
-	if (!str_empty(c->key->thumbprint) && !str_equal(facts.thumbprint, c->key->thumbprint))
-		complain(c, EXIT_FAILED, "%s holds another certificate (%s) than was installed (%s)", first->path,
-			 facts.thumbprint, c->key->thumbprint);
-	if (!facts.complete)
-		complain(c, EXIT_ATTENTION, "%s: the chain is incomplete: some clients will not trust it", first->path);
-	check_dates(c, &facts);
+	r = pkcs12_parse(der.data, der.len - 1, NULL, &bundle, &e);
+	if (r >= 0)
+		check_bundle(c, file->path, bundle);
+	else if (r != -EACCES)
+		complain(c, EXIT_FAILED, "%s: %s", file->path, e.msg);
 }
 
 static void check_contents(struct checked *c)
 {
 	const struct view_key_file *fullchain = find_part(c->key, "fullchain"),
 				   *leaf = find_part(c->key, "certificate"), *chain = find_part(c->key, "chain"),
-				   *key = find_part(c->key, "key"), *combined = find_part(c->key, "combined");
+				   *key = find_part(c->key, "key"), *combined = find_part(c->key, "combined"),
+				   *pkcs12 = find_part(c->key, "pkcs12");
 
+	if (pkcs12)
+		check_pkcs12(c, pkcs12);
 	if (combined)
 		check_pair(c, combined, NULL, NULL);
 	if (key && (fullchain || leaf))

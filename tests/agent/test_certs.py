@@ -263,6 +263,23 @@ def test_check_knows_every_shape(vm, platform, files):
     assert certs(vm, "check").stdout == "web: ok\n"
 
 
+@pytest.mark.parametrize("password", [None, "a word"])
+def test_check_opens_pkcs12_without_a_password(vm, platform, password):
+    version = vm.put(vm.make())
+    if password:
+        secrets = vm.root / "etc/evenkeel/secrets.json"
+        secrets.parent.mkdir(exist_ok=True)
+        secrets.write_text(json.dumps({"secrets": {"p": password}}))
+        secrets.chmod(0o600)
+    vm.refresh({"name": "web", "files": {"pkcs12": "k.p12"}, **({"pkcs12Password": {"secretRef": "p"}} if password else {})})
+    vm.start()
+    vm.wait_installed(version)
+    assert certs(vm, "check").stdout == "web: ok\n"
+    path = vm.file(f"{HOME}/web/k.p12").resolve()
+    path.write_bytes(path.read_bytes()[:-20])
+    assert f"web: error: {vm.file(HOME)}/web/k.p12: " in certs(vm, "check", code=1).stdout
+
+
 @pytest.mark.parametrize("layout", ["3", "4"])
 def test_check_knows_the_stores_of_the_peer(vm, platform, layout):
     version = vm.put(vm.make())
