@@ -313,6 +313,8 @@ void activate_go(struct item *i)
 		activate_verify(i);
 		break;
 	default:
+		/* Begun with content that only its beginner had. */
+		key_activation_abandon(item_way(i));
 		item_ended(i);
 	}
 }

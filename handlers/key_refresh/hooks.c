@@ -40,6 +40,7 @@ struct hooks {
 	usec_t next_boot;
 	usec_t since_boot; /* that somebody has been untold; 0: nobody is */
 	char *problem;
+	bool lost; /* the run before was gone without a result, and was begun again at once */
 };
 
 static const char *untold(const struct item *i)
@@ -122,10 +123,11 @@ static void on_hooks(const struct job_result *result, void *userdata)
 		retry_succeeded(&k->retry);
 		free(TAKE_PTR(k->problem));
 		k->next_boot = 0;
-	} else if (result->end != JOB_INTERRUPTED) {
+	} else if (result->end != JOB_INTERRUPTED || k->lost) {
 		activate_phrase(result, &why);
 		tell_failure(k, buf_str(&why));
 	}
+	k->lost = result->end == JOB_INTERRUPTED;
 	jobs_forget(k->h->host->jobs, k->id, true);
 	forget_job(k);
 	told_free(k);
