@@ -184,6 +184,9 @@ static void on_reload(int signo, void *userdata)
 	service_reloading();
 	if (daemon_load_goal(d, &e) < 0)
 		log_error("reload: %s", e.msg);
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i]->poll)
+			handler_classes[i]->poll(d->handlers[i]);
 	service_ready(NULL);
 }
 

@@ -12,6 +12,8 @@
  *   GET  /v1/scripts	what is known about scripts: agent/core/script_view.h, without the runs
  *   POST /v1/scripts/run	runs one script by hand; the body is the id of the job whose file the command has made
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
+ *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
  */
 #include <errno.h>
 #include <string.h>
@@ -141,6 +143,8 @@ static const struct {
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
 	{ "GET",  "/v1/scripts",  on_look,   &custom_script_class },
 	{ "POST", "/v1/scripts/run", on_order, &custom_script_class },
+	{ "GET",  "/v1/certificates",         on_look,  &key_refresh_class },
+	{ "POST", "/v1/certificates/refresh", on_order, &key_refresh_class },
 };
 /* clang-format on */
 

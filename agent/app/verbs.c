@@ -19,6 +19,7 @@ const struct verb verbs[] = {
 	{ "quiesce", verb_quiesce, "[--for DURATION] [--within DURATION]", "Drain for a backup, and return when drained; resumes by itself after --for (15min)" },
 	{ "resume", verb_resume, "", "End what quiesce began, and return when it is restored" },
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
+	{ "certs", verb_certs, "[--json] | refresh [NAME] | check", "Show the certificates and secrets of Key Vault; ask the vault now; check what is on disk" },
 	{ "scripts", verb_scripts, "[--json] | logs [--run N] [--job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },

@@ -87,6 +87,8 @@ struct handler_class {
 	int (*operate)(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
 	/* What is known, for those who look on, as one JSON document; NULL: nothing. `query`: "since=N", or "". */
 	int (*look)(struct handler *h, const char *query, struct buf *json, struct error *err);
+	/* SIGHUP, `systemctl reload`: what is asked for from time to time is asked for now; NULL: nothing is. */
+	void (*poll)(struct handler *h);
 	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
 	void (*retire)(struct handler *h);
 	/* The loop goes on without it: running jobs run on. */
