@@ -4,98 +4,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
-#include "agent/codec/gzip.h"
 #include "agent/codec/json.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 
-#define MIME_WINDOW     4096
 #define SAVE_AGAIN_USEC USEC_PER_HOUR
 #define MAX_WALL_USEC   INT64_MAX
-
-/* ---- formats (cloud-init's user_data.py and handlers/__init__.py) ---- */
-
-static const char *const phrases[_USERDATA_FORMAT_MAX] = {
-	[USERDATA_FORMAT_UNKNOWN] = "text of no kind that cloud-init knows",
-	[USERDATA_FORMAT_BINARY] = "binary data",
-	[USERDATA_FORMAT_MIME] = "a MIME message",
-	[USERDATA_FORMAT_SHELLSCRIPT] = "a shell script (#!)",
-	[USERDATA_FORMAT_CLOUD_CONFIG] = "#cloud-config",
-	[USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE] = "#cloud-config-archive",
-	[USERDATA_FORMAT_CLOUD_CONFIG_JSONP] = "#cloud-config-jsonp",
-	[USERDATA_FORMAT_BOOTHOOK] = "a boot hook (#cloud-boothook)",
-	[USERDATA_FORMAT_INCLUDE] = "a list of URLs (#include)",
-	[USERDATA_FORMAT_INCLUDE_ONCE] = "a list of URLs (#include-once)",
-	[USERDATA_FORMAT_PART_HANDLER] = "a part handler (#part-handler)",
-	[USERDATA_FORMAT_JINJA] = "a template (## template: jinja)",
-};
-
-/* The longest first: some begin with others. */
-static const struct {
-	const char *text;
-	enum userdata_format format;
-} prefixes[] = {
-	{ "#cloud-config-archive", USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE },
-	{ "#cloud-config-jsonp", USERDATA_FORMAT_CLOUD_CONFIG_JSONP },
-	{ "## template: jinja", USERDATA_FORMAT_JINJA },
-	{ "#cloud-boothook", USERDATA_FORMAT_BOOTHOOK },
-	{ "#cloud-config", USERDATA_FORMAT_CLOUD_CONFIG },
-	{ "#include-once", USERDATA_FORMAT_INCLUDE_ONCE },
-	{ "#part-handler", USERDATA_FORMAT_PART_HANDLER },
-	{ "#include", USERDATA_FORMAT_INCLUDE },
-	{ "#!", USERDATA_FORMAT_SHELLSCRIPT },
-};
-
-const char *userdata_format_phrase(int format)
-{
-	return format >= 0 && format < _USERDATA_FORMAT_MAX ? phrases[format] : phrases[0];
-}
-
-static bool contains_nocase(const char *text, size_t len, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (size_t i = 0; i + n <= len; i++)
-		if (strncasecmp(text + i, word, n) == 0)
-			return true;
-	return false;
-}
-
-/* What Python's str.lstrip() takes away, as far as it is ASCII. */
-static bool is_blank(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f);
-}
-
-static enum userdata_format detect_plain(const char *text, size_t len)
-{
-	if (contains_nocase(text, len < MIME_WINDOW ? len : MIME_WINDOW, "mime-version:"))
-		return USERDATA_FORMAT_MIME;
-	if (!utf8_valid(text, len))
-		return USERDATA_FORMAT_BINARY;
-	for (; len && is_blank(*text); text++)
-		len--;
-	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-		if (len >= strlen(prefixes[i].text) &&
-		    strncasecmp(text, prefixes[i].text, strlen(prefixes[i].text)) == 0)
-			return prefixes[i].format;
-	return USERDATA_FORMAT_UNKNOWN;
-}
-
-struct userdata_form userdata_detect(const void *data, size_t len)
-{
-	_cleanup_buf_ struct buf inside = BUF_SECRET_INIT(LIMIT_GUNZIP_DEFAULT);
-
-	if (gzip_detect(data, len) && gzip_inflate(data, len, &inside, NULL) >= 0)
-		return (struct userdata_form){ .format = (int)detect_plain(buf_str(&inside), inside.len),
-					       .gzip = true };
-	return (struct userdata_form){ .format = (int)detect_plain(data, len) };
-}
 
 /* ---- the record ---- */
 

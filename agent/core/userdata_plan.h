@@ -17,6 +17,7 @@
 #include "agent/codec/digest.h"
 #include "agent/core/retry.h"
 #include "agent/core/status.h"
+#include "agent/core/userdata_detect.h"
 
 struct userdata_settings; /* settings_common.h */
 
@@ -25,32 +26,6 @@ struct userdata_settings; /* settings_common.h */
 #define USERDATA_EMPTY_LOOKS    3
 #define USERDATA_EMPTY_USEC     (10 * USEC_PER_SEC) /* at most, between two looks while an empty answer is in doubt */
 #define USERDATA_JITTER_PERCENT 10
-
-enum userdata_format {
-	USERDATA_FORMAT_UNKNOWN, /* text that cloud-init would not take */
-	USERDATA_FORMAT_BINARY,
-	USERDATA_FORMAT_MIME,
-	USERDATA_FORMAT_SHELLSCRIPT,
-	USERDATA_FORMAT_CLOUD_CONFIG,
-	USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE,
-	USERDATA_FORMAT_CLOUD_CONFIG_JSONP,
-	USERDATA_FORMAT_BOOTHOOK,
-	USERDATA_FORMAT_INCLUDE,
-	USERDATA_FORMAT_INCLUDE_ONCE,
-	USERDATA_FORMAT_PART_HANDLER,
-	USERDATA_FORMAT_JINJA,
-	_USERDATA_FORMAT_MAX
-};
-
-struct userdata_form {
-	int format; /* enum userdata_format, of what is inside */
-	bool gzip;
-};
-
-/* As cloud-init tells them apart: gzip is opened first, and kept as it is when that fails. */
-struct userdata_form userdata_detect(const void *data, size_t len);
-/* "a shell script (#!)" … */
-const char *userdata_format_phrase(int format);
 
 enum userdata_change { USERDATA_SAME, USERDATA_FIRST, USERDATA_CHANGED, USERDATA_REMOVED, USERDATA_RETURNED };
 
