@@ -21,8 +21,18 @@
 #include "agent/io/log_sinks.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
+#include "handlers/common/handler.h"
 
 /* ---- validate ---- */
+
+/* What is valid anywhere but cannot be done on this machine. */
+static int check_machine(const struct settings *s, struct error *err)
+{
+	_cleanup_(paths_done) struct paths p = { 0 };
+	int r = paths_init(&p, NULL, err);
+
+	return r < 0 ? r : drain_class.check(&p, s, err);
+}
 
 static int validate(const char *file, const char *secrets_file)
 {
@@ -53,6 +63,11 @@ static int validate(const char *file, const char *secrets_file)
 		fprintf(stderr, "and %u more\n", report.n_errors_found - report.n_errors);
 	for (unsigned i = 0; i < report.n_warnings; i++)
 		fprintf(stderr, "warning: %s\n", report.warnings[i]);
+	if (r >= 0) {
+		r = check_machine(&s, &e);
+		if (r < 0)
+			fprintf(stderr, "settings: %s\n", e.msg);
+	}
 	if (r < 0)
 		return EXIT_INVALID_SETTINGS;
 	printf("%s: valid\n", file);

@@ -71,6 +71,22 @@ static bool on_application_healthy(const struct handler_host *host)
 	return d->health && health_application_ok(d->health);
 }
 
+static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
+		    const char *message)
+{
+	struct daemon *d = host->daemon;
+
+	notifier_tell(d->notifier, kind, false, subject, event_type, message);
+}
+
+static void on_ask_application(const struct handler_host *host)
+{
+	struct daemon *d = host->daemon;
+
+	if (d->health)
+		health_ask_anew(d->health);
+}
+
 static bool on_certificates_ready(const struct handler_host *host)
 {
 	struct daemon *d = host->daemon;
@@ -273,7 +289,12 @@ static int open_machinery(struct daemon *d, struct error *err)
 	r = tokens_new(&d->tokens, d->loop, d->http, err);
 	if (r < 0)
 		return r;
-	return tokens_set_root(d->tokens, d->paths.root) < 0 ? error_oom(err) : 0;
+	if (tokens_set_root(d->tokens, d->paths.root) < 0)
+		return error_oom(err);
+	r = telemetry_new(d, &d->telemetry, err);
+	if (r < 0)
+		return r;
+	return notifier_new(&d->notifier, d->loop, d->http, telemetry_metrics(d->telemetry), &d->paths, err);
 }
 
 static int open_handlers(struct daemon *d, struct error *err)
@@ -283,14 +304,17 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .bus = d->bus,
 					 .jobs = d->jobs,
 					 .tokens = d->tokens,
+					 .metrics = telemetry_metrics(d->telemetry),
 					 .paths = &d->paths,
 					 .machine_id = d->machine_id,
 					 .boot_id = d->boot_id,
 					 .changed = on_changed,
 					 .application_healthy = on_application_healthy,
+					 .ask_application = on_ask_application,
 					 .certificates_ready = on_certificates_ready,
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,
+					 .tell = on_tell,
 					 .daemon = d };
 	for (size_t i = 0; i < HANDLERS; i++) {
 		int r = handler_classes[i]->start(&d->host, &d->handlers[i], err);
@@ -361,6 +385,8 @@ static void close_daemon(struct daemon *d)
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->handlers[i])
 			handler_classes[i]->free(d->handlers[i]);
+	notifier_free(d->notifier);
+	telemetry_free(d->telemetry);
 	tokens_free(d->tokens);
 	jobs_free(d->jobs);
 	executor_free(d->executor);

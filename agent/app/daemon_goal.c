@@ -395,6 +395,8 @@ static int put_in_force(struct daemon *d, struct settings *s, struct error *err)
 	apply_log(d, &d->settings);
 	r = apply_network(d, &d->settings, err);
 	health_apply(d->health, &d->settings);
+	telemetry_apply(d->telemetry, &d->settings);
+	notifier_apply(d->notifier, &d->settings);
 	h = apply_handlers(d, &d->settings, err);
 	if (had)
 		settings_done(&former);

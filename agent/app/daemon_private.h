@@ -7,6 +7,8 @@
 #include "agent/app/daemon.h"
 #include "agent/app/deployment.h"
 #include "agent/app/goal_request.h"
+#include "agent/app/notifier.h"
+#include "agent/app/telemetry.h"
 #include "agent/base/error.h"
 #include "agent/core/settings.h"
 #include "agent/core/status.h"
@@ -53,6 +55,8 @@ struct daemon {
 	/* What others ask. */
 	struct listener *api;
 	struct health *health;
+	struct telemetry *telemetry;
+	struct notifier *notifier;
 	bool serving, drained;
 
 	bool retiring;
@@ -91,6 +95,9 @@ _nodiscard_ int health_new(struct daemon *d, struct health **ret, struct error *
 void health_apply(struct health *h, const struct settings *s);
 _nodiscard_ int health_report(struct health *h, handler_report_fn add, void *userdata);
 bool health_application_ok(const struct health *h);
+bool health_ready(const struct health *h); /* what /ready says */
+/* What was known of the application counts no more; handlers are told when it is healthy. */
+void health_ask_anew(struct health *h);
 void health_free(struct health *h);
 
 DEFINE_CLEANUP(struct health *, health_free)

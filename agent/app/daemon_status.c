@@ -21,23 +21,17 @@
 #define GATHER_USEC   (5 * USEC_PER_MSEC)
 #define AGAIN_USEC    (5 * USEC_PER_SEC)
 
-static int add(void *userdata, const struct component *c)
+static int status_add(void *userdata, const struct component *c)
 {
 	return status_round_add(userdata, c);
 }
 
-/* A section that this version cannot carry out is never passed over in silence. */
-static int report_unbuilt(const struct daemon *d, struct status_model *m)
+static int add(void *userdata, const struct component *c)
 {
-	const struct component notify = { .name = "notify",
-					  .level = STATUS_ERROR,
-					  .code = CODE_BAD_CONFIGURATION,
-					  .message = "webhooks are accepted but not sent by this version; remove the section or "
-						     "watch the status and the log" };
+	struct daemon *d = userdata;
 
-	if (d->have_settings && d->settings.notify && d->settings.notify->webhooks.n)
-		return status_round_add(m, &notify);
-	return 0;
+	notifier_component(d->notifier, c);
+	return status_round_add(d->model, c);
 }
 
 static int one_round(struct daemon *d)
@@ -45,14 +39,18 @@ static int one_round(struct daemon *d)
 	int r = 0;
 
 	status_round_begin(d->model);
+	notifier_round_begin(d->notifier);
 	if (d->settings_component.name)
-		r = status_round_add(d->model, &d->settings_component);
+		r = add(d, &d->settings_component);
 	for (size_t i = 0; r >= 0 && i < HANDLERS; i++)
-		r = handler_classes[i]->report(d->handlers[i], add, d->model);
+		r = handler_classes[i]->report(d->handlers[i], add, d);
 	if (r >= 0)
-		r = health_report(d->health, add, d->model);
+		r = health_report(d->health, add, d);
 	if (r >= 0)
-		r = report_unbuilt(d, d->model);
+		notifier_round_end(d->notifier);
+	/* Webhooks are not told about webhooks. */
+	if (r >= 0)
+		r = notifier_report(d->notifier, status_add, d->model);
 	status_round_end(d->model);
 	return r;
 }

@@ -20,6 +20,9 @@
 #include "agent/io/loop.h"
 
 #define MESSAGE_MAX 600
+/* While /ready waits for the application only, it is asked this often, and no longer than this. */
+#define HURRY_USEC     (500 * USEC_PER_MSEC)
+#define HURRY_MAX_USEC (2 * USEC_PER_MINUTE)
 
 struct health {
 	struct daemon *daemon;
@@ -35,6 +38,8 @@ struct health {
 	unsigned failures; /* in a row */
 	bool healthy;	   /* from the first good answer until there are too many failures */
 	bool asked;	   /* at least one answer */
+	usec_t counted_boot; /* when the last failure was counted: one in each interval, however often it is asked */
+	usec_t hurry_boot;   /* until then somebody waits for the first good answer */
 	char last_failure[MESSAGE_MAX];
 };
 
@@ -45,9 +50,14 @@ bool health_application_ok(const struct health *h)
 	return !h->application || h->healthy;
 }
 
-/* For the platform, which replaces what is unhealthy: one that has yet to begin is not. */
+/* For the platform, which replaces what is unhealthy: one that we have stopped for a drain is not. */
 static bool ailing(const struct health *h)
 {
+	const struct daemon *d = h->daemon;
+
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i] == &drain_class && d->handlers[i] && drain_class.busy(d->handlers[i]))
+			return false;
 	return h->application && h->failures >= h->application->unhealthy_threshold;
 }
 
@@ -62,9 +72,16 @@ static void tell_handlers(struct daemon *d, bool healthy)
 static void settle(struct health *h, bool ok, const char *why)
 {
 	bool before = health_application_ok(h);
+	usec_t interval = usec_from_seconds((uint64_t)h->application->interval_seconds);
+	usec_t now = loop_now_boot(h->daemon->loop);
 
-	h->failures = ok ? 0 : h->failures + 1;
-	h->healthy = ok || (h->healthy && !ailing(h));
+	if (ok) {
+		h->failures = 0;
+	} else if (h->failures == 0 || now >= usec_add(h->counted_boot, interval)) {
+		h->failures++;
+		h->counted_boot = now;
+	}
+	h->healthy = ok || (h->healthy && h->failures < h->application->unhealthy_threshold);
 	h->asked = true;
 	(void)snprintf(h->last_failure, sizeof(h->last_failure), "%s", ok ? "" : why);
 	if (before != health_application_ok(h)) {
@@ -72,7 +89,7 @@ static void settle(struct health *h, bool ok, const char *why)
 			before ? "unhealthy: " : "healthy", before ? why : "");
 		tell_handlers(h->daemon, !before);
 	}
-	loop_timer_after(h->next, usec_from_seconds((uint64_t)h->application->interval_seconds));
+	loop_timer_after(h->next, !h->healthy && now < h->hurry_boot ? usec_min(HURRY_USEC, interval) : interval);
 }
 
 static void on_http(const struct http_response *resp, void *userdata)
@@ -142,6 +159,21 @@ static void on_next(void *userdata)
 		settle(h, false, e.msg);
 }
 
+static void hurry(struct health *h)
+{
+	h->healthy = false;
+	h->asked = false;
+	h->hurry_boot = usec_add(loop_now_boot(h->daemon->loop), HURRY_MAX_USEC);
+	loop_timer_after(h->next, 0);
+}
+
+void health_ask_anew(struct health *h)
+{
+	stop_asking(h);
+	if (h->application)
+		hurry(h);
+}
+
 /* ---- the listener ---- */
 
 static const char *unready(const struct health *h, char why[static MESSAGE_MAX])
@@ -171,6 +203,43 @@ static const char *unready(const struct health *h, char why[static MESSAGE_MAX])
 	return NULL;
 }
 
+bool health_ready(const struct health *h)
+{
+	char why[MESSAGE_MAX];
+
+	return !unready(h, why);
+}
+
+/* Whether the metrics are asked for on the same endpoint. */
+static bool metrics_here(const struct health *h)
+{
+	const struct health_settings *s = h->daemon->have_settings ? h->daemon->settings.health : NULL;
+
+	return s && !str_empty(s->metrics_listen) && str_equal(s->metrics_listen, s->listen);
+}
+
+/* A rolling upgrade leaves out an instance that is in the middle of something: it would cut off a script, or upgrade
+ * while the platform is at work. */
+static bool skip_upgrade(const struct health *h)
+{
+	const struct daemon *d = h->daemon;
+
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (handler_classes[i] == &custom_script_class && handler_classes[i]->busy(d->handlers[i]))
+			return true;
+	return !d->serving;
+}
+
+/* Rich states of the Application Health extension; CustomMetrics is a text that holds JSON (user-data.md D). */
+static void answer_app_health(const struct health *h, struct listener_reply *reply)
+{
+	reply->status = 200;
+	(void)buf_printf(&reply->body,
+			 "{\"ApplicationHealthState\":\"%s\",\"CustomMetrics\":\"{\\\"rollingUpgrade\\\":"
+			 "{\\\"SkipUpgrade\\\":%s,\\\"PhaseOrderingNumber\\\":0}}\"}\n",
+			 ailing(h) ? "Unhealthy" : "Healthy", skip_upgrade(h) ? "true" : "false");
+}
+
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
 {
 	struct health *h = userdata;
@@ -190,10 +259,10 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		reply->status = h->daemon->drained ? 200 : 503;
 		reply->content_type = "text/plain; charset=utf-8";
 		(void)buf_puts(&reply->body, h->daemon->drained ? "drained\n" : "not drained\n");
+	} else if (str_equal(req->path, "/metrics") && metrics_here(h)) {
+		telemetry_answer(h->daemon->telemetry, req, reply);
 	} else if (str_equal(req->path, "/app-health")) {
-		reply->status = 200;
-		(void)buf_printf(&reply->body, "{\"ApplicationHealthState\":\"%s\"}\n",
-				 ailing(h) ? "Unhealthy" : "Healthy");
+		answer_app_health(h, reply);
 	}
 }
 
@@ -239,10 +308,9 @@ void health_apply(struct health *h, const struct settings *s)
 		stop_asking(h);
 		loop_timer_stop(h->next);
 		h->failures = 0;
-		h->healthy = false;
-		h->asked = false;
+		h->healthy = h->asked = false;
 		if (h->application)
-			loop_timer_after(h->next, 0);
+			hurry(h);
 		if (before != health_application_ok(h))
 			tell_handlers(h->daemon, !before);
 	}
@@ -264,11 +332,10 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		c.duty = DUTY_FAILED;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s", h->bind_error);
-	} else if (!str_empty(s->metrics_listen) || !str_empty(s->metrics_file)) {
+	} else if (telemetry_problem(h->daemon->telemetry)) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
-		(void)snprintf(message, sizeof(message),
-			       "metricsListen and metricsFile are accepted but not served by this version; remove them");
+		(void)snprintf(message, sizeof(message), "%s", telemetry_problem(h->daemon->telemetry));
 	} else if (why) {
 		/* A drain is not ill health; what it is about, its own component says. */
 		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;

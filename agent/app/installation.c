@@ -189,21 +189,6 @@ static int put_link(const struct paths *p, const char *binary, struct error *err
 	return fs_symlink(in_unit(p, binary), p->bin_link, err);
 }
 
-/* The unit's text with the binary's path in it. */
-static int unit_text(const char *template, const char *binary, struct buf *out)
-{
-	static const char placeholder[] = "@EK_BINARY@";
-	const char *from = template, *at;
-
-	while ((at = strstr(from, placeholder))) {
-		(void)buf_append(out, from, (size_t)(at - from));
-		(void)buf_puts(out, binary);
-		from = at + sizeof(placeholder) - 1;
-	}
-	(void)buf_puts(out, from);
-	return buf_ok(out);
-}
-
 /* 1 when the file was written, 0 when it was right already. */
 static int put_unit(const struct paths *p, const char *name, const char *template, const char *binary, struct error *err)
 {
@@ -213,7 +198,7 @@ static int put_unit(const struct paths *p, const char *name, const char *templat
 
 	if (!path)
 		return error_oom(err);
-	r = unit_text(template, in_unit(p, binary), &text);
+	r = buf_fill(&text, template, "@EK_BINARY@", in_unit(p, binary));
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot make the unit", name);
 	if (fs_read(path, LIMIT_ENVIRONMENT_FILE, &there, NULL) == 0 && there.len == text.len &&
@@ -357,12 +342,9 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 
 /* ---- logind's drop-in, which the daemon has made for drain.shutdown ---- */
 
-#define LOGIND_DIRECTORY "/etc/systemd/logind.conf.d"
-
 int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err)
 {
-	_cleanup_free_ char *directory = path_under_root(p, LOGIND_DIRECTORY);
-	_cleanup_free_ char *path = directory ? path_join(directory, "50-evenkeel.conf") : NULL;
+	_cleanup_free_ char *path = path_join(p->logind, LOGIND_DROPIN);
 	struct error e = ERROR_INIT;
 	int r;
 
@@ -371,7 +353,7 @@ int installation_remove_logind(const struct paths *p, struct bus *bus, struct er
 	if (!fs_exists(path))
 		return 0;
 	r = fs_unlink(path, err);
-	(void)rmdir(directory); /* unless something of others is in it */
+	(void)rmdir(p->logind); /* unless something of others is in it */
 	if (r >= 0 && bus && bus_kill_unit(bus, "systemd-logind.service", SIGHUP, &e) < 0)
 		log_info("%s, ignoring: logind reads its files when it starts", e.msg);
 	return r;

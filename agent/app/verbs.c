@@ -21,7 +21,9 @@ const struct verb verbs[] = {
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
-	{ "version", verb_version, "", "Print the version" },
+	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },
+	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
+	{ "version", verb_version, "[--json]", "Print the version; --json also how it was built, and its libraries" },
 	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
 	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },
 	{ "service", verb_service, "install | remove | retire", "Install or remove binary, units and service; or restore what is drained, before a removal", true },
@@ -33,14 +35,6 @@ const struct verb verbs[] = {
 	{ "run", verb_run, "JOB", "Do one job; started by the service", true },
 	{ NULL },
 };
-
-int verb_version(int argc, char **argv)
-{
-	(void)argc;
-	(void)argv;
-	printf("evenkeel %s\n", EK_VERSION);
-	return EXIT_OK;
-}
 
 static void print_verbs(bool all)
 {

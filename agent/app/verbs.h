@@ -31,5 +31,7 @@ int verb_simulate(int argc, char **argv);
 int verb_events(int argc, char **argv);
 int verb_validate(int argc, char **argv);
 int verb_schema(int argc, char **argv);
+int verb_logs(int argc, char **argv);
+int verb_completion(int argc, char **argv);
 int verb_version(int argc, char **argv);
 int verb_help(int argc, char **argv);

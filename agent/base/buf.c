@@ -123,6 +123,18 @@ int buf_printf(struct buf *b, const char *fmt, ...)
 	return r;
 }
 
+int buf_fill(struct buf *b, const char *template, const char *placeholder, const char *value)
+{
+	const char *from = template, *at;
+
+	while ((at = strstr(from, placeholder))) {
+		(void)buf_append(b, from, (size_t)(at - from));
+		(void)buf_puts(b, value);
+		from = at + strlen(placeholder);
+	}
+	return buf_puts(b, from);
+}
+
 char *buf_take(struct buf *b)
 {
 	char *p = b->data;

@@ -32,6 +32,9 @@ int buf_putc(struct buf *b, char c);
 int buf_printf(struct buf *b, const char *fmt, ...) _printf_(2, 3);
 int buf_vprintf(struct buf *b, const char *fmt, va_list ap) _printf_(2, 0);
 
+/* Appends the template with `value` wherever `placeholder` stands in it. */
+int buf_fill(struct buf *b, const char *template, const char *placeholder, const char *value);
+
 /* Room for `len` more bytes, at b->data + b->len; commit with b->len += n and buf_terminate(). */
 int buf_reserve(struct buf *b, size_t len);
 void buf_terminate(struct buf *b);

@@ -68,12 +68,18 @@
 #define LIMIT_JOBS		  64 /* alive at once */
 #define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
+#define LIMIT_FORMER		  8  /* events that a drain was for, kept until it is undone */
 #define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
 #define LIMIT_DRAIN_ACTIONS	  1024 /* waiting for the shell */
 #define LIMIT_SNAPSHOT_UNITS	  256
 #define LIMIT_HOOKS		  64 /* in one hook directory */
 #define LIMIT_PORTS		  64 /* of one wait for connections, or of the load balancer's rules */
 #define LIMIT_LOG_LINE		  2048
+
+/* Telling */
+#define LIMIT_METRIC_SERIES	  4096
+#define LIMIT_NOTICES		  64 /* waiting for one webhook; the oldest goes */
+#define LIMIT_NOTICE		  16384 /* one, as it is sent */
 
 /* Files */
 #define LIMIT_TREE_DEPTH 128 /* directories below one another, when a tree is removed */

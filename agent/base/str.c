@@ -255,6 +255,14 @@ void strv_free(char **v)
 	free(v);
 }
 
+bool strv_contains(char *const *v, const char *s)
+{
+	for (; v && *v; v++)
+		if (str_equal(*v, s))
+			return true;
+	return false;
+}
+
 size_t strv_length(char *const *v)
 {
 	size_t n = 0;

@@ -45,6 +45,7 @@ char *utf8_clean(const char *s, size_t len);
 /* NULL-terminated lists of strings on the heap. */
 void strv_free(char **v);
 size_t strv_length(char *const *v);
+bool strv_contains(char *const *v, const char *s);
 char **strv_copy(const char *const *v);
 DEFINE_CLEANUP(char **, strv_free)
 #define _cleanup_strv_ _cleanup_(strv_freep)

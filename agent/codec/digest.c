@@ -84,3 +84,8 @@ int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, u
 		return refused();
 	return 0;
 }
+
+const char *digest_library(void)
+{
+	return OpenSSL_version(OPENSSL_VERSION_STRING);
+}

@@ -14,6 +14,8 @@ _nodiscard_ int sha256_hex(const void *data, size_t len, char ret[static SHA256_
 /* HMAC-SHA-256. -EIO if the library refuses. */
 _nodiscard_ int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char ret[static SHA256_BYTES]);
 
+const char *digest_library(void); /* OpenSSL's version, as it is loaded */
+
 struct sha256;
 _nodiscard_ int sha256_new(struct sha256 **ret);
 _nodiscard_ int sha256_update(struct sha256 *s, const void *data, size_t len);

@@ -125,3 +125,8 @@ int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *er
 		return error_set(err, ERROR_USER, r, "gzip: truncated or corrupt");
 	return error_errno(err, r, "gzip");
 }
+
+const char *gzip_library(void)
+{
+	return zlibVersion();
+}

@@ -2,6 +2,8 @@
  * refused. */
 #pragma once
 
+const char *gzip_library(void); /* zlib's version, as it is loaded */
+
 #include <stdbool.h>
 #include <stddef.h>
 

@@ -963,3 +963,8 @@ int jd_decode_document(const char *text, size_t len, const char *subject, size_t
 
 	return decode(text, len, type, &o, ERROR_PLATFORM, target, err);
 }
+
+const char *jd_library(void)
+{
+	return json_c_version();
+}

@@ -143,5 +143,7 @@ _nodiscard_ int jd_schema(const struct jd_type *type, const char *title, const c
 /* Appends `text` compact with keys sorted: what a hash of a document is made from. Strict as jd_decode. */
 _nodiscard_ int jd_canonical(const char *text, size_t len, size_t max_bytes, struct buf *out, struct error *err);
 
+const char *jd_library(void); /* json-c's version */
+
 /* Appends text as a JSON string with its quotes (invalid UTF-8 becomes U+FFFD). */
 int jd_quote(struct buf *out, const char *text, size_t len);

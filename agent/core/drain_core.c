@@ -70,6 +70,7 @@ static int turn_begin(struct drain_core *core, struct drain_now now, struct turn
 	}
 	/* FIRST_PERSIST: what is begun must be durable before. */
 	(void)turn_act(t, DRAIN_PERSIST);
+	events_anchor(t);
 	return 0;
 }
 
@@ -99,6 +100,14 @@ static void set_timer(struct turn *t)
 	turn_act(t, DRAIN_SET_TIMER)->at_boot = next;
 }
 
+static void end_hold(struct turn *t, size_t i)
+{
+	if (t->s->host != HOST_SERVING && drain_state_keep_hold(t->s, drain_state_hold(t->s, i)) < 0)
+		turn_fail(t, -ENOMEM);
+	drain_state_remove_hold(t->s, i);
+	turn_touch(t);
+}
+
 static void expire_holds(struct turn *t)
 {
 	for (size_t i = t->s->holds.n; i-- > 0;) {
@@ -106,10 +115,8 @@ static void expire_holds(struct turn *t)
 
 		/* A real reason takes over a rehearsal. */
 		if ((h->until_boot != 0 && h->until_boot <= t->now.boot) ||
-		    (h->kind == HOLD_REHEARSAL && drain_state_n_holds(t->s) > 1)) {
-			drain_state_remove_hold(t->s, i);
-			turn_touch(t);
-		}
+		    (h->kind == HOLD_REHEARSAL && drain_state_n_holds(t->s) > 1))
+			end_hold(t, i);
 	}
 }
 
@@ -196,6 +203,7 @@ int drain_core_new(const struct drain_settings *drain, bool health_checked, stru
 	if (!core || drain_state_new(&core->state) < 0)
 		return -ENOMEM;
 	core->drain = drain;
+	core->v.health_checked = health_checked;
 	core->v.healthy = !health_checked;
 	core->v.told_end = core->v.timer = USEC_INFINITY;
 	*ret = TAKE_PTR(core);
@@ -240,7 +248,7 @@ static void drop_holds_of_boot(struct turn *t)
 {
 	for (size_t i = t->s->holds.n; i-- > 0;)
 		if (drain_state_hold(t->s, i)->kind != HOLD_OPERATOR || drain_state_hold(t->s, i)->until_boot != 0)
-			drain_state_remove_hold(t->s, i);
+			end_hold(t, i);
 		else
 			drain_state_hold(t->s, i)->deadline_boot = 0;
 }
@@ -249,10 +257,8 @@ static void drop_holds_of_boot(struct turn *t)
 static void leave(struct turn *t)
 {
 	events_input_all(t, EVENT_IN_WAIVE);
-	while (t->s->holds.n > 0) {
-		drain_state_remove_hold(t->s, t->s->holds.n - 1);
-		turn_touch(t);
-	}
+	while (t->s->holds.n > 0)
+		end_hold(t, t->s->holds.n - 1);
 	if (t->v.rebooted)
 		booted(t);
 }
@@ -271,6 +277,7 @@ static void boot(struct turn *t)
 		t->v.boot_pending = !first && t->s->host != HOST_SERVING;
 		t->v.boot_deadline = usec_add(t->now.boot, BOOT_PATIENCE);
 		drop_holds_of_boot(t);
+		events_forget_anchors(t);
 		if (first && str_set(&t->s->boot_id, t->core->boot_id) < 0)
 			turn_fail(t, -ENOMEM);
 		t->dirty = first;
@@ -471,8 +478,7 @@ int drain_core_release(struct drain_core *core, enum hold_kind kind, struct drai
 	r = turn_begin(core, now, &t);
 	if (r < 0)
 		return r;
-	drain_state_remove_hold(t.s, (size_t)i);
-	turn_touch(&t);
+	end_hold(&t, (size_t)i);
 	return turn_end(&t);
 }
 
@@ -484,10 +490,8 @@ int drain_core_restore(struct drain_core *core, bool force, struct drain_now now
 	if (r < 0)
 		return r;
 	for (size_t i = t.s->holds.n; i-- > 0;)
-		if (drain_state_hold(t.s, i)->kind != HOLD_SHUTDOWN) {
-			drain_state_remove_hold(t.s, i);
-			turn_touch(&t);
-		}
+		if (drain_state_hold(t.s, i)->kind != HOLD_SHUTDOWN)
+			end_hold(&t, i);
 	if (force) {
 		events_input_all(&t, EVENT_IN_WAIVE);
 		if (!t.v.boot_pending)
@@ -507,7 +511,7 @@ int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct
 
 	if (!e)
 		return -ENOENT;
-	if (e->status != EVENT_SCHEDULED || e->ack == ACK_ACCEPTED ||
+	if (e->status != EVENT_SCHEDULED || e->status_text || e->ack == ACK_ACCEPTED ||
 	    (e->ack == ACK_WANTED && e->ack_reason == ACK_BY_OPERATOR))
 		return -EALREADY;
 	r = turn_begin(core, now, &t);
@@ -526,6 +530,7 @@ int drain_core_reload(struct drain_core *core, const struct drain_settings *drai
 	if (r < 0)
 		return r;
 	t.drain = drain;
+	t.v.health_checked = health_checked;
 	t.v.healthy = t.v.healthy || !health_checked;
 	if (drain)
 		events_input_all(&t, EVENT_IN_RELOAD);

@@ -33,6 +33,7 @@ enum drain_action_kind {
 	DRAIN_PROBE,	    /* /ready: `on` = may say 200 (if healthy), off = 503 */
 	DRAIN_TARGET,	    /* start (`on`) or stop evenkeel-drained.target; may be so already */
 	DRAIN_SET_TIMER,    /* call drain_core_timer() at `at_boot`; replaces the former one; USEC_INFINITY: none */
+	DRAIN_ASK_HEALTH,    /* ask the application anew, at once and often; drain_core_health() with the first good answer */
 	DRAIN_TELL,	    /* log and notify */
 };
 
@@ -53,7 +54,8 @@ struct drain_action {
 void drain_action_done(struct drain_action *a);
 
 /* Settings are borrowed until drain_core_reload(); drain NULL: no drain section (nothing is drained for).
- * health_checked: there is a check of the application, which is taken for unhealthy until drain_core_health(). */
+ * health_checked: there is a check of the application, which is taken for unhealthy until drain_core_health(), and again
+ * each time that it has been restored: what was known then is from before it was started. */
 _nodiscard_ int drain_core_new(const struct drain_settings *drain, bool health_checked, struct drain_core **ret);
 /* The name of this VM as the metadata service says it. Documents are no input before it is known. */
 _nodiscard_ int drain_core_set_self(struct drain_core *core, const char *self);

@@ -65,7 +65,8 @@ static void decide(struct turn *t, struct drain_event *e)
 
 	if (e->settled)
 		return;
-	if (t->drain)
+	/* What the platform means by a status that came later cannot be acted upon. */
+	if (t->drain && e->status != EVENT_STATUS_OTHER)
 		d = policy_decide(t->drain, &q);
 	if (e->action != d.action || e->acknowledge != d.acknowledge)
 		turn_touch(t);
@@ -88,7 +89,7 @@ static void at_once_if_policy_says(struct turn *t, struct drain_event *e)
 
 static void retry_ack(struct turn *t, struct drain_event *e)
 {
-	if (!e->late && e->not_before_wall != 0 && t->now.wall >= e->not_before_wall) {
+	if (!e->late && e->not_before_boot != 0 && t->now.boot >= e->not_before_boot) {
 		e->ack = ACK_REFUSED;
 		turn_touch(t);
 		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_ACKNOWLEDGE, e, false,
@@ -150,6 +151,9 @@ void event_input(struct turn *t, struct drain_event *e, enum event_input in)
 {
 	struct event_cell cell = event_machine((enum event_state)e->state, in);
 
+	if (event_state_holds((enum event_state)e->state) && !event_state_holds((enum event_state)cell.next) &&
+	    t->s->host != HOST_SERVING && drain_state_keep_event(t->s, e) < 0)
+		turn_fail(t, -ENOMEM);
 	if (e->state != cell.next) {
 		e->state = cell.next;
 		turn_touch(t);
@@ -177,6 +181,38 @@ void events_input_all(struct turn *t, enum event_input in)
 	for (size_t i = 0; i < t->s->events.n; i++)
 		event_input(t, drain_state_event(t->s, i), in);
 	forget_gone(t);
+}
+
+/* NotBefore by the boot clock. */
+
+static usec_t margin(const struct turn *t)
+{
+	return t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
+}
+
+static void anchor(struct turn *t, struct drain_event *e)
+{
+	usec_t away = usec_sub(e->not_before_wall, t->now.wall), was = e->not_before_boot;
+
+	if (e->not_before_wall == 0 || (away <= margin(t) && was != 0))
+		return;
+	e->not_before_boot = usec_add(t->now.boot, away);
+	/* The clocks wander a little against each other; a jump must be known after a restart, too. */
+	if (usec_sub(usec_max(e->not_before_boot, was), usec_min(e->not_before_boot, was)) > USEC_PER_SEC)
+		turn_touch(t);
+}
+
+void events_anchor(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->events.n; i++)
+		anchor(t, drain_state_event(t->s, i));
+}
+
+void events_forget_anchors(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->events.n; i++)
+		drain_state_event(t->s, i)->not_before_boot = 0;
+	events_anchor(t);
 }
 
 /* Documents. */
@@ -215,6 +251,17 @@ static void set_peers(struct turn *t, struct drain_event *e, const struct event 
 	e->peers = peers;
 }
 
+/* By a wall clock that is past it already, it moves by as much as the platform has moved it. */
+static void move_not_before(struct turn *t, struct drain_event *e, usec_t to)
+{
+	usec_t from = e->not_before_wall, was = e->not_before_boot;
+
+	e->not_before_wall = to;
+	if (was != 0)
+		e->not_before_boot = to > from ? usec_add(was, to - from) : usec_max(usec_sub(was, from - to), 1);
+	anchor(t, e);
+}
+
 /* What the document says of it, but for the status. */
 static void set_facts(struct turn *t, struct drain_event *e, const struct event *seen, bool first_name)
 {
@@ -226,7 +273,7 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
 	set_peers(t, e, seen);
 	/* Blank once started: what was said before is still worth knowing. */
 	if (e->not_before_wall != seen->not_before && seen->not_before != 0) {
-		e->not_before_wall = seen->not_before;
+		move_not_before(t, e, seen->not_before);
 		turn_touch(t);
 	}
 	if (e->duration_seconds != seen->duration_seconds || e->shared != shared || e->leader != first_name) {
@@ -241,9 +288,8 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
  * has it Scheduled. Once it has been late only a later NotBefore gives it time. */
 static void judge_lateness(struct turn *t, struct drain_event *e, bool first)
 {
-	usec_t margin = t->drain ? usec_from_seconds((uint64_t)t->drain->margin_seconds) : 0;
-	bool none = e->status == EVENT_SCHEDULED && e->not_before_wall != 0 &&
-		    usec_sub(e->not_before_wall, t->now.wall) <= margin;
+	bool none = e->status == EVENT_SCHEDULED && e->not_before_boot != 0 &&
+		    usec_sub(e->not_before_boot, t->now.boot) <= margin(t);
 
 	if (e->late == none || (none && !first))
 		return;
@@ -257,6 +303,12 @@ static void tell_seen(struct turn *t, const struct drain_event *e)
 	bool soon = e->status == EVENT_SCHEDULED && e->not_before_wall != 0;
 	static const char *const words[] = { "will be drained for", "nothing is done about it", "ignored" };
 
+	if (e->status_text) {
+		turn_tell(t, LOG_LEVEL_WARNING, TOPIC_EVENT, e, true,
+			  str_format("%s %s is \"%s\", which this version does not know; nothing is done about that",
+				     e->type, e->id, e->status_text));
+		return;
+	}
 	if (soon) {
 		(void)timefmt_clock(e->not_before_wall, when);
 		(void)timefmt_span(usec_sub(e->not_before_wall, t->now.wall), in);
@@ -272,7 +324,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 {
 	struct drain_event *e = NULL;
 
-	if (seen->status == EVENT_STATUS_OTHER || t->s->events.n == LIMIT_EVENTS)
+	if (t->s->events.n == LIMIT_EVENTS)
 		return;
 	if (drain_state_add_event(t->s, &e) < 0) {
 		turn_fail(t, -ENOMEM);
@@ -281,6 +333,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	set_text(t, &e->id, seen->id);
 	e->status = seen->status;
 	e->incarnation = t->v.incarnation;
+	set_text(t, &e->status_text, seen->status == EVENT_STATUS_OTHER ? seen->status_text : NULL);
 	set_facts(t, e, seen, first_name);
 	if (t->r < 0)
 		return;
@@ -291,6 +344,19 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	tell_seen(t, e);
 }
 
+/* Keeps and tells a status that this version does not know; false: the event has it still. */
+static bool keep_status(struct turn *t, struct drain_event *e, const struct event *seen)
+{
+	const char *text = seen->status == EVENT_STATUS_OTHER ? seen->status_text : NULL;
+
+	if (text && str_equal(e->status_text, text))
+		return false;
+	set_text(t, &e->status_text, text);
+	if (text)
+		tell_seen(t, e);
+	return true;
+}
+
 static void seen_again(struct turn *t, struct drain_event *e, const struct event *seen, bool first_name)
 {
 	usec_t not_before;
@@ -299,10 +365,21 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	e->ack_needs_document = false;
 	not_before = e->not_before_wall;
 	set_facts(t, e, seen, first_name);
-	if (e->not_before_wall != not_before)
-		judge_lateness(t, e, false);
+	/* What was known of the time by the clock of a former boot says nothing now: as at first sight. */
+	if (e->not_before_wall != not_before || t->v.rebooted)
+		judge_lateness(t, e, t->v.rebooted);
 	e->incarnation = t->v.incarnation;
-	/* There is no way back from started. */
+	if (!keep_status(t, e, seen))
+		return;
+	/* There is no way back from started, nor from scheduled to what nobody knows. */
+	if (e->status == EVENT_STATUS_OTHER && seen->status != EVENT_STATUS_OTHER) {
+		e->status = seen->status;
+		judge_lateness(t, e, true);
+		turn_touch(t);
+		event_input(t, e, EVENT_IN_RELOAD);
+		tell_seen(t, e);
+		return;
+	}
 	if (seen->status != EVENT_STARTED || e->status == EVENT_STARTED)
 		return;
 	e->status = EVENT_STARTED;
@@ -413,21 +490,18 @@ static usec_t lead(const struct turn *t)
 	return t->drain ? usec_from_seconds((uint64_t)t->drain->lead_seconds) : 0;
 }
 
-/* Wall time that has come, or is still `ret` away. */
-static bool has_come(const struct turn *t, usec_t wall, usec_t *ret_away)
+/* By the boot clock; 0 when there is no NotBefore. */
+static usec_t due_at(const struct turn *t, const struct drain_event *e)
 {
-	*ret_away = usec_sub(wall, t->now.wall);
-	return *ret_away == 0;
+	return usec_sub(e->not_before_boot, lead(t));
 }
 
 void events_due(struct turn *t)
 {
-	usec_t away;
-
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && has_come(t, usec_sub(e->not_before_wall, lead(t)), &away))
+		if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
 			event_input(t, e, EVENT_IN_DUE);
 	}
 }
@@ -437,7 +511,7 @@ void events_due(struct turn *t)
 /* Being drained is what it waits for; it may have ceased to be so, by a boot for one. */
 static bool may_go_out(const struct turn *t, const struct drain_event *e)
 {
-	if (e->status != EVENT_SCHEDULED || e->ack_needs_document || !t->v.document_seen || t->v.boot_pending)
+	if (e->status != EVENT_SCHEDULED || e->status_text || e->ack_needs_document || !t->v.document_seen || t->v.boot_pending)
 		return false;
 	return e->ack_reason != ACK_WHEN_DRAINED || (t->s->host == HOST_DRAINED && t->s->result != DRAIN_ABORTED);
 }
@@ -557,13 +631,13 @@ void events_peers_result(struct turn *t, bool drained)
 
 usec_t events_next_time(const struct turn *t)
 {
-	usec_t next = USEC_INFINITY, away;
+	usec_t next = USEC_INFINITY;
 
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		const struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && !has_come(t, usec_sub(e->not_before_wall, lead(t)), &away))
-			next = usec_min(next, usec_add(t->now.boot, away));
+		if (e->state == EVENT_WAITING)
+			next = usec_min(next, usec_max(due_at(t, e), t->now.boot));
 		if (!may_go_out(t, e))
 			continue;
 		if (e->ack == ACK_WANTED && !t->v.post_flying)

@@ -61,12 +61,20 @@ static void tell_step(struct turn *t, size_t i, const char *what)
 
 static void enter_drained(struct turn *t, enum drain_result result)
 {
-	static const char *const notes[] = { "", ", not all steps: there was no time left", ", aborted: a step failed" };
+	static const char *const notes[] = { "", ", not all steps: time ran out in ", ", aborted by " };
+	_cleanup_free_ char *note = NULL;
+	size_t culprit;
 
 	t->s->result = (int)result;
+	culprit = drain_state_culprit(t->s);
+	if (culprit < t->s->ledger.n) {
+		note = str_format("%sstep %s", notes[result], step_name(t, culprit));
+		if (!note)
+			turn_fail(t, -ENOMEM);
+	}
 	turn_set_probe(t, true);
 	turn_touch(t);
-	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", notes[result]);
+	tell_phase(t, result == DRAIN_CLEAN ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, TOPIC_DRAIN, "drained", note ? note : "");
 	events_input_all(t, result == DRAIN_ABORTED ? EVENT_IN_ABORTED : EVENT_IN_DRAINED);
 }
 
@@ -128,6 +136,7 @@ static void plan(struct turn *t)
 	if (drain_state_set_plan(t->s, p) < 0)
 		turn_fail(t, -ENOMEM);
 	drain_plan_unref(p);
+	drain_state_forget_former(t->s);
 	t->s->snapshot_wanted = true;
 	t->v.snapshot_token = 0;
 	begin_pass(t, 0, false);
@@ -139,6 +148,7 @@ static void forget_all(struct turn *t)
 	if (drain_state_set_plan(t->s, NULL) < 0)
 		turn_fail(t, -ENOMEM);
 	drain_state_forget_snapshot(t->s);
+	drain_state_forget_former(t->s);
 	t->s->snapshot_wanted = false;
 	t->s->cursor = 0;
 	t->s->degraded_rounds = 0;
@@ -301,6 +311,7 @@ static void undo(struct turn *t)
 	for (size_t i = 0; i < t->s->ledger.n; i++)
 		drain_state_step(t->s, i)->undo_failures = 0;
 	t->v.health_deadline = 0;
+	t->v.health_asked = false;
 	t->s->degraded_rounds = 0;
 	turn_touch(t);
 	turn_tell(t, LOG_LEVEL_INFO, TOPIC_RESTORE, NULL, true, str_format("restoring"));
@@ -391,6 +402,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		for (size_t i = 0; i < t->s->ledger.n; i++)
 			drain_state_step(t->s, i)->undo_failures = 0;
 		t->v.health_deadline = 0;
+		t->v.health_asked = false;
 		turn_touch(t);
 		break;
 	case HOST_ACT_FORCE:

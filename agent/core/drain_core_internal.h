@@ -32,6 +32,7 @@ struct drain_volatile {
 	bool boot_pending;    /* and the host is not serving: nothing is decided yet */
 	usec_t boot_deadline;
 
+	bool health_checked, health_asked; /* asked: anew, since all is undone */
 	bool healthy;
 	usec_t health_deadline; /* restoring: healthy by then, or degraded; 0: not waiting */
 	usec_t degraded_retry;
@@ -86,6 +87,13 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 	       bool milestone, char *text);
 
 /* drain_core_events.c */
+/*
+ * NotBefore is wall time, but what is done about it goes by the boot clock. Each turn takes NotBefore over by the wall clock
+ * for as long as that leaves time. A clock that says it is past while the platform still has the event Scheduled has
+ * jumped, or has run out in the ordinary way: then what was known before stands, which has run out, too, or goes on.
+ */
+void events_anchor(struct turn *t);
+void events_forget_anchors(struct turn *t); /* the boot clock has begun anew */
 void event_input(struct turn *t, struct drain_event *e, enum event_input in);
 void events_input_all(struct turn *t, enum event_input in); /* to every event; forgets those that are gone */
 void events_document(struct turn *t, const struct events_document *doc);

@@ -48,8 +48,8 @@ static usec_t time_left(const struct turn *t, bool *ret_started)
 
 		if (e->state == EVENT_BEGUN || (e->late && event_state_holds((enum event_state)e->state)))
 			*ret_started = true;
-		else if (event_state_holds((enum event_state)e->state) && e->not_before_wall != 0)
-			left = usec_min(left, usec_sub(usec_sub(e->not_before_wall, t->now.wall), margin));
+		else if (event_state_holds((enum event_state)e->state) && e->not_before_boot != 0)
+			left = usec_min(left, usec_sub(usec_sub(e->not_before_boot, t->now.boot), margin));
 	}
 	for (size_t i = 0; i < t->s->holds.n; i++)
 		if (drain_state_hold(t->s, i)->deadline_boot != 0)
@@ -310,6 +310,11 @@ static void pump_restoring(struct turn *t)
 		return;
 	}
 
+	if (t->s->probe_down && t->v.health_checked && !t->v.health_asked) {
+		t->v.health_asked = true;
+		t->v.healthy = false;
+		(void)turn_act(t, DRAIN_ASK_HEALTH);
+	}
 	if (t->s->probe_down && !t->v.healthy) {
 		usec_t patience = usec_from_seconds(t->drain ? (uint64_t)t->drain->restore_timeout_seconds : 120);
 

@@ -43,7 +43,9 @@ static const struct jd_field event_fields[] = {
 	{ "durationInSeconds", &integer_type,      EVENT(duration_seconds), .default_integer = -1 },
 	{ "noticeInSeconds",  &integer_type,       EVENT(notice_seconds) },
 	{ "status",           &status_choice,      EVENT(status) },
+	{ "statusText",       &text_type,          EVENT(status_text),       JD_OMIT_EMPTY },
 	{ "notBefore",        &time_type,          EVENT(not_before_wall),   JD_OMIT_EMPTY },
+	{ "notBeforeBoot",    &time_type,          EVENT(not_before_boot),   JD_OMIT_EMPTY },
 	{ "shared",           &boolean_type,       EVENT(shared),            JD_OMIT_EMPTY },
 	{ "leader",           &boolean_type,       EVENT(leader),            JD_OMIT_EMPTY },
 	{ "state",            &event_choice,       EVENT(state), JD_REQUIRED },
@@ -60,6 +62,7 @@ static const struct jd_field event_fields[] = {
 };
 static const struct jd_type event_type = { .kind = JD_OBJECT, .fields = event_fields, .size = sizeof(struct drain_event) };
 static const struct jd_type events_type = { .kind = JD_LIST, .element = &event_type, .max = LIMIT_EVENTS, .unique = "id" };
+static const struct jd_type former_type = { .kind = JD_LIST, .element = &event_type, .max = LIMIT_FORMER, .unique = "id" };
 
 #define HOLD(member) offsetof(struct drain_hold, member)
 static const struct jd_field hold_fields[] = {
@@ -113,6 +116,8 @@ static const struct jd_field state_fields[] = {
 	{ "degradedRounds", &count_type,    STATE(degraded_rounds), JD_OMIT_EMPTY },
 	{ "events",         &events_type,   STATE(events),         JD_OMIT_EMPTY },
 	{ "holds",          &holds_type,    STATE(holds),          JD_OMIT_EMPTY },
+	{ "formerEvents",   &former_type,   STATE(former_events),  JD_OMIT_EMPTY },
+	{ "formerHolds",    &holds_type,    STATE(former_holds),   JD_OMIT_EMPTY },
 	{},
 };
 static const struct jd_type state_type = { .kind = JD_OBJECT, .fields = state_fields, .size = sizeof(struct drain_state) };

@@ -22,6 +22,7 @@ static void event_done(struct drain_event *e)
 	free(e->type);
 	free(e->source);
 	free(e->description);
+	free(e->status_text);
 	strv_free(e->peers);
 }
 
@@ -43,6 +44,32 @@ static void ledger_done(struct drain_state *s)
 	s->ledger = (struct jd_list){};
 }
 
+static void events_done_all(struct jd_list *l)
+{
+	struct drain_event *events = l->items;
+
+	for (size_t i = 0; i < l->n; i++)
+		event_done(&events[i]);
+	free(events);
+	*l = (struct jd_list){};
+}
+
+static void holds_done(struct jd_list *l)
+{
+	struct drain_hold *holds = l->items;
+
+	for (size_t i = 0; i < l->n; i++)
+		free(holds[i].reason);
+	free(holds);
+	*l = (struct jd_list){};
+}
+
+void drain_state_forget_former(struct drain_state *s)
+{
+	events_done_all(&s->former_events);
+	holds_done(&s->former_holds);
+}
+
 int drain_state_new(struct drain_state **ret)
 {
 	struct drain_state *s = calloc(1, sizeof(*s));
@@ -59,12 +86,9 @@ void drain_state_free(struct drain_state *s)
 {
 	if (!s)
 		return;
-	for (size_t i = 0; i < s->events.n; i++)
-		event_done(drain_state_event(s, i));
-	free(s->events.items);
-	for (size_t i = 0; i < s->holds.n; i++)
-		free(drain_state_hold(s, i)->reason);
-	free(s->holds.items);
+	events_done_all(&s->events);
+	holds_done(&s->holds);
+	drain_state_forget_former(s);
 	ledger_done(s);
 	texts_done(&s->snapshot);
 	drain_plan_unref(s->plan);
@@ -95,36 +119,41 @@ static int copy_event(const struct drain_event *from, struct drain_event *to)
 {
 	int r = 0;
 
-	to->id = to->type = to->source = to->description = NULL;
+	to->id = to->type = to->source = to->description = to->status_text = NULL;
 	to->peers = NULL;
 	r = str_set(&to->id, from->id);
 	r = r < 0 ? r : str_set(&to->type, from->type);
 	r = r < 0 ? r : str_set(&to->source, from->source);
 	r = r < 0 ? r : str_set(&to->description, from->description);
+	r = r < 0 ? r : str_set(&to->status_text, from->status_text);
 	if (r < 0 || !from->peers)
 		return r;
 	to->peers = strv_copy((const char *const *)from->peers);
 	return to->peers ? 0 : -ENOMEM;
 }
 
-static int copy_events(const struct drain_state *s, struct drain_state *c)
+static int copy_events(const struct jd_list *from, struct jd_list *to)
 {
-	int r = copy_list(&s->events, sizeof(struct drain_event), &c->events);
+	int r = copy_list(from, sizeof(struct drain_event), to);
+	const struct drain_event *events = from->items;
+	struct drain_event *copies = to->items;
 
-	for (size_t i = 0; i < s->events.n && r == 0; i++) {
-		c->events.n = i + 1;
-		r = copy_event(drain_state_event(s, i), drain_state_event(c, i));
+	for (size_t i = 0; i < from->n && r == 0; i++) {
+		to->n = i + 1;
+		r = copy_event(&events[i], &copies[i]);
 	}
 	return r;
 }
 
-static int copy_holds(const struct drain_state *s, struct drain_state *c)
+static int copy_holds(const struct jd_list *from, struct jd_list *to)
 {
-	int r = copy_list(&s->holds, sizeof(struct drain_hold), &c->holds);
+	int r = copy_list(from, sizeof(struct drain_hold), to);
+	const struct drain_hold *holds = from->items;
+	struct drain_hold *copies = to->items;
 
-	for (size_t i = 0; i < s->holds.n && r == 0; i++) {
-		c->holds.n = i + 1;
-		r = copy_text(drain_state_hold(s, i)->reason, &drain_state_hold(c, i)->reason);
+	for (size_t i = 0; i < from->n && r == 0; i++) {
+		to->n = i + 1;
+		r = copy_text(holds[i].reason, &copies[i].reason);
 	}
 	return r;
 }
@@ -160,12 +189,14 @@ int drain_state_copy(const struct drain_state *s, struct drain_state **ret)
 		return -ENOMEM;
 	*c = *s;
 	c->boot_id = NULL;
-	c->events = c->holds = c->ledger = c->snapshot = (struct jd_list){};
+	c->events = c->holds = c->former_events = c->former_holds = c->ledger = c->snapshot = (struct jd_list){};
 	c->plan = drain_plan_ref(s->plan);
 
 	r = str_set(&c->boot_id, s->boot_id);
-	r = r < 0 ? r : copy_events(s, c);
-	r = r < 0 ? r : copy_holds(s, c);
+	r = r < 0 ? r : copy_events(&s->events, &c->events);
+	r = r < 0 ? r : copy_holds(&s->holds, &c->holds);
+	r = r < 0 ? r : copy_events(&s->former_events, &c->former_events);
+	r = r < 0 ? r : copy_holds(&s->former_holds, &c->former_holds);
 	r = r < 0 ? r : copy_ledger(s, c);
 	r = r < 0 ? r : copy_snapshot(s, c);
 	if (r < 0)
@@ -226,6 +257,41 @@ void drain_state_remove_hold(struct drain_state *s, size_t i)
 {
 	free(drain_state_hold(s, i)->reason);
 	take_out(&s->holds, sizeof(struct drain_hold), i);
+}
+
+int drain_state_keep_event(struct drain_state *s, const struct drain_event *e)
+{
+	void *p = NULL;
+	int r;
+
+	for (size_t i = s->former_events.n; i-- > 0;)
+		if (str_equal(drain_state_former_event(s, i)->id, e->id) ||
+		    (i == 0 && s->former_events.n == LIMIT_FORMER)) {
+			event_done(drain_state_former_event(s, i));
+			take_out(&s->former_events, sizeof(struct drain_event), i);
+		}
+	r = append(&s->former_events, sizeof(struct drain_event), &p);
+	if (r < 0)
+		return r;
+	*(struct drain_event *)p = *e;
+	return copy_event(e, p);
+}
+
+int drain_state_keep_hold(struct drain_state *s, const struct drain_hold *h)
+{
+	void *p = NULL;
+	int r;
+
+	for (size_t i = s->former_holds.n; i-- > 0;)
+		if (drain_state_former_hold(s, i)->kind == h->kind) {
+			free(drain_state_former_hold(s, i)->reason);
+			take_out(&s->former_holds, sizeof(struct drain_hold), i);
+		}
+	r = append(&s->former_holds, sizeof(struct drain_hold), &p);
+	if (r < 0)
+		return r;
+	*(struct drain_hold *)p = *h;
+	return copy_text(h->reason, &((struct drain_hold *)p)->reason);
 }
 
 int drain_state_set_plan(struct drain_state *s, struct drain_plan *plan)
@@ -302,4 +368,25 @@ bool drain_state_ledger_empty(const struct drain_state *s)
 		if (drain_state_step(s, i)->mark != STEP_UNTOUCHED)
 			return false;
 	return true;
+}
+
+size_t drain_state_culprit(const struct drain_state *s)
+{
+	size_t first = (size_t)s->cursor;
+
+	if (s->host != HOST_DRAINED || s->result == DRAIN_CLEAN || first >= s->ledger.n)
+		return s->ledger.n;
+	/* The cursor stands where the drain has ended. */
+	for (size_t i = first; i < s->ledger.n; i++) {
+		const struct ledger_entry *e = drain_state_step(s, i);
+		const struct plan_step *p = drain_plan_step(s->plan, i);
+
+		if (p->group != drain_plan_step(s->plan, first)->group)
+			break;
+		if (s->result == DRAIN_INCOMPLETE ? !e->over :
+						    (e->mark == STEP_FAILED || e->mark == STEP_TIMED_OUT) &&
+							    p->settings.on_failure == ON_FAILURE_ABORT)
+			return i;
+	}
+	return s->ledger.n;
 }

@@ -25,8 +25,10 @@ struct drain_event { /* an event that names this VM */
 	char *id, *type, *source, *description;
 	int64_t duration_seconds;
 	int64_t notice_seconds; /* from first sight to NotBefore */
-	int status;		/* enum event_status */
+	int status;		/* enum event_status: the last one that this version knows, OTHER when there was none */
+	char *status_text;	/* as the platform says it now, when it is none that this version knows; else NULL */
 	usec_t not_before_wall;
+	usec_t not_before_boot; /* the same by the boot clock, see events_anchor(); 0: blank, or not known yet */
 	bool shared, leader;    /* names several VMs; names us first */
 	char **peers;		/* volatile: their names, NULL-terminated */
 
@@ -90,6 +92,8 @@ struct drain_state {
 	int64_t degraded_rounds;
 	struct jd_list events; /* of struct drain_event, by first sight */
 	struct jd_list holds;  /* of struct drain_hold, at most one of each kind */
+	/* What the drain was for and holds no more, as seen last: those who undo are told. Each id, each kind once. */
+	struct jd_list former_events, former_holds;
 };
 
 _nodiscard_ int drain_state_new(struct drain_state **ret);
@@ -101,6 +105,14 @@ DEFINE_CLEANUP(struct drain_state *, drain_state_free)
 static inline struct drain_event *drain_state_event(const struct drain_state *s, size_t i)
 {
 	return &((struct drain_event *)s->events.items)[i];
+}
+static inline struct drain_event *drain_state_former_event(const struct drain_state *s, size_t i)
+{
+	return &((struct drain_event *)s->former_events.items)[i];
+}
+static inline struct drain_hold *drain_state_former_hold(const struct drain_state *s, size_t i)
+{
+	return &((struct drain_hold *)s->former_holds.items)[i];
 }
 static inline struct drain_hold *drain_state_hold(const struct drain_state *s, size_t i)
 {
@@ -116,6 +128,10 @@ _nodiscard_ int drain_state_add_event(struct drain_state *s, struct drain_event 
 void drain_state_remove_event(struct drain_state *s, size_t i);
 _nodiscard_ int drain_state_add_hold(struct drain_state *s, struct drain_hold **ret);
 void drain_state_remove_hold(struct drain_state *s, size_t i);
+/* Keeps a copy among the former ones; the newest LIMIT_FORMER. -ENOMEM. */
+_nodiscard_ int drain_state_keep_event(struct drain_state *s, const struct drain_event *e);
+_nodiscard_ int drain_state_keep_hold(struct drain_state *s, const struct drain_hold *h);
+void drain_state_forget_former(struct drain_state *s);
 /* Replaces plan and ledger (NULL: none). */
 _nodiscard_ int drain_state_set_plan(struct drain_state *s, struct drain_plan *plan);
 
@@ -126,6 +142,8 @@ bool drain_state_had_active(const struct drain_state *s, const char *unit);
 
 size_t drain_state_n_holds(const struct drain_state *s); /* events that hold, and the other holds */
 bool drain_state_ledger_empty(const struct drain_state *s);
+/* Drained, but not clean: the step that aborted the drain, or in which time ran out. Else, or if there is none: ledger.n. */
+size_t drain_state_culprit(const struct drain_state *s);
 
 /* NULL-terminated words of the record. */
 extern const char *const acknowledgement_names[], *const ack_reason_names[], *const hold_kind_names[];

@@ -99,13 +99,29 @@ static void say_serving(const struct drain_status *st, struct buf *b)
 		buf_printf(b, " not before %s", timefmt_clock(st->next->not_before_wall, when));
 }
 
+/* The step in which time ran out, and how many never had their turn. */
+static void say_incomplete(const struct drain_state *s, struct buf *b)
+{
+	size_t culprit = drain_state_culprit(s), others = 0;
+
+	buf_puts(b, ", incomplete: there was no time left for all steps");
+	if (culprit == s->ledger.n)
+		return;
+	for (size_t i = (size_t)s->cursor; i < s->ledger.n; i++)
+		others += i != culprit && !drain_state_step(s, i)->over && drain_state_step(s, i)->attempts == 0;
+	buf_printf(b, "; step %s was %s", drain_plan_step(s->plan, culprit)->settings.name,
+		   drain_state_step(s, culprit)->attempts > 0 ? "cut short" : "not begun");
+	if (others > 0)
+		buf_printf(b, ", and %zu more not begun", others);
+}
+
 static void say_drained(const struct drain_state *s, const char *why, struct buf *b)
 {
-	size_t bad = worst_step(s);
+	size_t bad = s->result == DRAIN_ABORTED ? drain_state_culprit(s) : worst_step(s);
 
 	buf_printf(b, "drained%s%s", *why ? " for " : "", why);
 	if (s->result == DRAIN_INCOMPLETE)
-		buf_puts(b, ", incomplete: there was no time left for all steps");
+		say_incomplete(s, b);
 	if (s->result == DRAIN_ABORTED)
 		buf_puts(b, ", aborted and not acknowledged");
 	say_acknowledged(s, b);

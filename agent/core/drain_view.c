@@ -120,7 +120,9 @@ static int fill_event(struct view_event *v, const struct drain_event *e, const s
 	r = r < 0 ? r : str_set(&v->type, e->type);
 	r = r < 0 ? r : str_set(&v->source, e->source);
 	r = r < 0 ? r : str_set(&v->description, e->description);
-	r = r < 0 ? r : str_set(&v->status, e->status == EVENT_STARTED ? "Started" : "Scheduled");
+	r = r < 0 ? r : str_set(&v->status, e->status_text		   ? e->status_text :
+					       e->status == EVENT_STARTED ? "Started" :
+									    "Scheduled");
 	r = r < 0 ? r : str_set(&v->state, event_state_names[e->state]);
 	r = r < 0 ? r : str_set(&v->action, actions[e->action]);
 	r = r < 0 ? r : str_set(&v->acknowledge, e->acknowledge >= 0 ? acknowledges[e->acknowledge] : NULL);

@@ -9,7 +9,7 @@
 
 struct view_event {
 	char *id, *type, *source, *description;
-	char *status;		    /* Scheduled, Started */
+	char *status;		    /* Scheduled, Started, or the platform's word */
 	char *state;		    /* of the event machine */
 	char *action, *acknowledge; /* what the policy decided */
 	char *acknowledgement;	    /* none, peers, wanted, accepted, refused */

@@ -6,21 +6,20 @@
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
 
-static const char *const status_names[] = { "Scheduled", "Started", NULL };
+static const char *const status_names[] = { "Scheduled", "Started" };
 static const char *const type_names[] = { "Freeze", "Reboot", "Redeploy", "Preempt", "Terminate" };
 
 static const struct jd_type id_type = { .kind = JD_TEXT, .min = 1, .max = LIMIT_EVENT_TEXT };
 static const struct jd_type text_type = { .kind = JD_TEXT, .max = LIMIT_EVENT_TEXT };
 static const struct jd_type description_type = { .kind = JD_TEXT, .max = LIMIT_EVENT_DESCRIPTION };
 static const struct jd_type integer_type = { .kind = JD_INTEGER, .lenient = true };
-static const struct jd_type status_type = { .kind = JD_CHOICE, .names = status_names, .lenient = true };
 static const struct jd_type resources_type = { .kind = JD_LIST, .element = &text_type, .max = LIMIT_EVENT_RESOURCES };
 
 /* clang-format off */
 static const struct jd_field event_fields[] = {
 	{ "EventId",           &id_type,          offsetof(struct event, id),               JD_REQUIRED },
 	{ "EventType",         &id_type,          offsetof(struct event, type),             JD_REQUIRED },
-	{ "EventStatus",       &status_type,      offsetof(struct event, status),           JD_REQUIRED },
+	{ "EventStatus",       &id_type,          offsetof(struct event, status_text),      JD_REQUIRED },
 	{ "ResourceType",      &text_type,        offsetof(struct event, resource_type) },
 	{ "Resources",         &resources_type,   offsetof(struct event, resources) },
 	{ "NotBefore",         &text_type,        offsetof(struct event, not_before_text) },
@@ -42,6 +41,14 @@ static const struct jd_type document_type = { .kind = JD_OBJECT, .fields = docum
 					      .size = sizeof(struct events_document) };
 /* clang-format on */
 
+static enum event_status status_of(const char *text)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(status_names); i++)
+		if (str_equal_nocase(text, status_names[i]))
+			return (enum event_status)i;
+	return EVENT_STATUS_OTHER;
+}
+
 int events_parse(const char *text, size_t len, struct events_document *ret, struct error *err)
 {
 	struct events_document doc = {};
@@ -54,8 +61,7 @@ int events_parse(const char *text, size_t len, struct events_document *ret, stru
 	for (size_t i = 0; i < doc.events.n; i++) {
 		struct event *e = &((struct event *)doc.events.items)[i];
 
-		if (e->status < 0)
-			e->status = EVENT_STATUS_OTHER;
+		e->status = status_of(e->status_text);
 		/* Blank once it has started. A time that nobody can read must not hide the event: it is due now. */
 		if (str_empty(e->not_before_text) || timefmt_parse(e->not_before_text, &e->not_before, NULL) < 0)
 			e->not_before = 0;

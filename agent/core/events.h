@@ -26,6 +26,7 @@ struct event {
 	char *description;
 	int64_t duration_seconds; /* 0: no interruption, -1: unknown or not said */
 
+	char *status_text;
 	int status;	   /* enum event_status; a word we do not know is neither */
 	usec_t not_before; /* wall time; 0: blank, missing or not a time */
 };

@@ -66,6 +66,17 @@ static const struct retry_rule work_rules[] = {
 	{ -1 },
 };
 const struct retry_policy retry_work = { "work", work_rules, 10, 15 * MINUTE };
+
+/* News that is an hour old helps nobody. What is refused for good is dropped at once. */
+static const struct retry_rule webhook_rules[] = {
+	{   0,   0, RETRY_AFTER, 2 * SEC, 5 * MINUTE, 60 * MINUTE },
+	{ 408, 408, RETRY_AFTER, 2 * SEC, 5 * MINUTE, 60 * MINUTE },
+	{ 425, 425, RETRY_AFTER, 2 * SEC, 5 * MINUTE, 60 * MINUTE },
+	{ 429, 429, RETRY_AFTER, 2 * SEC, 5 * MINUTE, 60 * MINUTE },
+	{ 500, 599, RETRY_AFTER, 2 * SEC, 5 * MINUTE, 60 * MINUTE },
+	{ -1 },
+};
+const struct retry_policy retry_webhook = { "webhook", webhook_rules, 20, 10 * MINUTE };
 /* clang-format on */
 
 static const struct retry_rule *find_rule(const struct retry_policy *p, int status)

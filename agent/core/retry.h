@@ -26,8 +26,8 @@ struct retry_policy {
 };
 
 /* IMDS instance data and user data; managed-identity tokens; Key Vault; Scheduled Events polls; a
- * daemon's long-lived retries of its own work. (user-data.md A, key-vault.md B.4 and C.1, scheduled-events.md) */
-extern const struct retry_policy retry_imds, retry_identity, retry_vault, retry_events, retry_work;
+ * daemon's long-lived retries of its own work; notices to webhooks. (user-data.md A, key-vault.md B.4 and C.1, scheduled-events.md) */
+extern const struct retry_policy retry_imds, retry_identity, retry_vault, retry_events, retry_work, retry_webhook;
 
 struct retry_state {
 	unsigned attempts; /* failed ones in a row */

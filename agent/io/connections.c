@@ -15,7 +15,6 @@
 
 #include "agent/base/cleanup.h"
 
-#define PROBES	   0xa83f8110U /* 168.63.129.16 */
 #define BUFFER_MAX 32768       /* the kernel sends no larger pieces */
 #define DUMP_TRIES 3
 /* The kernel looks through its whole table for each; beyond this, listing everything once is cheaper. */
@@ -33,16 +32,16 @@ static bool is_among(const uint16_t *ports, size_t n, uint16_t port)
 
 static bool is_probe(const struct inet_diag_msg *m)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	uint32_t v4;
+	/* PROBES_IPV4, the same in an IPv6 address, PROBES_IPV6 */
+	static const uint8_t v4[] = { 168, 63, 129, 16 };
+	static const uint8_t mapped[16] = { [10] = 0xff, 0xff, 168, 63, 129, 16 };
+	static const uint8_t v6[16] = { 0xfe, 0x80, [10] = 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc };
+	const void *from = m->id.idiag_dst;
 
 	if (m->idiag_family == AF_INET)
-		v4 = m->id.idiag_dst[0];
-	else if (m->idiag_family == AF_INET6 && memcmp(m->id.idiag_dst, mapped, sizeof(mapped)) == 0)
-		v4 = m->id.idiag_dst[3];
-	else
-		return false;
-	return ntohl(v4) == PROBES;
+		return memcmp(from, v4, sizeof(v4)) == 0;
+	return m->idiag_family == AF_INET6 &&
+	       (memcmp(from, mapped, sizeof(mapped)) == 0 || memcmp(from, v6, sizeof(v6)) == 0);
 }
 
 static int take(const uint8_t *payload, size_t len, struct connections_tally *t)

@@ -877,3 +877,8 @@ void http_free(struct http *h)
 		curl_global_cleanup();
 	free(h);
 }
+
+const char *http_library(void)
+{
+	return curl_version_info(CURLVERSION_NOW)->version;
+}

@@ -70,6 +70,8 @@ const char *http_response_header(const struct http_response *resp, const char *n
 
 typedef void (*http_done_fn)(const struct http_response *resp, void *userdata);
 
+const char *http_library(void); /* its version, "7.88.1" */
+
 _nodiscard_ int http_new(struct http **ret, struct loop *loop, const struct http_options *o, struct error *err);
 void http_free(struct http *h);
 /* Applies to calls submitted later. */

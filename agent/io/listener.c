@@ -124,10 +124,12 @@ static enum MHD_Result answer(struct listener *l, struct MHD_Connection *c, cons
 			      struct exchange *x)
 {
 	struct listener_reply reply = { .status = MHD_HTTP_NOT_FOUND, .body = BUF_INIT(LIMIT_API_REPLY) };
+	const char *accept = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_ACCEPT);
 	struct listener_request req = {
 		.method = method,
 		.path = path,
 		.query = x->query ? x->query : "",
+		.accept = accept ? accept : "",
 		.body = buf_str(&x->body),
 		.body_len = x->body.len,
 		.local = l->local,
@@ -359,4 +361,9 @@ int listener_bind_unix(const char *path, mode_t mode, int *ret_fd, struct error 
 		return error_errno(err, r, "cannot listen on %s", path);
 	*ret_fd = TAKE_FD(fd);
 	return 0;
+}
+
+const char *listener_library(void)
+{
+	return MHD_get_version();
 }

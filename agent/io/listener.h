@@ -18,6 +18,7 @@ struct listener;
 struct listener_request {
 	const char *method, *path; /* path without query */
 	const char *query;	   /* raw, or "" */
+	const char *accept;	   /* of the header, or "" */
 	const char *body;	   /* NUL-terminated */
 	size_t body_len;
 	bool local;    /* unix socket */
@@ -31,6 +32,8 @@ struct listener_reply {
 };
 
 typedef void (*listener_fn)(const struct listener_request *req, struct listener_reply *reply, void *userdata);
+
+const char *listener_library(void); /* its version */
 
 /* Takes over `fd`, a listening stream socket (TCP or unix). */
 _nodiscard_ int listener_new(struct loop *loop, int fd, listener_fn fn, void *userdata, struct listener **ret,

@@ -25,7 +25,9 @@ static const struct {
 	{ offsetof(struct paths, log_default), "/var/log/azure/" EK_PUBLISHER "." EK_TYPE },
 	{ offsetof(struct paths, libexec), "/usr/local/libexec/evenkeel" },
 	{ offsetof(struct paths, bin_link), "/usr/local/bin/evenkeel" },
+	{ offsetof(struct paths, systemd), "/etc/systemd" },
 	{ offsetof(struct paths, units), "/etc/systemd/system" },
+	{ offsetof(struct paths, logind), "/etc/systemd/logind.conf.d" },
 	{ offsetof(struct paths, console), "/dev/console" },
 	{ offsetof(struct paths, waagent), "/var/lib/waagent" },
 };

@@ -20,10 +20,14 @@ struct paths {
 	char *log_default;  /* /var/log/azure/PUBLISHER.TYPE */
 	char *libexec;	    /* /usr/local/libexec/evenkeel */
 	char *bin_link;	    /* /usr/local/bin/evenkeel */
+	char *systemd;	    /* /etc/systemd */
 	char *units;	    /* /etc/systemd/system */
+	char *logind;	    /* /etc/systemd/logind.conf.d */
 	char *console;	    /* /dev/console */
 	char *waagent;	    /* /var/lib/waagent */
 };
+
+#define LOGIND_DROPIN "50-evenkeel.conf" /* ours, in `logind`, while drain.shutdown needs it */
 
 /* root NULL: from the environment (EVENKEEL_ROOT), else "". */
 _nodiscard_ int paths_init(struct paths *p, const char *root, struct error *err);

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "agent/base/error.h"
+#include "agent/core/notice.h"
 #include "agent/core/settings.h"
 #include "agent/core/status.h"
 
@@ -15,6 +16,7 @@ struct bus;
 struct http;
 struct jobs;
 struct loop;
+struct metrics;
 struct paths;
 struct tokens;
 
@@ -25,6 +27,7 @@ struct handler_host {
 	struct bus *bus; /* NULL: no systemd manager answers */
 	struct jobs *jobs;
 	struct tokens *tokens;
+	struct metrics *metrics; /* to count in */
 	const struct paths *paths;
 	const char *machine_id, *boot_id;
 
@@ -32,12 +35,18 @@ struct handler_host {
 	void (*changed)(const struct handler_host *host);
 	/* Whether health.application answers well, or is not asked for. */
 	bool (*application_healthy)(const struct handler_host *host);
+	/* Asks it anew, at once and often until it is well: health_changed() tells the first good answer. */
+	void (*ask_application)(const struct handler_host *host);
 	/* Whether every certificate and secret of the goal state has been installed once (customScript.waitFor). */
 	bool (*certificates_ready)(const struct handler_host *host);
 	/* The readiness answer: the drain handler says whether the host serves. */
 	void (*set_serving)(const struct handler_host *host, bool serving);
 	/* What /drained answers to the other VMs of a shared event. */
 	void (*set_drained)(const struct handler_host *host, bool drained);
+	/* Tells who is to be told (notify.webhooks), some time later. `subject` (an event's id, a script's name …) and
+	 * `event_type` may be NULL. That something is a problem is told by the daemon, from what report() says. */
+	void (*tell)(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
+		     const char *message);
 	void *daemon;
 };
 
@@ -56,6 +65,8 @@ struct handler_class {
 	const char *name; /* customScript */
 	enum settings_section section;
 
+	/* Whether this machine can do what valid settings ask for; NULL: it can. For who validates; apply() tells it, too. */
+	int (*check)(const struct paths *paths, const struct settings *settings, struct error *err);
 	/* Loads what is durable and resumes what was going on. Settings come with the first apply(). */
 	int (*start)(const struct handler_host *host, struct handler **ret, struct error *err);
 	/* Goes over to these settings: what did not change MUST be left alone. The section may be absent: the handler
@@ -63,6 +74,8 @@ struct handler_class {
 	int (*apply)(struct handler *h, const struct handler_goal *goal, struct error *err);
 	/* Tells every component of this handler (none when its section is absent and nothing is left of it). */
 	int (*report)(struct handler *h, handler_report_fn add, void *userdata);
+	/* Puts the gauges of what is true now (agent/core/metrics.h); NULL: has none. */
+	void (*measure)(const struct handler *h, struct metrics *m);
 	/* Whether something must still end before the program may stop for good (`enable` without a manager, uninstall). */
 	bool (*busy)(const struct handler *h);
 	/* The application's health (health.application) has changed; NULL: does not care. */

@@ -332,6 +332,7 @@ static int start(struct jobs_handle *h, const struct jobs_request *req, struct e
 {
 	struct jobs *j = h->jobs;
 	struct job job = *req->job;
+	const char *writable[JOBS_WRITABLE_MAX + 3] = { NULL };
 	_cleanup_free_ char *description = str_format("EvenKeel job %s: %s %s", job.id, job.handler ? job.handler : "",
 						      job.title ? job.title : "");
 	const struct executor_request er = { .id = job.id,
@@ -341,11 +342,20 @@ static int start(struct jobs_handle *h, const struct jobs_request *req, struct e
 					     .cpu_percent = req->cpu_percent,
 					     .confined = req->confined,
 					     .capabilities = req->capabilities,
-					     .writable = req->writable };
+					     .writable = writable };
+	size_t n = 0;
 	int r;
 
 	if (!description)
 		return error_oom(err);
+	/* A confined runner writes its own result. */
+	writable[n++] = j->paths->jobs;
+	writable[n++] = j->paths->run_jobs;
+	for (const char *const *w = req->writable; w && *w; w++) {
+		if (n == JOBS_WRITABLE_MAX + 2)
+			return error_set(err, ERROR_SYSTEM, -E2BIG, "job %s needs too many directories", job.id);
+		writable[n++] = *w;
+	}
 	/* A former try that never began may have left its unit. */
 	if (there_is(j, job.id, "job.json"))
 		executor_release(j->executor, job.id);

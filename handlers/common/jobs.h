@@ -26,11 +26,14 @@ _nodiscard_ int jobs_new(struct jobs **ret, struct loop *loop, struct executor *
 			 const char *boot_id, struct error *err);
 void jobs_free(struct jobs *j);
 
+#define JOBS_WRITABLE_MAX 4
+
 struct jobs_request {
 	const struct job *job; /* id, kind and so on; format and boot_id are filled in here */
 	const struct job_secrets *secrets; /* NULL: none */
 	uint64_t memory_max_bytes, cpu_percent;
-	bool confined; /* see executor.h */
+	/* See executor.h. Where jobs live is always writable; `writable`: NULL, or at most JOBS_WRITABLE_MAX more. */
+	bool confined;
 	uint64_t capabilities;
 	const char *const *writable;
 };

@@ -5,6 +5,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/io/loop.h"
 #include "handlers/drain/drain_private.h"
 #include "handlers/drain/peers.h"
 #include "handlers/drain/watch.h"
@@ -21,6 +22,8 @@ static void on_ack(const char *body, size_t len, const struct imds_failure *fail
 	(void)len;
 	if (failure)
 		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "acknowledging: %s", failure->err.msg);
+	drain_count_acknowledgement(h, !failure ? "accepted" : outcome == ACK_OUTCOME_BAD_REQUEST ? "refused" : "failed",
+				    outcome != ACK_OUTCOME_RETRY);
 	imds_call_free(TAKE_PTR(h->ack));
 	r = drain_core_ack_result(h->core, h->ack_token, outcome, drain_now(h));
 	if (outcome == ACK_OUTCOME_BAD_REQUEST)
@@ -35,6 +38,8 @@ void drain_acknowledge(struct handler *h, const struct drain_action *a)
 
 	imds_call_free(TAKE_PTR(h->ack));
 	h->ack_token = a->token;
+	if (!h->ack_since_boot)
+		h->ack_since_boot = loop_now_boot(h->host->loop);
 	if (!version && h->settings)
 		version = h->settings->api_version;
 	if (version &&

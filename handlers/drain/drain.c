@@ -180,6 +180,9 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 	case DRAIN_TARGET:
 		set_target(h, a->on);
 		break;
+	case DRAIN_ASK_HEALTH:
+		h->host->ask_application(h->host);
+		break;
 	case DRAIN_SET_TIMER:
 		loop_timer_at(h->core_timer, a->at_boot);
 		break;
@@ -188,6 +191,7 @@ static void carry_out(struct handler *h, const struct drain_action *a)
 		break;
 	case DRAIN_TELL:
 		drain_say(h, a->level, a->event_id, a->milestone, a->text);
+		drain_notify(h, a);
 		break;
 	}
 }
@@ -219,6 +223,7 @@ static void run_actions(struct handler *h)
 	h->running_actions = false;
 	drain_steps_tidy(h->steps, drain_core_state(h->core));
 	tell_drained(h);
+	drain_count(h);
 	rehearsal_look(h);
 	h->host->changed(h->host);
 }
@@ -348,6 +353,7 @@ static void drain_free(struct handler *h)
 	drain_core_free(h->core);
 	record_close(h->record);
 	loop_timer_free(h->core_timer);
+	strv_free(h->counted_events);
 	for (size_t i = 0; i < TOLD_MAX; i++)
 		free(h->told[i].text);
 	free(h);
@@ -405,7 +411,7 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 	} else if (watch_start(h->watch, h->settings->api_version) < 0) {
 		return error_oom(err);
 	}
-	if (r >= 0 && h->settings && drain_steps_check(h->steps, h->settings, &e) < 0)
+	if (r >= 0 && h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
 	return r;
 }
@@ -435,7 +441,7 @@ static int drain_report(struct handler *h, handler_report_fn add, void *userdata
 	if (!h->settings && (!h->core || s.phase == HOST_SERVING))
 		return 0;
 	c.message = message;
-	if (h->settings && drain_steps_check(h->steps, h->settings, &e) < 0) {
+	if (h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
 		(void)snprintf(message, sizeof(message), "%s%s%s", e.msg, h->core ? "; " : "",
@@ -483,9 +489,15 @@ static void drain_retire(struct handler *h)
 		drain_after_input(h, drain_core_reload(h->core, NULL, false, drain_now(h)), "the retirement");
 }
 
+static int drain_check(const struct paths *paths, const struct settings *settings, struct error *err)
+{
+	return settings->drain ? drain_steps_check(paths, settings->drain, err) : 0;
+}
+
 const struct handler_class drain_class = {
 	.name = "drain",
 	.section = SECTION_DRAIN,
+	.check = drain_check,
 	.start = drain_start,
 	.apply = drain_apply,
 	.report = drain_report,
@@ -493,6 +505,7 @@ const struct handler_class drain_class = {
 	.health_changed = drain_health_changed,
 	.operate = drain_operate,
 	.look = drain_look,
+	.measure = drain_measure,
 	.retire = drain_retire,
 	.free = drain_free,
 };

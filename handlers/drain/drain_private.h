@@ -15,6 +15,7 @@ struct bus_call;
 struct guard;
 struct imds_call;
 struct loop_timer;
+struct metrics;
 struct peers;
 struct record;
 struct drain_steps;
@@ -77,6 +78,11 @@ struct handler {
 
 	bool running_actions;
 
+	/* What has been counted so far (telling.c). */
+	int counted_phase;
+	usec_t phase_since_boot, ack_since_boot;
+	char **counted_events;
+
 	struct told_line told[TOLD_MAX]; /* a ring */
 	int64_t n_told;
 };
@@ -97,6 +103,12 @@ void drain_count_hooks(struct handler *h, const struct drain_plan *plan, unsigne
 /* acknowledge.c */
 void drain_acknowledge(struct handler *h, const struct drain_action *a);
 void drain_ask_peers(struct handler *h, const struct drain_action *a);
+
+/* telling.c: metrics, and notices to webhooks */
+void drain_notify(const struct handler *h, const struct drain_action *a);
+void drain_count(struct handler *h); /* after every turn of the core */
+void drain_count_acknowledgement(struct handler *h, const char *result, bool final);
+void drain_measure(const struct handler *h, struct metrics *m);
 
 /* rehearsal.c */
 _nodiscard_ int rehearsal_open(struct handler *h);

@@ -18,9 +18,6 @@
 #include "agent/io/paths.h"
 #include "handlers/common/jobs.h"
 
-#define DIRECTORY  "/etc/systemd/logind.conf.d"
-#define WRITABLE   "/etc/systemd"
-#define NAME	   "50-evenkeel.conf"
 #define JOB_ID	   "logind-delay"
 #define LIMIT_CONF 4096
 #define CONF_FORMAT                                                                                                    \
@@ -50,7 +47,7 @@ static int conf_text(int64_t seconds, struct buf *out)
 
 static bool conf_is(const struct guard *g, int64_t seconds, bool *ret_there)
 {
-	_cleanup_free_ char *path = path_under_root(g->host->paths, DIRECTORY "/" NAME);
+	_cleanup_free_ char *path = path_join(g->host->paths->logind, LOGIND_DROPIN);
 	_cleanup_buf_ struct buf there = BUF_INIT(LIMIT_CONF), wanted = BUF_INIT(LIMIT_CONF);
 	struct error ignored;
 
@@ -70,7 +67,7 @@ static void on_job(const struct job_result *r, void *userdata)
 		g->trouble[0] = '\0';
 		loop_timer_after(g->reload, RELOAD_USEC);
 	} else {
-		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s: %s", DIRECTORY, NAME,
+		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s: %s", g->host->paths->logind, LOGIND_DROPIN,
 			       str_empty(r->message) ? job_result_phrase(r, phrase) : r->message);
 		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", g->trouble);
 	}
@@ -99,29 +96,29 @@ static int make_job(const struct guard *g, int64_t seconds, struct job *j, struc
 		return -ENOMEM;
 	j->kind = seconds ? JOB_INSTALL : JOB_REMOVE;
 	j->timeout_seconds = JOB_SECONDS;
-	j->directory = path_under_root(g->host->paths, DIRECTORY);
-	r = j->directory ? str_set(&j->id, JOB_ID) : -ENOMEM;
+	r = str_set(&j->directory, g->host->paths->logind);
+	r = r < 0 ? r : str_set(&j->id, JOB_ID);
 	r = r < 0 ? r : str_set(&j->handler, "drain");
 	r = r < 0 ? r : str_set(&j->title, "logind's delay");
-	r = r < 0 ? r : str_set(&f->name, NAME);
+	r = r < 0 ? r : str_set(&f->name, LOGIND_DROPIN);
 	r = r < 0 ? r : str_set(&f->mode, "0644");
-	r = r < 0 ? r : str_set(&f->content, NAME);
-	r = r < 0 ? r : str_set(&s->name, NAME);
+	r = r < 0 ? r : str_set(&f->content, LOGIND_DROPIN);
+	r = r < 0 ? r : str_set(&s->name, LOGIND_DROPIN);
 	r = r < 0 ? r : conf_text(seconds, &text);
 	return r < 0 ? r : str_set(&s->value, buf_str(&text));
 }
 
 static void start_job(struct guard *g, int64_t seconds)
 {
-	_cleanup_free_ char *etc = path_under_root(g->host->paths, WRITABLE);
-	const char *const writable[] = { etc, g->host->paths->jobs, g->host->paths->run_jobs, NULL };
+	/* The drop-in's own directory may have to be made. */
+	const char *const writable[] = { g->host->paths->systemd, NULL };
 	struct job_secrets secrets = { 0 };
 	struct error e = ERROR_INIT;
 	struct job j;
 	int r;
 
 	job_init(&j);
-	r = etc ? make_job(g, seconds, &j, &secrets) : -ENOMEM;
+	r = make_job(g, seconds, &j, &secrets);
 	if (r >= 0)
 		r = jobs_start(g->host->jobs,
 			       &(struct jobs_request){
@@ -130,7 +127,7 @@ static void start_job(struct guard *g, int64_t seconds)
 	else
 		(void)error_oom(&e);
 	if (r < 0)
-		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s cannot be written: %.200s", DIRECTORY, NAME,
+		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s cannot be written: %.200s", g->host->paths->logind, LOGIND_DROPIN,
 			       e.msg);
 	jd_free(&job_type, &j);
 	jd_free(&job_secrets_type, &secrets);

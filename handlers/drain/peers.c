@@ -84,17 +84,10 @@ static void on_answer(const struct http_response *resp, void *userdata)
 
 static int peer_url(const char *template, const char *name, struct buf *out)
 {
-	static const char placeholder[] = "{name}";
-	const char *from = template, *at;
+	_cleanup_buf_ struct buf encoded = BUF_INIT(LIMIT_URI);
+	int r = uri_encode(name, strlen(name), &encoded);
 
-	while ((at = strstr(from, placeholder))) {
-		(void)buf_append(out, from, (size_t)(at - from));
-		if (uri_encode(name, strlen(name), out) < 0)
-			break;
-		from = at + sizeof(placeholder) - 1;
-	}
-	(void)buf_puts(out, from);
-	return buf_ok(out);
+	return r < 0 ? r : buf_fill(out, template, "{name}", buf_str(&encoded));
 }
 
 static int ask_next(struct slot *s, struct error *err)

@@ -214,17 +214,17 @@ bool drain_steps_leaves_trace(enum step_type type)
 
 /* ---- what settings ask for ---- */
 
-static int check_step(const struct drain_steps *s, const struct step_settings *step, const char *path, struct error *err)
+static int check_step(const struct paths *paths, const struct step_settings *step, const char *path, struct error *err)
 {
 	_cleanup_free_ char *nft = NULL;
 
 	if (step->type != STEP_REFUSE_PROBE)
 		return 0;
-	nft = steps_find_nft(s, err);
+	nft = steps_find_nft(paths, err);
 	return nft ? 0 : error_wrap(err, -ENOENT, "%s", path);
 }
 
-int drain_steps_check(const struct drain_steps *s, const struct drain_settings *settings, struct error *err)
+int drain_steps_check(const struct paths *paths, const struct drain_settings *settings, struct error *err)
 {
 	const struct step_settings *steps = settings->steps.items;
 	int r = 0;
@@ -234,10 +234,10 @@ int drain_steps_check(const struct drain_steps *s, const struct drain_settings *
 		char path[64];
 
 		(void)snprintf(path, sizeof(path), "drain.steps[%zu]", i);
-		r = check_step(s, &steps[i], path, err);
+		r = check_step(paths, &steps[i], path, err);
 		for (size_t k = 0; r >= 0 && k < steps[i].steps.n; k++) {
 			(void)snprintf(path, sizeof(path), "drain.steps[%zu].steps[%zu]", i, k);
-			r = check_step(s, &inner[k], path, err);
+			r = check_step(paths, &inner[k], path, err);
 		}
 	}
 	return r;

@@ -22,7 +22,7 @@ DEFINE_CLEANUP(struct drain_steps *, drain_steps_free)
  * only; `drained`: there is a plan, so those that the settings have no more are kept. -ENOMEM. */
 _nodiscard_ int drain_steps_settings(struct drain_steps *s, const struct settings *settings, bool drained);
 /* Whether this machine can do what the settings ask for; the error names the member and says what to do. */
-_nodiscard_ int drain_steps_check(const struct drain_steps *s, const struct drain_settings *settings, struct error *err);
+_nodiscard_ int drain_steps_check(const struct paths *paths, const struct drain_settings *settings, struct error *err);
 
 /* `state` says which units were active and what the VM is drained for. Whatever cannot be begun is answered as failed;
  * -ENOMEM: not even that. */

@@ -2,7 +2,6 @@
 #include "handlers/drain/steps_private.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,16 +65,9 @@ int spec_argv(struct job *spec, char *const *argv, size_t n)
 
 int step_job_start(struct doing *d, jobs_done_fn done, struct error *err)
 {
-	const struct paths *paths = d->steps->host->paths;
-	const char *const writable[] = { paths->state, paths->run, NULL };
-	struct jobs_request req = { .job = d->spec };
+	const struct jobs_request req = d->type == STEP_REFUSE_PROBE ? spec_of_nft(d->spec) :
+								       (struct jobs_request){ .job = d->spec };
 
-	/* Nothing of the customer's is in it, and it needs nothing of root's power but this. */
-	if (d->type == STEP_REFUSE_PROBE) {
-		req.confined = true;
-		req.capabilities = 1ULL << CAP_NET_ADMIN;
-		req.writable = writable;
-	}
 	jobs_handle_free(TAKE_PTR(d->handle));
 	return jobs_start(d->steps->host->jobs, &req, done, d, &d->handle, err);
 }

@@ -136,7 +136,9 @@ const char *steps_value(const struct drain_steps *s, const struct jd_secretable 
 void steps_secrets_done(struct drain_steps *s);
 
 /* steps_probe.c: where nft is, or NULL with an error that says what to do. */
-char *steps_find_nft(const struct drain_steps *s, struct error *err);
+char *steps_find_nft(const struct paths *paths, struct error *err);
+/* As what it is run: nothing of the customer's is in it, and it needs nothing of root's power but CAP_NET_ADMIN. */
+struct jobs_request spec_of_nft(const struct job *spec);
 _nodiscard_ int steps_table_init(struct drain_steps *s);
 void steps_table_done(struct drain_steps *s);
 

@@ -1,6 +1,6 @@
 /*
- * `refuseProbe`: an nftables table of our own that answers the platform's TCP probe (168.63.129.16) with a reset, and leaves
- * everybody else's packets and every connection that is there alone. It is made by a confined job that runs nft with
+ * `refuseProbe`: an nftables table of our own that answers the platform's TCP probes, by IPv4 and by IPv6, with a reset, and
+ * leaves everybody else's packets and every connection that is there alone. It is made by a confined job that runs nft with
  * CAP_NET_ADMIN and nothing else of root's power. One table serves all steps of the type: it is always made whole, in one
  * transaction, from the ports of those that are begun and not undone.
  *
@@ -21,6 +21,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/io/connections.h"
 #include "agent/io/paths.h"
 
 #define TABLE	       "table inet evenkeel"
@@ -29,13 +30,14 @@
 #define AGAIN_USEC     (60 * USEC_PER_SEC)
 #define BUSY_USEC      (20 * USEC_PER_MSEC)
 #define RULES_MAX      (32 * 1024)
+#define REFUSED	       "tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn counter reject with tcp reset"
 
-char *steps_find_nft(const struct drain_steps *s, struct error *err)
+char *steps_find_nft(const struct paths *paths, struct error *err)
 {
 	static const char *const places[] = { "/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft", "/usr/local/sbin/nft" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		char *path = path_under_root(s->host->paths, places[i]);
+		char *path = path_under_root(paths, places[i]);
 
 		if (path && fs_exists(path))
 			return path;
@@ -83,8 +85,8 @@ static int make_rules(const struct drain_state *state, char **ret)
 				       "\t}\n"
 				       "\tchain input {\n"
 				       "\t\ttype filter hook input priority -5; policy accept;\n"
-				       "\t\tip saddr 168.63.129.16 tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn counter "
-				       "reject with tcp reset\n"
+				       "\t\tip saddr " PROBES_IPV4 " " REFUSED "\n"
+				       "\t\tip6 saddr " PROBES_IPV6 " " REFUSED "\n"
 				       "\t}\n"
 				       "}\n",
 				 buf_str(&ports));
@@ -103,7 +105,7 @@ static int make_spec(const struct drain_steps *s, const char *id, const char *ti
 		     struct job **ret, struct error *err)
 {
 	_cleanup_(spec_freep) struct job *spec = NULL;
-	_cleanup_free_ char *nft = steps_find_nft(s, err);
+	_cleanup_free_ char *nft = steps_find_nft(s->host->paths, err);
 	char *argv[] = { nft, (char[]){ "-f" }, (char[]){ "-" } };
 	int r = nft ? spec_new(id, title, TABLE_USEC, &spec, err) : -ENOENT;
 
@@ -113,6 +115,11 @@ static int make_spec(const struct drain_steps *s, const char *id, const char *ti
 		return error_oom(err);
 	*ret = TAKE_PTR(spec);
 	return 0;
+}
+
+struct jobs_request spec_of_nft(const struct job *spec)
+{
+	return (struct jobs_request){ .job = spec, .confined = true, .capabilities = 1ULL << CAP_NET_ADMIN };
 }
 
 /* ---- what is remembered of it ---- */
@@ -238,15 +245,14 @@ static bool step_at_work(const struct drain_steps *s)
 
 static void change_table(struct drain_steps *s, const struct drain_state *state)
 {
-	const char *const writable[] = { s->host->paths->state, s->host->paths->run, NULL };
-	struct jobs_request req = { .confined = true, .capabilities = 1ULL << CAP_NET_ADMIN, .writable = writable };
+	struct jobs_request req;
 	struct error e = ERROR_INIT;
 	int r;
 
 	spec_free(TAKE_PTR(s->table.spec));
 	jobs_forget(s->host->jobs, TABLE_JOB, true); /* of an earlier process of ours */
 	r = make_spec(s, TABLE_JOB, "probe table", state, &s->table.spec, &e);
-	req.job = s->table.spec;
+	req = spec_of_nft(s->table.spec);
 	if (r >= 0)
 		r = jobs_start(s->host->jobs, &req, on_table, s, &s->table.handle, &e);
 	if (r < 0) {

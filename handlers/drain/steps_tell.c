@@ -8,7 +8,7 @@
  *   EVENKEEL_TIMEOUT_IN_SECONDS   until the step is ended
  *   EVENKEEL_REASON               the event's type, or the words of who asked for the drain; may be empty
  *   EVENKEEL_REHEARSAL            1 when nothing but a rehearsal is the reason, else 0
- * and while an event is the reason, the one that is due first:
+ * and when an event is the reason, the one that is due first:
  *   EVENKEEL_EVENT_ID, _TYPE, _SOURCE, _STATUS, _DESCRIPTION, _NOT_BEFORE, _DURATION_IN_SECONDS
  *
  * Standard input is one JSON object:
@@ -19,6 +19,7 @@
  *    "holds":[{"kind":"operator","reason":"…"}],
  *    "units":["nginx.service"]}
  * "events" names this VM; "holds" in them: is a reason for this drain. "units" were active before the first step.
+ * While a step is undone, reasons are what the drain was for, as seen last, also when it is gone.
  */
 #include "handlers/drain/steps_private.h"
 
@@ -40,6 +41,8 @@ enum detail { DETAIL_NO_EVENTS, DETAIL_NO_DESCRIPTIONS, DETAIL_ALL };
 
 static const char *status_of(const struct drain_event *e)
 {
+	if (e->status_text)
+		return e->status_text;
 	return e->status == EVENT_STARTED ? "Started" : "Scheduled";
 }
 
@@ -48,16 +51,52 @@ static const char *text_of(const char *s)
 	return s ? s : "";
 }
 
+/* ---- what there is to tell ---- */
+
+struct reasons {
+	const struct drain_event *events[LIMIT_EVENTS + LIMIT_FORMER];
+	bool holds[LIMIT_EVENTS + LIMIT_FORMER];
+	size_t n_events;
+	const struct drain_hold *others[2 * _HOLD_KINDS];
+	size_t n_others;
+};
+
+static void add_event(struct reasons *r, const struct drain_event *e, bool holds)
+{
+	for (size_t i = 0; i < r->n_events; i++)
+		if (str_equal(r->events[i]->id, e->id)) {
+			r->holds[i] = r->holds[i] || holds;
+			return;
+		}
+	r->events[r->n_events] = e;
+	r->holds[r->n_events++] = holds;
+}
+
+static struct reasons find_reasons(const struct drain_state *state, bool undo)
+{
+	struct reasons r = { .n_events = 0 };
+
+	for (size_t i = 0; i < state->events.n && i < LIMIT_EVENTS; i++)
+		add_event(&r, drain_state_event(state, i),
+			  event_state_holds((enum event_state)drain_state_event(state, i)->state));
+	for (size_t i = 0; undo && i < state->former_events.n && i < LIMIT_FORMER; i++)
+		add_event(&r, drain_state_former_event(state, i), true);
+	for (size_t i = 0; i < state->holds.n && i < _HOLD_KINDS; i++)
+		r.others[r.n_others++] = drain_state_hold(state, i);
+	for (size_t i = 0; undo && i < state->former_holds.n && i < _HOLD_KINDS; i++)
+		r.others[r.n_others++] = drain_state_former_hold(state, i);
+	return r;
+}
+
 /* The event that is the reason and is due first, or NULL. */
-static const struct drain_event *first_event(const struct drain_state *state)
+static const struct drain_event *first_event(const struct reasons *r)
 {
 	const struct drain_event *first = NULL;
 
-	for (size_t i = 0; i < state->events.n; i++) {
-		const struct drain_event *e = drain_state_event(state, i);
+	for (size_t i = 0; i < r->n_events; i++) {
+		const struct drain_event *e = r->events[i];
 
-		if (event_state_holds((enum event_state)e->state) &&
-		    (!first || (e->not_before_wall && e->not_before_wall < first->not_before_wall)))
+		if (r->holds[i] && (!first || (e->not_before_wall && e->not_before_wall < first->not_before_wall)))
 			first = e;
 	}
 	return first;
@@ -112,11 +151,12 @@ static int64_t seconds_of(const struct drain_action *a)
 	return (int64_t)((a->timeout_usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
 }
 
-static int tell_environment(struct job *spec, const struct drain_action *a, const struct drain_state *state)
+static int tell_environment(struct job *spec, const struct drain_action *a, const struct drain_state *state,
+			    const struct reasons *reasons)
 {
-	const struct drain_event *event = first_event(state);
-	const struct drain_hold *hold = state->holds.n ? drain_state_hold(state, 0) : NULL;
-	bool rehearsal = hold && state->holds.n == 1 && hold->kind == HOLD_REHEARSAL && !event;
+	const struct drain_event *event = first_event(reasons);
+	const struct drain_hold *hold = reasons->n_others ? reasons->others[0] : NULL;
+	bool rehearsal = hold && reasons->n_others == 1 && hold->kind == HOLD_REHEARSAL && !event;
 	int r;
 
 	r = add_variable(spec, "EVENKEEL_PHASE", a->undo ? "restore" : "drain");
@@ -137,7 +177,7 @@ static void put_text(struct buf *b, const char *before, const char *text)
 	(void)jd_quote(b, text_of(text), strlen(text_of(text)));
 }
 
-static void put_event(struct buf *b, const struct drain_event *e, enum detail detail)
+static void put_event(struct buf *b, const struct drain_event *e, bool holds, enum detail detail)
 {
 	char time[TIMEFMT_MAX];
 
@@ -148,10 +188,11 @@ static void put_event(struct buf *b, const struct drain_event *e, enum detail de
 	put_text(b, ",\"description\":", detail == DETAIL_ALL ? e->description : "");
 	put_text(b, ",\"notBefore\":", e->not_before_wall ? timefmt_utc(e->not_before_wall, time) : "");
 	(void)buf_printf(b, ",\"durationInSeconds\":%lld,\"shared\":%s,\"holds\":%s}", (long long)e->duration_seconds,
-			 e->shared ? "true" : "false", event_state_holds((enum event_state)e->state) ? "true" : "false");
+			 e->shared ? "true" : "false", holds ? "true" : "false");
 }
 
-static int put_input(struct buf *b, const struct drain_action *a, const struct drain_state *state, enum detail detail)
+static int put_input(struct buf *b, const struct drain_action *a, const struct drain_state *state,
+		     const struct reasons *reasons, enum detail detail)
 {
 	char *const *units = state->snapshot.items;
 
@@ -160,13 +201,13 @@ static int put_input(struct buf *b, const struct drain_action *a, const struct d
 	put_text(b, ",\"type\":", step_type_names[a->step->type]);
 	(void)buf_printf(b, ",\"attempt\":%lld,\"timeoutInSeconds\":%lld},\"events\":[", (long long)attempt_of(a, state),
 			 (long long)seconds_of(a));
-	for (size_t i = 0; detail > DETAIL_NO_EVENTS && i < state->events.n; i++) {
+	for (size_t i = 0; detail > DETAIL_NO_EVENTS && i < reasons->n_events; i++) {
 		(void)buf_puts(b, i ? "," : "");
-		put_event(b, drain_state_event(state, i), detail);
+		put_event(b, reasons->events[i], reasons->holds[i], detail);
 	}
 	(void)buf_puts(b, "],\"holds\":[");
-	for (size_t i = 0; i < state->holds.n; i++) {
-		const struct drain_hold *h = drain_state_hold(state, i);
+	for (size_t i = 0; i < reasons->n_others; i++) {
+		const struct drain_hold *h = reasons->others[i];
 
 		put_text(b, i ? ",{\"kind\":" : "{\"kind\":", hold_kind_names[h->kind]);
 		put_text(b, ",\"reason\":", h->reason);
@@ -181,12 +222,13 @@ static int put_input(struct buf *b, const struct drain_action *a, const struct d
 
 int steps_tell(struct job *spec, const struct drain_action *a, const struct drain_state *state)
 {
-	int r = tell_environment(spec, a, state);
+	const struct reasons reasons = find_reasons(state, a->undo);
+	int r = tell_environment(spec, a, state, &reasons);
 
 	for (int detail = DETAIL_ALL; r >= 0 && detail >= DETAIL_NO_EVENTS; detail--) {
 		_cleanup_buf_ struct buf b = BUF_INIT(INPUT_MAX);
 
-		r = put_input(&b, a, state, (enum detail)detail);
+		r = put_input(&b, a, state, &reasons, (enum detail)detail);
 		if (r >= 0) {
 			spec->input = buf_take(&b);
 			return 0;

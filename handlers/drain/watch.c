@@ -11,6 +11,7 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/core/events.h"
+#include "agent/core/metrics.h"
 #include "agent/core/retry.h"
 #include "agent/io/loop.h"
 
@@ -33,6 +34,7 @@ struct watch {
 	struct imds_call *call; /* the one under way: for the name, then for documents */
 	bool again;		/* as soon as it is answered */
 	bool answering;		/* inside of a callback: what comes next is decided after it */
+	usec_t asked_boot;	/* for documents, last */
 	struct loop_timer *timer;
 	struct retry_state retry;
 	bool answered; /* the service has answered once */
@@ -86,10 +88,23 @@ static bool fall_back(struct watch *w, const struct imds_failure *f)
 	return str_set(&w->api_version, f->newest_version) == 0;
 }
 
+/* By what came of it: the HTTP status, "malformed" for an answer that cannot be used, or "no answer". */
+static void count_poll(struct watch *w, int status)
+{
+	char result[32] = "no answer";
+
+	if (status == 200)
+		(void)snprintf(result, sizeof(result), "malformed");
+	else if (status > 0)
+		(void)snprintf(result, sizeof(result), "%d", status);
+	metrics_count(w->host->metrics, METRIC_POLLS, result, NULL);
+}
+
 static void failed(struct watch *w, const struct imds_failure *f)
 {
 	usec_t most = USEC_INFINITY, pause, wait = 0;
 
+	count_poll(w, f->status);
 	note_trouble(w, f->err.msg);
 	if (fall_back(w, f)) {
 		again_after(w, 0);
@@ -142,6 +157,9 @@ static void on_events(const struct imds_events *events, const struct imds_failur
 	} else if (r < 0) {
 		malformed(w, &f.err);
 	} else {
+		metrics_count(w->host->metrics, METRIC_POLLS, unchanged ? "304" : "200", NULL);
+		metrics_observe(w->host->metrics, METRIC_POLL_SECONDS,
+				(double)usec_sub(loop_now_boot(w->host->loop), w->asked_boot) / USEC_PER_SEC, NULL);
 		w->unchanged = unchanged ? w->unchanged + 1 : 0;
 		if (!unchanged) {
 			events_done(&w->last);
@@ -196,10 +214,12 @@ static void on_timer(void *userdata)
 
 	if (!w->api_version || w->call)
 		return;
-	if (!w->named)
+	if (!w->named) {
 		r = imds_get_instance(w->host->http, on_instance, w, &w->call, &e);
-	else
+	} else {
+		w->asked_boot = loop_now_boot(w->host->loop);
 		r = imds_get_events(w->host->http, w->api_version, etag, patience(w), on_events, w, &w->call, &e);
+	}
 	if (r < 0) {
 		note_trouble(w, e.msg);
 		again_after(w, NAME_AGAIN_USEC);

@@ -79,9 +79,7 @@ static void forget_job(struct item *i)
 
 static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
-	const struct paths *paths = i->h->host->paths;
-	/* A confined runner writes its own result, too. */
-	const char *const writable[] = { j->writable, paths->jobs, paths->run_jobs, NULL };
+	const char *const writable[] = { j->writable, NULL };
 	const struct jobs_request req = {
 		.job = &j->job,
 		.secrets = j->secrets.values.n ? &j->secrets : NULL,

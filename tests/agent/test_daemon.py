@@ -48,7 +48,8 @@ class Port:
         return http_get(f"http://{self.endpoint}/ready")
 
     def app_health(self):
-        return http_get(f"http://{self.endpoint}/app-health")
+        code, text = http_get(f"http://{self.endpoint}/app-health")
+        return code, json.loads(text)["ApplicationHealthState"]
 
 
 # Connections that say nothing: they stay while the other tests run, and the last test looks at them.
@@ -292,10 +293,10 @@ def test_health_of_the_application(vm, application):
     vm.start_daemon(binary=BINARY)
     wait_until("the application to be asked", lambda: "answered 500" in port.ready()[1], 3)
     assert port.ready()[0] == 503, "one that has never been well is not taken for well"
-    assert port.app_health() == (200, '{"ApplicationHealthState":"Healthy"}'), "one that has yet to begin is not replaced"
+    assert port.app_health() == (200, "Healthy"), "one that has yet to begin is not replaced"
     application.code = 302
     wait_until("/ready to say 200", lambda: port.ready() == (200, "ready"), 3)
-    assert port.app_health() == (200, '{"ApplicationHealthState":"Healthy"}')
+    assert port.app_health() == (200, "Healthy")
     seen = set()
     for _ in range(20):  # what the agent causes at each goal state of the VM
         assert vm.call("POST", "/v1/goal")[0] == 200
@@ -306,7 +307,7 @@ def test_health_of_the_application(vm, application):
     wait_until("/ready to say 503", lambda: port.ready()[0] == 503, 4)
     assert time.monotonic() - failed > 0.7, "one failure is not two"
     assert "answered 500" in port.ready()[1]
-    assert port.app_health() == (200, '{"ApplicationHealthState":"Unhealthy"}')
+    assert port.app_health() == (200, "Unhealthy")
     assert vm.substatus("health")["status"] == "warning"
     application.code = 200
     wait_until("/ready to say 200", lambda: port.ready()[0] == 200, 3)
@@ -337,14 +338,24 @@ def test_what_the_health_port_answers(vm):
     assert port.ready()[0] == 200
 
 
+def upgrade(port):
+    """What the Application Health extension reads: the metrics are a text that holds JSON."""
+    answer = json.loads(http_get(f"http://127.0.0.1:{port}/app-health")[1])
+    assert answer["ApplicationHealthState"] == "Healthy"
+    return json.loads(answer["CustomMetrics"])["rollingUpgrade"]
+
+
 def test_ready_after(service):
     port = free_port()
     service.enable(0, {**script(f"until [ -e {service.root}/go ]; do sleep 0.05; done"),
                        "health": {"listen": f"127.0.0.1:{port}", "readyAfter": ["customScript"]}})
     code, text = http_get(f"http://127.0.0.1:{port}/ready")
     assert code == 503 and "customScript has not succeeded yet" in text
+    # A rolling upgrade of the scale set leaves an instance out whose script runs.
+    assert upgrade(port) == {"SkipUpgrade": True, "PhaseOrderingNumber": 0}
     (service.root / "go").touch()
     wait_until("/ready to say 200", lambda: http_get(f"http://127.0.0.1:{port}/ready")[0] == 200, 10)
+    wait_until("the upgrade to be allowed", lambda: upgrade(port) == {"SkipUpgrade": False, "PhaseOrderingNumber": 0}, 10)
 
 
 # Logs and secrets

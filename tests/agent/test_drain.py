@@ -1,10 +1,7 @@
-"""Draining, by the built program against the fake platform, at the pace of a real VM (settings.md part 2).
+"""Draining, by the built program against the fake platform, at the pace of a real VM (settings.md part 2)."""
 
-Nearly all of that time is waiting, so the scenarios run side by side, each with a platform and a VM of its own; each
-test then waits for its own scenario."""
-
-import concurrent.futures
 import contextlib
+import http.server
 import json
 import os
 import random
@@ -15,118 +12,12 @@ import threading
 import time
 
 import pytest
-from vm import SANITIZED, VM, Platform, StageError, free_port, http_get, wait_until
+from draining import EVENTS, PATIENCE, Programme
+from vm import http_get, wait_until
 
-SCENARIOS = {}
-AT_ONCE = 8
-EVENTS = "/metadata/scheduledevents"
-PATIENCE = 20 if SANITIZED else 12
+PROGRAMME = Programme(ack_to_started_in_seconds=0.2)
 BOOT = "proc/sys/kernel/random/boot_id"
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-class Host(VM):
-    """A VM that gets its settings from /etc/evenkeel, whose steps write down what they do."""
-
-    def __init__(self, directory, platform):
-        super().__init__(directory, platform)
-        self.port = free_port()
-        self.journal = self.root / "journal"
-        self.watch = None
-
-    # What an operator writes
-
-    def configure(self, *steps, health=None, **drain):
-        path = self.root / "etc/evenkeel/evenkeel.json"
-        path.parent.mkdir(exist_ok=True)
-        settings = {"health": {"listen": f"127.0.0.1:{self.port}", **(health or {})}, "log": {"console": False}}
-        if drain.get("marginInSeconds") is None:
-            drain["marginInSeconds"] = 0
-        settings["drain"] = {**drain, "steps": list(steps)}
-        path.write_text(json.dumps(settings))
-        return path
-
-    def step(self, name, command="", undo="", **more):
-        """A run step that tells its beginning, its end and its undoing, and whether another of its name still runs."""
-        note = (f'note() {{ echo "$1 {name} $(date +%s.%N) $EVENKEEL_PHASE $EVENKEEL_EVENT_TYPE $EVENKEEL_EVENT_ID" '
-                f'>>{self.journal}; }}; exec 9>{self.root}/lock.{name}; flock -n 9 || note overlap; ')
-        shell = {"command": f"{note} note begin; {command or ':'} && note end",
-                 "undo": f"{note} note undo; {undo or ':'} && note undone"}
-        return {"type": "run", "name": name, "timeoutInSeconds": 30, "reserveInSeconds": 0,
-                **{key: ["sh", "-c", text] for key, text in shell.items()}, **more}
-
-    def start(self, **more):
-        self.start_daemon(binary=self.binary, **more)
-        return self
-
-    def suspend(self, seconds):
-        """Stopped as by a debugger, or a host that pauses the VM; when it went on."""
-        self._daemon.send_signal(signal.SIGSTOP)
-        try:
-            time.sleep(seconds)
-        finally:
-            self._daemon.send_signal(signal.SIGCONT)
-        return time.time()
-
-    # What happened
-
-    def notes(self, since=0):
-        """[(what, step)] of the steps, in order."""
-        return [tuple(line.split()[:2]) for line in self.lines()[since:]]
-
-    def lines(self):
-        return self.journal.read_text().splitlines() if self.journal.exists() else []
-
-    def times(self, what, step, since=0):
-        return [float(words[2]) for line in self.lines()[since:] if (words := line.split())[:2] == [what, step]]
-
-    def wait_for(self, what, look, limit=PATIENCE):
-        try:
-            return wait_until(what, look, limit)
-        except StageError as error:
-            raise StageError(f"{error}; drain says \"{self.says('drain')}\", steps {self.notes()}") from None
-
-    def wait_note(self, what, step, count=1, limit=PATIENCE):
-        self.wait_for(f"{what} {step}", lambda: len(self.times(what, step)) >= count, limit)
-
-    def ready(self):
-        return http_get(f"http://127.0.0.1:{self.port}/ready")[0]
-
-    def wait_ready(self, code, limit=PATIENCE):
-        self.wait_for(f"/ready {code}", lambda: self.ready() == code, limit)
-
-    def wait_says(self, word, limit=PATIENCE):
-        self.wait_for(f"drain to say {word}", lambda: word in self.says("drain"), limit)
-
-    def acks(self, event):
-        return [entry["time"] for entry in self.platform.acknowledgements()
-                if event.lower() in [one.lower() for one in entry["ids"]]]
-
-    def polls(self):
-        return [request for request in self.platform.requests("imds", EVENTS) if request["method"] == "GET"]
-
-    def wait_polls(self, count, limit=PATIENCE):
-        before = len(self.polls())
-        self.wait_for(f"{count} polls", lambda: len(self.polls()) >= before + count, limit)
-
-
-def perform(name, directory):
-    with Platform() as platform:
-        platform.set_event_timing(ack_to_started_in_seconds=0.2)
-        with Host(directory, platform) as host:
-            SCENARIOS[name](host)
-        assert platform.problems() == []
-
-
-@pytest.fixture(scope="module")
-def performances(request, tmp_path_factory):
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.function is test_scenario]
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(perform, name, tmp_path_factory.mktemp("d")) for name in chosen}
+performances = PROGRAMME.performances()
 
 
 def may_mount():
@@ -135,7 +26,7 @@ def may_mount():
 
 # One event
 
-@scenario
+@PROGRAMME.scenario
 def whole_life(host):
     host.configure({"type": "probeDown", "waitInSeconds": 1}, host.step("pause"))
     host.start()
@@ -170,7 +61,7 @@ def whole_life(host):
     assert not any("proxy" in key or key == "x-forwarded-for" for request in polls for key in request["headers"])
 
 
-@scenario
+@PROGRAMME.scenario
 def cancelled_after_the_drain(host):
     host.configure(host.step("a"), host.step("b"), policy=[{"action": "drain", "acknowledge": "never"}])
     host.start()
@@ -184,7 +75,7 @@ def cancelled_after_the_drain(host):
     assert host.platform.acknowledgements() == []
 
 
-@scenario
+@PROGRAMME.scenario
 def cancelled_in_the_middle_of_a_step(host):
     host.configure(host.step("a"), host.step("slow", "sleep 30"), host.step("never"))
     host.start()
@@ -199,7 +90,7 @@ def cancelled_in_the_middle_of_a_step(host):
     assert host.acks(event) == []
 
 
-@scenario
+@PROGRAMME.scenario
 def started_without_notice(host):
     host.configure({"type": "probeDown", "waitInSeconds": 30}, host.step("a"))
     host.start()
@@ -216,7 +107,7 @@ def started_without_notice(host):
     assert host.times("undone", "a")
 
 
-@scenario
+@PROGRAMME.scenario
 def preempt_with_three_seconds(host):
     host.configure({"type": "probeDown", "waitInSeconds": 15}, host.step("checkpoint", "sleep 0.2", reserveInSeconds=1),
                    host.step("last"))
@@ -231,14 +122,14 @@ def preempt_with_three_seconds(host):
     host.wait_ready(200)
 
 
-@scenario
+@PROGRAMME.scenario
 def no_step_begins_after_not_before(host):
     host.configure(host.step("stubborn", "trap : TERM; while :; do sleep 0.1; done"), host.step("late"))
     host.start()
     host.wait_says("watching")
     host.platform.set_event_timing(auto_start=False)
     event = host.platform.add_event("Redeploy", not_before_in_seconds=2)
-    host.wait_says("incomplete: there was no time left for all steps")
+    host.wait_says("incomplete: there was no time left for all steps; step stubborn was cut short, and 1 more not begun")
     assert host.substatus("drain")["status"] == "warning"
     assert host.notes() == [("begin", "stubborn")]
     host.platform.remove_event(event)
@@ -246,7 +137,7 @@ def no_step_begins_after_not_before(host):
     assert host.notes()[1:] == [("undo", "stubborn"), ("undone", "stubborn")], "what was never begun is not undone"
 
 
-@scenario
+@PROGRAMME.scenario
 def lead(host):
     host.configure(host.step("a"), leadInSeconds=2)
     host.start()
@@ -262,7 +153,7 @@ def lead(host):
 
 # Several events, and those of others
 
-@scenario
+@PROGRAMME.scenario
 def two_events(host):
     host.configure(host.step("a"))
     host.start()
@@ -282,7 +173,7 @@ def two_events(host):
     assert (len(host.acks(first)), len(host.acks(second))) == (1, 1)
 
 
-@scenario
+@PROGRAMME.scenario
 def events_that_are_not_ours(host):
     host.configure(host.step("a"))
     host.start()
@@ -302,7 +193,7 @@ def events_that_are_not_ours(host):
     assert unknown in [event["EventId"] for event in host.platform.events()]
 
 
-@scenario
+@PROGRAMME.scenario
 def short_freeze(host):
     """The default policy: a freeze of a few seconds is no reason to drain, and no reason to keep the platform waiting."""
     host.configure(host.step("a"))
@@ -313,14 +204,69 @@ def short_freeze(host):
     assert host.notes() == [] and host.ready() == 200 and len(host.acks(event)) == 1
 
 
+# The application's health
+
+class Application(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked += 1
+        self.send_response(self.server.code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@PROGRAMME.scenario
+def the_application_is_asked_anew(host):
+    """What was known of it is from before it was stopped; and nobody waits for its interval, here one minute."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
+    server.code, server.asked = 500, 0
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        host.configure(host.step("a"), health={"application": {
+            "http": f"http://127.0.0.1:{server.server_port}/", "intervalInSeconds": 60, "unhealthyThreshold": 1}})
+        host.start()
+        host.wait_for("the application to be asked again", lambda: server.asked >= 3)
+        assert host.ready() == 503
+        server.code = 200
+        host.wait_ready(200, 10)
+        server.asked = 0
+        event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+        host.platform.wait_for_acknowledgement(event)
+        assert server.asked <= 1
+        server.code = 500
+        host.platform.remove_event(event)
+        host.wait_says("waiting for the application to become healthy")
+        host.wait_for("the application to be asked again", lambda: server.asked >= 3)
+        assert host.ready() == 503
+        assert '{"ApplicationHealthState":"Healthy",' in http_get(f"http://127.0.0.1:{host.port}/app-health")[1], \
+            "what we have stopped is not to be replaced"
+        server.code = 200
+        host.wait_ready(200, 10)
+        host.wait_says("watching")
+        # unhealthy in earnest, at the next look
+        server.code = 500
+        server.asked = 0
+        host.stop_daemon()
+        host.start()
+        host.wait_for("the application to be asked", lambda: server.asked >= 1)
+        host.wait_for("the platform to be told", lambda: '{"ApplicationHealthState":"Unhealthy",' in
+                      http_get(f"http://127.0.0.1:{host.port}/app-health")[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 # Steps that do not go well
 
-@scenario
+@PROGRAMME.scenario
 def abort(host):
-    host.configure(host.step("a"), host.step("bad", "echo no such database >&2; false", onFailure="abort"), host.step("never"))
+    host.configure(host.step("a", "false"), host.step("bad", "echo no such database >&2; false", onFailure="abort"),
+                   host.step("never"))
     host.start()
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
-    host.wait_says("aborted and not acknowledged")
+    host.wait_says("aborted and not acknowledged; step bad")
     assert host.substatus("drain")["status"] == "warning" and "step bad" in host.says("drain")
     host.wait_polls(2)
     assert host.acks(event) == [] and ("begin", "never") not in host.notes()
@@ -329,7 +275,7 @@ def abort(host):
     assert [note for note in host.notes() if note[0] == "undo"] == [("undo", "bad"), ("undo", "a")]
 
 
-@scenario
+@PROGRAMME.scenario
 def timeout_and_retry(host):
     """A step that hangs is killed with all it has started; one that fails is tried again; both are told."""
     host.configure(host.step("hangs", f"sh -c 'sleep 31.4159 & echo $! >{host.root}/grandchild; wait'", timeoutInSeconds=1),
@@ -351,7 +297,7 @@ def running(pid_file):
     return state not in "ZX"
 
 
-@scenario
+@PROGRAMME.scenario
 def undo_that_fails(host):
     host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"),
                    host.step("bad", undo=f"test -e {host.root}/mended"))
@@ -367,7 +313,7 @@ def undo_that_fails(host):
     assert host.says("drain").startswith("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def stop_units_without_a_manager(host):
     """Nothing can be stopped: that is said, and nothing is pretended."""
     host.configure(host.step("a"), {"type": "stopUnits", "name": "web", "units": ["nginx.service"], "onFailure": "abort"})
@@ -380,7 +326,7 @@ def stop_units_without_a_manager(host):
     assert host.acks(event) == []
 
 
-@scenario
+@PROGRAMME.scenario
 def hooks(host):
     for name in ("drain.d", "restore.d"):
         directory = host.root / "etc/evenkeel/hooks" / name
@@ -405,7 +351,7 @@ def hooks(host):
 
 # Suspended: the time goes on, and so do the jobs
 
-@scenario
+@PROGRAMME.scenario
 def suspended_in_a_wait(host):
     """What is left of a wait is what the clock says: not the whole of it, and not what was left when the time stood still."""
     host.configure({"type": "probeDown", "waitInSeconds": 4}, host.step("a"))
@@ -428,7 +374,7 @@ def suspended_in_a_wait(host):
         assert host.notes(since)[2:] == [("undo", "a"), ("undone", "a")] and len(host.acks(event)) == 1
 
 
-@scenario
+@PROGRAMME.scenario
 def suspended_in_a_step(host):
     """The step ends well and in time while nobody looks: for longer than it may take, that is, and before the acknowledgement."""
     host.configure(host.step("slow", "sleep 1", timeoutInSeconds=2), host.step("b"))
@@ -449,7 +395,7 @@ def suspended_in_a_step(host):
     assert len(host.acks(event)) == 1
 
 
-@scenario
+@PROGRAMME.scenario
 def suspended_past_not_before(host):
     host.configure(host.step("first", "sleep 0.5"), host.step("late"))
     host.platform.set_event_timing(auto_start=False)
@@ -465,7 +411,7 @@ def suspended_past_not_before(host):
     assert host.notes()[2:] == [("undo", "first"), ("undone", "first")]
 
 
-@scenario
+@PROGRAMME.scenario
 def suspended_until_it_is_over(host):
     """Cancelled before the acknowledgement, which nobody must send then."""
     host.configure(host.step("a"), host.step("slow", "sleep 1"))
@@ -487,7 +433,7 @@ def suspended_until_it_is_over(host):
 
 # The platform's troubles
 
-@scenario
+@PROGRAMME.scenario
 def refused_right_after_a_preempt(host):
     """One answer with the event in it is all that we get: drained in time, and the acknowledgement tried in time."""
     host.configure({"type": "probeDown", "waitInSeconds": 1}, host.step("a", "sleep 0.3"), host.step("b"))
@@ -545,10 +491,10 @@ for _name, _get, _post in (
         ("too_many_requests", {"status": 429}, {"status": 429}), ("server_error", {"status": 500}, {"status": 503}),
         ("cut", {"cut_after_bytes": 20}, {"drop": True}), ("garbage", {"garbage": True}, {"garbage": "http"}),
         ("silence", {"drop": True}, {"status": 500}), ("empty_answers", {"body": b"{}"}, {"status": 410})):
-    SCENARIOS[f"faults_{_name}"] = lambda host, get=_get, post=_post: with_faults(host, get, post)
+    PROGRAMME[f"faults_{_name}"] = lambda host, get=_get, post=_post: with_faults(host, get, post)
 
 
-@scenario
+@PROGRAMME.scenario
 def slow_first_answer(host):
     host.platform.set_event_timing(first_get_delay_in_seconds=3)
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
@@ -561,7 +507,7 @@ def slow_first_answer(host):
     assert second["time"] - first["time"] >= 3, "asked again while the first answer was on its way"
 
 
-@scenario
+@PROGRAMME.scenario
 def platform_that_is_down_at_first(host):
     host.platform.set_fault("imds", drop=True)
     host.configure(host.step("a"))
@@ -573,7 +519,7 @@ def platform_that_is_down_at_first(host):
     host.platform.wait_for_acknowledgement(event, 15)
 
 
-@scenario
+@PROGRAMME.scenario
 def version_that_is_gone(host):
     """400 with a list of newer versions: one of them is used."""
     host.configure(host.step("a"), apiVersion="2016-01-01")
@@ -587,7 +533,7 @@ def version_that_is_gone(host):
 
 # Settings that change, boots, kills
 
-@scenario
+@PROGRAMME.scenario
 def section_removed_while_drained(host):
     path = host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"), host.step("b"))
     host.start()
@@ -605,7 +551,7 @@ def section_removed_while_drained(host):
     assert len(host.polls()) == polls, "nothing is polled without a section"
 
 
-@scenario
+@PROGRAMME.scenario
 def stopped_and_started_while_drained(host):
     host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
     host.platform.set_event_timing(auto_start=False)
@@ -624,7 +570,7 @@ def stopped_and_started_while_drained(host):
     assert host.notes()[2:] == [("undo", "a"), ("undone", "a")] and len(host.acks(event)) == 1
 
 
-@scenario
+@PROGRAMME.scenario
 def a_boot_ends_the_event(host):
     boot = host.root / BOOT
     boot.parent.mkdir(parents=True)
@@ -649,7 +595,7 @@ def a_boot_ends_the_event(host):
     assert host.ready() == 200 and len(host.notes()) == 4, "drained again for an event that the boot has ended"
 
 
-@scenario
+@PROGRAMME.scenario
 def a_boot_in_the_middle_of_a_drain(host):
     """Freeze: a boot does not end it. What the boot has started is drained again."""
     boot = host.root / BOOT
@@ -712,7 +658,7 @@ def probing(host):
         prober.join()
 
 
-@scenario
+@PROGRAMME.scenario
 def killed_at_any_instant(host, rounds=3, seed=20261120):
     dice = random.Random(seed)
     steps = ["a", "b", "c"]
@@ -783,13 +729,13 @@ def killed_after_each_write(host, first, every):
 
 
 for _first in (1, 2):
-    SCENARIOS[f"killed_after_write_{_first}_and_every_other"] = (
+    PROGRAMME[f"killed_after_write_{_first}_and_every_other"] = (
         lambda host, first=_first: killed_after_each_write(host, first, 2))
 
 
 # Disks
 
-@scenario
+@PROGRAMME.scenario
 def full_disk(host):
     """Filled to the last byte while nothing happens: the drain, its record and the restore do without."""
     if not may_mount():
@@ -813,7 +759,7 @@ def full_disk(host):
     drains_and_restores(host)
 
 
-@scenario
+@PROGRAMME.scenario
 def read_only_disk(host):
     """As after an error of the file system: kept in /run what can be kept nowhere else, and drained all the same."""
     if not may_mount():
@@ -841,6 +787,6 @@ def drains_and_restores(host):
     assert len(host.acks(event)) == 1
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", list(PROGRAMME))
 def test_scenario(performances, name):
     performances[name].result()

@@ -1,8 +1,5 @@
-"""Steps of a drain, each type with its undo and each way to fail, by the built program (settings.md 1.3).
+"""Steps of a drain, each type with its undo and each way to fail, by the built program (settings.md 1.3)."""
 
-As in test_drain.py the scenarios run side by side, because nearly all of their time is waiting."""
-
-import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -16,33 +13,15 @@ import threading
 import time
 
 import pytest
-from test_drain import AT_ONCE, PATIENCE, Host
-from vm import SOURCE, Platform, wait_until
+from draining import PATIENCE, Programme
+from vm import SOURCE, wait_until
 
-SCENARIOS = {}
+PROGRAMME = Programme(auto_start=False)
 SECRET = "s3cr3t-of-the-load-balancer"
 RENEWED = "r3n3w3d-of-the-load-balancer"
 PROBES = "168.63.129.16"
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def perform(name, directory):
-    with Platform() as platform:
-        platform.set_event_timing(auto_start=False)
-        with Host(directory, platform) as host:
-            SCENARIOS[name](host)
-        assert platform.problems() == []
-
-
-@pytest.fixture(scope="module")
-def performances(request, tmp_path_factory):
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.function is test_scenario]
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(perform, name, tmp_path_factory.mktemp("s")) for name in chosen}
+PROBES6 = "fe80::1234:5678:9abc"
+performances = PROGRAMME.performances()
 
 
 # Helpers
@@ -125,7 +104,7 @@ def job_directories(host):
 
 # http
 
-@scenario
+@PROGRAMME.scenario
 def http_and_its_undo(host):
     put_secrets(host, token=SECRET)
     with Recorder([204]) as recorder:
@@ -148,7 +127,7 @@ def http_and_its_undo(host):
         nowhere(host, SECRET)
 
 
-@scenario
+@PROGRAMME.scenario
 def http_through_the_proxy(host):
     """As all requests: through the proxy, unless the host is excepted."""
     with Recorder() as proxy, Recorder() as direct:
@@ -162,7 +141,7 @@ def http_through_the_proxy(host):
         assert [one[1] for one in direct.requests] == ["/out"]
 
 
-@scenario
+@PROGRAMME.scenario
 def http_that_is_refused(host):
     with Recorder([503, 200, 302, 500]) as recorder:
         host.configure({"type": "http", "name": "second-try", "url": recorder.url("/a"), "retry": {"times": 1, "delayInSeconds": 0}},
@@ -181,7 +160,7 @@ def http_that_is_refused(host):
         assert host.notes() == [] and len(recorder.requests) == 4, "what has no undo is not undone"
 
 
-@scenario
+@PROGRAMME.scenario
 def http_that_nobody_answers(host):
     with Recorder() as recorder, socket.create_server(("127.0.0.1", 0)) as silent:
         recorder.open.clear()
@@ -195,7 +174,7 @@ def http_that_nobody_answers(host):
         assert "slow" in host.log_text() and "longer than it was given" in host.log_text()
 
 
-@scenario
+@PROGRAMME.scenario
 def secrets_of_a_drain_that_outlives_them(host):
     """What is in force counts; where the section is gone, what was known last."""
     put_secrets(host, token=SECRET)
@@ -218,7 +197,7 @@ def secrets_of_a_drain_that_outlives_them(host):
         nowhere(host, SECRET, RENEWED)
 
 
-@scenario
+@PROGRAMME.scenario
 def secret_that_is_gone(host):
     """Nothing is written down of a secret, so a restart without it cannot undo: that is said, and mended by giving it."""
     put_secrets(host, token=SECRET)
@@ -239,7 +218,7 @@ def secret_that_is_gone(host):
         assert recorder.requests[1][2]["X-Token"] == SECRET
 
 
-@scenario
+@PROGRAMME.scenario
 def killed_while_a_request_is_out(host):
     with Recorder() as recorder:
         recorder.open.clear()
@@ -259,7 +238,7 @@ def killed_while_a_request_is_out(host):
 
 # waitUntil
 
-@scenario
+@PROGRAMME.scenario
 def wait_until_it_is_so(host):
     asked = f"echo >>{host.root}/asked; test -e {host.root}/so"
     host.configure({"type": "waitUntil", "name": "queue", "command": ["sh", "-c", asked], "intervalInSeconds": 1},
@@ -279,7 +258,7 @@ def wait_until_it_is_so(host):
     assert job_directories(host) == []
 
 
-@scenario
+@PROGRAMME.scenario
 def wait_until_its_time_is_up(host):
     host.configure({"type": "waitUntil", "name": "never-so", "command": ["sh", "-c", "exit 3"], "intervalInSeconds": 1,
                     "timeoutInSeconds": 2},
@@ -299,7 +278,7 @@ def wait_until_its_time_is_up(host):
     assert not pathlib.Path(f"/proc/{pid}").exists(), "a command that hangs is ended with its step"
 
 
-@scenario
+@PROGRAMME.scenario
 def killed_while_waiting(host):
     """The run that is under way is found again: never two at a time."""
     asked = (f"exec 9>{host.root}/lock; flock -n 9 || echo overlap >>{host.root}/asked; echo asked >>{host.root}/asked; "
@@ -343,7 +322,7 @@ def connections(count, family=socket.AF_INET6):
         yield port, clients
 
 
-@scenario
+@PROGRAMME.scenario
 def wait_for_connections(host):
     with connections(5) as (port, clients), connections(1) as (other, _):
         host.configure({"type": "waitForConnections", "ports": [port], "atMost": 1}, host.step("after"))
@@ -359,7 +338,7 @@ def wait_for_connections(host):
         assert host.times("end", "after")
 
 
-@scenario
+@PROGRAMME.scenario
 def connections_that_stay(host):
     with connections(2) as (port, _):
         host.configure({"type": "waitForConnections", "name": "idle", "ports": [port], "timeoutInSeconds": 2}, host.step("after"))
@@ -369,7 +348,7 @@ def connections_that_stay(host):
         assert host.times("end", "after")
 
 
-@scenario
+@PROGRAMME.scenario
 def connections_of_the_load_balancer(host):
     with connections(1) as (port, clients):
         host.platform.set_load_balancer([port])
@@ -388,7 +367,7 @@ def connections_of_the_load_balancer(host):
         assert len(host.platform.requests("imds", "/metadata/loadbalancer")) == 1
 
 
-@scenario
+@PROGRAMME.scenario
 def no_load_balancer(host):
     """What cannot be known is not waited for, and not passed over in silence."""
     host.configure({"type": "waitForConnections", "name": "idle", "ports": "fromLoadBalancer", "onFailure": "abort"})
@@ -424,14 +403,15 @@ def tables(host):
     return [line.partition(" ")[2] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@scenario
+@PROGRAMME.scenario
 def refuse_probe(host):
     put_nft(host)
     host.configure({"type": "refuseProbe", "ports": [8080, 8443]}, host.step("between"), {"type": "refuseProbe", "ports": [9000]})
     host.start()
     event = drained(host)
     assert tables(host) == ["{ 8080, 8443 }", "{ 8080, 8443, 9000 }"]
-    assert f"ip saddr {PROBES} tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn" in (host.root / "rules").read_text()
+    for source in (f"ip saddr {PROBES}", f"ip6 saddr {PROBES6}"):
+        assert f"{source} tcp dport @ports tcp flags & (fin|syn|rst|ack) == syn" in (host.root / "rules").read_text()
     marker = host.root / "run/evenkeel/refuse-probe"
     assert marker.exists()
     # A restart while drained makes sure of it.
@@ -447,7 +427,7 @@ def refuse_probe(host):
     assert len(tables(host)) == 5, "nothing is left to remove"
 
 
-@scenario
+@PROGRAMME.scenario
 def table_without_a_drain(host):
     """The record is lost, or somebody forces a restore: nobody would ever bring the VM back into its pool."""
     put_nft(host)
@@ -474,11 +454,15 @@ def table_without_a_drain(host):
     wait_until("nothing to be remembered", lambda: not (host.root / "run/evenkeel/refuse-probe").exists(), PATIENCE)
 
 
-@scenario
+@PROGRAMME.scenario
 def no_nft(host):
     """Said as soon as the settings come, not when it is too late."""
     host.configure({"type": "parallel", "steps": [host.step("a"), {"type": "refuseProbe", "ports": [80], "name": "refuse"}]},
                    host.step("after"))
+    path = host.root / "etc/evenkeel/evenkeel.json"
+    done = host.run("validate", str(path))
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("settings: drain.steps[0].steps[1]: refuseProbe needs nft, which is not installed; install")
     host.start()
     host.wait_says("drain.steps[0].steps[1]: refuseProbe needs nft, which is not installed; install the package nftables")
     assert host.substatus("drain")["status"] == "error"
@@ -487,14 +471,16 @@ def no_nft(host):
     host.platform.remove_event(event)
     put_nft(host)
     host.wait_says("watching", 30)
+    assert host.run("validate", str(path)).returncode == 0
 
 
-@scenario
+@PROGRAMME.scenario
 def refuse_probe_for_real(host):
     """By nft itself, in a network of its own where the platform's address lives."""
     real = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
     held = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up && ip addr add 168.63.129.16/32 dev lo && "
-                             "ip addr add 10.9.9.9/32 dev lo && echo ready; exec sleep 600"], stdout=subprocess.PIPE, text=True)
+                             f"ip addr add 10.9.9.9/32 dev lo && ip addr add {PROBES6}/64 dev lo && "
+                             "ip addr add fe80::9999/64 dev lo && echo ready; exec sleep 600"], stdout=subprocess.PIPE, text=True)
     try:
         if not real or held.stdout.readline().strip() != "ready":
             pytest.skip("nft and a network namespace of our own are needed")
@@ -506,13 +492,14 @@ def refuse_probe_for_real(host):
         host.configure({"type": "refuseProbe", "ports": [port]})
         host.start()
         host.wait_says("watching")
-        assert connect(held.pid, PROBES, port) == connect(held.pid, "10.9.9.9", port) == "connected"
+        sources = (PROBES, PROBES6, "10.9.9.9", "fe80::9999")
+        assert [connect(held.pid, source, port) for source in sources] == ["connected"] * 4
         event = drained(host)
-        assert connect(held.pid, PROBES, port) == "ConnectionRefusedError"
+        assert connect(held.pid, PROBES, port) == connect(held.pid, PROBES6, port) == "ConnectionRefusedError"
         assert connect(held.pid, PROBES, port + 1, listening=False) == "ConnectionRefusedError"
-        assert connect(held.pid, "10.9.9.9", port) == "connected", "others are served on"
+        assert connect(held.pid, "10.9.9.9", port) == connect(held.pid, "fe80::9999", port) == "connected", "others are served on"
         restored(host, event)
-        assert connect(held.pid, PROBES, port) == "connected"
+        assert connect(held.pid, PROBES, port) == connect(held.pid, PROBES6, port) == "connected"
         listed = subprocess.run(["nsenter", "-t", str(held.pid), "-n", real, "list", "tables"], capture_output=True, text=True)
         assert listed.returncode == 0 and listed.stdout == ""
         server.kill()
@@ -524,7 +511,7 @@ def refuse_probe_for_real(host):
 
 LISTEN = """
 import socket, sys
-s = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+s = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
 print("listening", flush=True)
 while True:
     s.accept()
@@ -533,7 +520,10 @@ while True:
 
 def connect(pid, source, port, listening=True):
     """What becomes of a connection from that address, in that network."""
-    code = ("import socket, sys\ntry:\n    socket.create_connection(('127.0.0.1', int(sys.argv[2])), 5, (sys.argv[1], 0))\n"
+    code = ("import socket, sys\nsource, port = sys.argv[1], int(sys.argv[2])\n"
+            "try:\n    if ':' in source:\n        s = socket.socket(socket.AF_INET6)\n        s.settimeout(5)\n"
+            "        s.bind((source, 0, 0, socket.if_nametoindex('lo')))\n        s.connect(('::1', port))\n"
+            "    else:\n        socket.create_connection(('127.0.0.1', port), 5, (source, 0))\n"
             "    print('connected')\nexcept OSError as e:\n    print(type(e).__name__)\n")
     return subprocess.run(["nsenter", "-t", str(pid), "-n", "/usr/bin/python3", "-B", "-c", code, source, str(port)],
                           capture_output=True, text=True, timeout=30).stdout.strip()
@@ -553,7 +543,7 @@ def same_shape(one, other):
     return {name: type(value) for name, value in one.items()} == {name: type(value) for name, value in other.items()}
 
 
-@scenario
+@PROGRAMME.scenario
 def everything_is_told(host):
     hooks = host.root / "etc/evenkeel/hooks"
     for directory, name in (("drain.d", "hook"), ("restore.d", "unhook")):
@@ -594,11 +584,14 @@ def everything_is_told(host):
     for name in ("undo", "unhook"):
         environment, document = told(host, name)
         assert environment["EVENKEEL_PHASE"] == document["phase"] == "restore"
-        assert environment["EVENKEEL_ATTEMPT"] == "0" and environment["EVENKEEL_REASON"] == "" and document["events"] == []
-        assert "EVENKEEL_EVENT_ID" not in environment
+        assert environment["EVENKEEL_ATTEMPT"] == "0" and environment["EVENKEEL_REASON"] == "Reboot"
+        # the event is gone, but what they undo was done for it
+        assert {word: text for word, text in environment.items() if word.startswith("EVENKEEL_EVENT_")} == {
+            word: text for word, text in told(host, "run")[0].items() if word.startswith("EVENKEEL_EVENT_")}
+        assert document["events"] == told(host, "run")[1]["events"]
 
 
-@scenario
+@PROGRAMME.scenario
 def a_hook_that_hangs(host):
     """It takes no time from the next one, and is named."""
     directory = host.root / "etc/evenkeel/hooks/drain.d"
@@ -613,22 +606,42 @@ def a_hook_that_hangs(host):
     assert "10-hangs ran longer than its limit" in host.log_text()
 
 
-@scenario
+@PROGRAMME.scenario
 def told_by_an_operator(host):
-    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")]})
+    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")],
+                    "undo": ["sh", "-c", TELL.format(file=host.root / "undo")]})
     host.start()
     host.wait_says("watching")
     assert host.run("drain").returncode == 0
     host.wait_says("drained")
-    environment, document = told(host, "run")
-    assert environment["EVENKEEL_REASON"] == document["holds"][0]["reason"] != ""
-    assert document["holds"][0]["kind"] == "operator" and document["events"] == []
-    assert not [name for name in environment if name.startswith("EVENKEEL_EVENT_")]
+    host.kill_daemon()
+    host.start()
+    assert host.run("restore").returncode == 0
+    host.wait_says("watching")
+    for name in ("run", "undo"):
+        environment, document = told(host, name)
+        assert environment["EVENKEEL_REASON"] == document["holds"][0]["reason"] == "an operator"
+        assert document["holds"][0]["kind"] == "operator" and document["events"] == []
+        assert not [word for word in environment if word.startswith("EVENKEEL_EVENT_")]
+
+
+@PROGRAMME.scenario
+def told_in_a_rehearsal(host):
+    """What does nothing in a rehearsal must know that there is nothing to undo."""
+    host.configure({"type": "run", "name": "tell", "command": ["sh", "-c", TELL.format(file=host.root / "run")],
+                    "undo": ["sh", "-c", TELL.format(file=host.root / "undo")]})
+    host.start()
+    host.wait_says("watching")
+    done = host.run("simulate", "Reboot", "--in", "2", "--duration", "1")
+    assert done.returncode == 0, done.stdout
+    for name in ("run", "undo"):
+        environment, document = told(host, name)
+        assert environment["EVENKEEL_REHEARSAL"] == "1" and document["holds"][0]["kind"] == "rehearsal"
 
 
 # Order, groups, failures
 
-@scenario
+@PROGRAMME.scenario
 def finish(host):
     host.configure(host.step("a"), host.step("enough", "false", onFailure="finish"), host.step("never"))
     host.start()
@@ -638,7 +651,7 @@ def finish(host):
     assert [note for note in host.notes() if note[0] == "undo"] == [("undo", "enough"), ("undo", "a")]
 
 
-@scenario
+@PROGRAMME.scenario
 def parallel_steps(host):
     """At the same time, one of them failing at first; the next step after all of them; undone in reverse."""
     with Recorder() as recorder, connections(1) as (port, clients):
@@ -663,7 +676,7 @@ def parallel_steps(host):
         assert [note for note in host.notes() if note[0] == "undo"] == [("undo", "after"), ("undo", "right"), ("undo", "left")]
 
 
-@scenario
+@PROGRAMME.scenario
 def little_time(host):
     """Six seconds for three steps that may take a minute each: waits are skipped where the rest needs the time, and what
     hangs leaves the others what is reserved for them."""
@@ -680,6 +693,6 @@ def little_time(host):
         assert host.times("end", "hangs") == []
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", list(PROGRAMME))
 def test_scenario(performances, name):
     performances[name].result()

@@ -1,6 +1,5 @@
 """What drains a VM besides the platform: operators, backups, rehearsals; and events that several VMs share."""
 
-import concurrent.futures
 import http.server
 import json
 import subprocess
@@ -8,30 +7,11 @@ import threading
 import time
 
 import pytest
-from test_drain import AT_ONCE, PATIENCE, Host
-from vm import Platform, http_get
+from draining import PATIENCE, Programme
+from vm import http_get
 
-SCENARIOS = {}
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def perform(name, directory):
-    with Platform() as platform:
-        platform.set_event_timing(auto_start=False)
-        with Host(directory, platform) as host:
-            SCENARIOS[name](host)
-        assert platform.problems() == []
-
-
-@pytest.fixture(scope="module")
-def performances(request, tmp_path_factory):
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.function is test_scenario]
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(perform, name, tmp_path_factory.mktemp("h")) for name in chosen}
+PROGRAMME = Programme(auto_start=False)
+performances = PROGRAMME.performances()
 
 
 def begin(host, *steps, **drain):
@@ -52,7 +32,7 @@ def drained(host):
 
 # Operators
 
-@scenario
+@PROGRAMME.scenario
 def drain_and_wait(host):
     begin(host, host.step("a", "sleep 0.5"), host.step("b"))
     done = host.run("drain", "--wait", "new disk")
@@ -68,7 +48,7 @@ def drain_and_wait(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def drain_that_is_aborted(host):
     begin(host, host.step("bad", "false", onFailure="abort"), host.step("never"))
     done = host.run("drain", "--wait")
@@ -76,7 +56,7 @@ def drain_that_is_aborted(host):
     assert ("begin", "never") not in host.notes()
 
 
-@scenario
+@PROGRAMME.scenario
 def events_are_shown(host):
     begin(host, leadInSeconds=60)
     assert "Events: none" in host.run("events").stdout
@@ -104,7 +84,7 @@ def events_are_shown(host):
 
 # Backups
 
-@scenario
+@PROGRAMME.scenario
 def quiesce_and_resume(host):
     begin(host, host.step("freeze", "sleep 0.5"))
     done = host.run("quiesce", "--for", "2min")
@@ -120,7 +100,7 @@ def quiesce_and_resume(host):
     assert done.returncode == 1 and "nothing is quiesced" in done.stderr
 
 
-@scenario
+@PROGRAMME.scenario
 def quiesce_that_takes_too_long(host):
     begin(host, host.step("slow", "sleep 30"), host.step("late"))
     done = host.run("quiesce", "--within", "2s", "--for", "30")
@@ -130,7 +110,7 @@ def quiesce_that_takes_too_long(host):
     assert view(host)["holds"] == []
 
 
-@scenario
+@PROGRAMME.scenario
 def quiesce_ends_by_itself(host):
     begin(host)
     assert host.run("quiesce", "--for", "3").returncode == 0
@@ -142,7 +122,7 @@ def quiesce_ends_by_itself(host):
     assert done.returncode == 1 and "resumed by itself" in done.stderr
 
 
-@scenario
+@PROGRAMME.scenario
 def quiesced_while_an_event_comes(host):
     begin(host)
     assert host.run("quiesce").returncode == 0
@@ -155,7 +135,7 @@ def quiesced_while_an_event_comes(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def quiesce_over_a_restart(host):
     """The daemon is replaced while a backup waits: the hold, its end and the script's answer stay."""
     begin(host, host.step("a", "sleep 2"))
@@ -171,7 +151,7 @@ def quiesce_over_a_restart(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def bad_arguments(host):
     begin(host)
     for words in (["quiesce", "--for"], ["quiesce", "--for", "soon"], ["quiesce", "--for", "0"], ["quiesce", "9"], ["resume", "x"],
@@ -189,7 +169,7 @@ def bad_arguments(host):
 
 # Rehearsals
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal(host):
     begin(host, {"type": "probeDown", "waitInSeconds": 1}, host.step("a"))
     done = host.run("simulate", "reboot", "--in", "60", "--duration", "1")
@@ -204,7 +184,7 @@ def rehearsal(host):
     assert host.platform.acknowledgements() == [] and host.says("drain") == "watching"
 
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal_that_goes_wrong(host):
     begin(host, host.step("bad", "false", onFailure="abort"))
     done = host.run("simulate", "Reboot", "--in", "3", "--duration", "1")
@@ -213,7 +193,7 @@ def rehearsal_that_goes_wrong(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal_is_taken_over(host):
     begin(host)
     asked = subprocess.Popen([host.binary, "simulate", "Reboot", "--duration", "60"], env=host.environment(),
@@ -230,7 +210,7 @@ def rehearsal_is_taken_over(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal_is_ended(host):
     begin(host)
     asked = subprocess.Popen([host.binary, "simulate", "Reboot", "--duration", "60"], env=host.environment(),
@@ -243,7 +223,7 @@ def rehearsal_is_ended(host):
     host.wait_says("watching")
 
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal_and_a_restart(host):
     begin(host)
     assert host.call("POST", "/v1/simulate", "Reboot 600 60")[0] == 200
@@ -254,7 +234,7 @@ def rehearsal_and_a_restart(host):
     assert host.times("undone", "a") and "rehearsal ends here" in host.log_text()
 
 
-@scenario
+@PROGRAMME.scenario
 def rehearsal_waits_for_the_lead(host):
     begin(host, leadInSeconds=1)
     began = time.monotonic()
@@ -263,7 +243,7 @@ def rehearsal_waits_for_the_lead(host):
     assert time.monotonic() - began >= 4
 
 
-@scenario
+@PROGRAMME.scenario
 def dry_run(host):
     begin(host, {"type": "probeDown", "waitInSeconds": 15}, host.step("a", timeoutInSeconds=30, reserveInSeconds=5),
           {"type": "stopUnits", "name": "web", "units": ["nginx.service"]}, leadInSeconds=600)
@@ -314,7 +294,7 @@ def shared(host, acknowledge, names, **more):
     return event
 
 
-@scenario
+@PROGRAMME.scenario
 def leader_asks_its_peers(host):
     server = peers()
     try:
@@ -335,7 +315,7 @@ def leader_asks_its_peers(host):
         server.server_close()
 
 
-@scenario
+@PROGRAMME.scenario
 def leader_with_a_peer_that_is_silent(host):
     event = shared(host, "leader", ["vm", "other"], peerUrl="http://127.0.0.1:1/{name}")
     host.wait_for("that to be told", lambda: "other does not answer" in host.log_text())
@@ -344,7 +324,7 @@ def leader_with_a_peer_that_is_silent(host):
     host.platform.wait_for_acknowledgement(event, PATIENCE)
 
 
-@scenario
+@PROGRAMME.scenario
 def others_lead(host):
     event = shared(host, "leader", ["other", "vm"], peerUrl=f"http://127.0.0.1:{host.port}/drained?{{name}}")
     host.wait_polls(2)
@@ -355,20 +335,20 @@ def others_lead(host):
     assert drained(host)[0] == 503
 
 
-@scenario
+@PROGRAMME.scenario
 def always(host):
     event = shared(host, "always", ["other", "vm"])
     host.platform.wait_for_acknowledgement(event, PATIENCE)
 
 
-@scenario
+@PROGRAMME.scenario
 def never(host):
     event = shared(host, "never", ["vm", "other"])
     host.wait_polls(2)
     assert host.acks(event) == []
 
 
-@scenario
+@PROGRAMME.scenario
 def no_shutdown_inhibitor_without_logind(host):
     begin(host, shutdown={"maxDelayInSeconds": 60})
     assert "reboots and shutdowns are not held back: there is no logind here to ask" in host.says("drain")
@@ -377,6 +357,6 @@ def no_shutdown_inhibitor_without_logind(host):
     host.platform.wait_for_acknowledgement(event, PATIENCE)
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", list(PROGRAMME))
 def test_scenario(performances, name):
     performances[name].result()

@@ -2,35 +2,16 @@
 
 What is measured is the time between polls, so each scenario has a platform and a VM of its own and they run side by side."""
 
-import concurrent.futures
+import json
 import time
 
 import pytest
-from test_drain import AT_ONCE, EVENTS, PATIENCE, Host
+from draining import EVENTS, PATIENCE, Host, Programme
 from vm import Platform, wait_until
 
-SCENARIOS = {}
+PROGRAMME = Programme(auto_start=False)
 LATE = 1.5  # a loaded machine is late, never early
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = function
-    return function
-
-
-def perform(name, directory):
-    with Platform() as platform:
-        platform.set_event_timing(auto_start=False)
-        with Host(directory, platform) as host:
-            SCENARIOS[name](host)
-        assert platform.problems() == []
-
-
-@pytest.fixture(scope="module")
-def performances(request, tmp_path_factory):
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.function is test_scenario]
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(perform, name, tmp_path_factory.mktemp("w")) for name in chosen}
+performances = PROGRAMME.performances()
 
 
 def begin(host, **drain):
@@ -71,15 +52,15 @@ def backs_off(first, second, *words, **fault):
     return run
 
 
-SCENARIOS["status_429"] = backs_off(2, 4, "429", "5 times per second", status=429)
-SCENARIOS["status_410"] = backs_off(2, 4, "410", "70 s", status=410)
-SCENARIOS["status_500"] = backs_off(1, 2, "500", status=500)
-SCENARIOS["status_503"] = backs_off(1, 2, "503", status=503)
-SCENARIOS["no_answer"] = backs_off(1, 2, "scheduled events", drop=True)
-SCENARIOS["not_http"] = backs_off(1, 2, "scheduled events", garbage="http")
-SCENARIOS["not_json"] = backs_off(1, 2, "scheduled events", garbage=True)
-SCENARIOS["not_events"] = backs_off(1, 2, "Events", body=b'{"DocumentIncarnation": 1}')
-SCENARIOS["too_large"] = backs_off(1, 2, "scheduled events", body=b" " * 300000)
+PROGRAMME["status_429"] = backs_off(2, 4, "429", "5 times per second", status=429)
+PROGRAMME["status_410"] = backs_off(2, 4, "410", "70 s", status=410)
+PROGRAMME["status_500"] = backs_off(1, 2, "500", status=500)
+PROGRAMME["status_503"] = backs_off(1, 2, "503", status=503)
+PROGRAMME["no_answer"] = backs_off(1, 2, "scheduled events", drop=True)
+PROGRAMME["not_http"] = backs_off(1, 2, "scheduled events", garbage="http")
+PROGRAMME["not_json"] = backs_off(1, 2, "scheduled events", garbage=True)
+PROGRAMME["not_events"] = backs_off(1, 2, "Events", body=b'{"DocumentIncarnation": 1}')
+PROGRAMME["too_large"] = backs_off(1, 2, "scheduled events", body=b" " * 300000)
 
 
 def asked_seldom(status):
@@ -97,10 +78,10 @@ def asked_seldom(status):
 
 
 for _status in (400, 404, 405):
-    SCENARIOS[f"status_{_status}"] = asked_seldom(_status)
+    PROGRAMME[f"status_{_status}"] = asked_seldom(_status)
 
 
-@scenario
+@PROGRAMME.scenario
 def retry_after(host):
     begin(host)
     host.platform.set_fault("imds", EVENTS, status=429, headers={"Retry-After": "6"})
@@ -108,7 +89,7 @@ def retry_after(host):
     assert all(gap >= 5.9 for gap in gaps(host, 1))
 
 
-@scenario
+@PROGRAMME.scenario
 def an_event_is_known(host):
     """Nobody makes us look away for more than 4 s then: not by a status, not by Retry-After."""
     begin(host)
@@ -123,7 +104,7 @@ def an_event_is_known(host):
     host.wait_ready(200)
 
 
-@scenario
+@PROGRAMME.scenario
 def slow_answers(host):
     """An answer that takes longer than the interval: one request at a time, and the daemon does other things meanwhile."""
     begin(host)
@@ -137,23 +118,25 @@ def slow_answers(host):
     host.wait_note("end", "a")
 
 
-@scenario
+@PROGRAMME.scenario
 def trickle(host):
     """A body that comes byte by byte is given up after the time an answer may take."""
     begin(host)
+    host.wait_polls(2)  # the first answer may take longer
     host.platform.set_fault("imds", EVENTS, bytes_per_second=2)
     host.wait_says("timed out", 25)
     host.platform.clear_faults()
     host.wait_for("the trouble to be over", lambda: host.says("drain") == "watching", 30)
 
 
-@scenario
+@PROGRAMME.scenario
 def interval(host):
     begin(host, pollingIntervalInSeconds=3)
     assert all(2.9 <= gap <= 3 + LATE for gap in gaps(host, 2))
+    assert len({tuple(request["client"]) for request in host.polls()}) == 1, "the connection is kept"
 
 
-@scenario
+@PROGRAMME.scenario
 def etag_is_used_when_offered(host):
     begin(host)
     assert not any("if-none-match" in request["headers"] for request in host.polls())
@@ -177,7 +160,7 @@ def etag_is_used_when_offered(host):
     assert len(host.acks(event)) == 1
 
 
-@scenario
+@PROGRAMME.scenario
 def unchanged_is_not_believed_for_ever(host):
     """A cache between us and the service that says 304 to everything cannot hide an event for longer than half a minute."""
     host.platform.set_event_document(etag=True)
@@ -189,7 +172,7 @@ def unchanged_is_not_believed_for_ever(host):
                            if "if-none-match" not in request["headers"]] != whole, 50)
 
 
-@scenario
+@PROGRAMME.scenario
 def unchanged_without_having_been_asked(host):
     begin(host)
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
@@ -201,7 +184,7 @@ def unchanged_without_having_been_asked(host):
     host.platform.clear_faults()
 
 
-@scenario
+@PROGRAMME.scenario
 def forms_of_not_before(host):
     host.platform.set_event_document(date_format="iso8601")
     host.configure(host.step("a"), leadInSeconds=0)
@@ -214,7 +197,7 @@ def forms_of_not_before(host):
     assert host.says("drain") == iso and host.acks(event) == []
 
 
-@scenario
+@PROGRAMME.scenario
 def service_restarted(host):
     """After a day without a request DocumentIncarnation begins anew: compared for being another, never for being later."""
     begin(host)
@@ -227,16 +210,20 @@ def service_restarted(host):
     host.wait_ready(200)
 
 
-@scenario
+@PROGRAMME.scenario
 def unknown_words(host):
     begin(host, policy=[{"action": "drain", "acknowledge": "immediately"}])
     host.platform.add_event("Rebalance", not_before_in_seconds=5)
     host.wait_for("the event to be told", lambda: "Rebalance" in host.log_text())
+    host.platform.set_fault("imds", EVENTS, body=json.dumps({"DocumentIncarnation": 99, "Events": [
+        {"EventId": "x1", "EventType": "Reboot", "EventStatus": "Paused", "Resources": ["vm"], "NotBefore": ""}]}).encode())
+    host.wait_for("the status to be told", lambda: 'Reboot x1 is "Paused", which this version does not know' in host.log_text())
+    assert "Reboot x1: Paused" in host.run("events").stdout
     host.wait_polls(2)
     assert host.notes() == [] and host.platform.acknowledgements() == [] and host.ready() == 200
 
 
-@scenario
+@PROGRAMME.scenario
 def late_event(host):
     """Scheduled, but its NotBefore is past by our clock: drained for with what must be, and only then acknowledged."""
     host.configure({"type": "probeDown", "waitInSeconds": 60}, host.step("a", "sleep 0.3"), marginInSeconds=3)
@@ -252,7 +239,7 @@ def late_event(host):
     host.wait_ready(200)
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", list(PROGRAMME))
 def test_scenario(performances, name):
     performances[name].result()
 

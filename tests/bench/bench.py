@@ -18,6 +18,9 @@ from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
 PEER_ENABLE, PEER_CPU, PEER_SHIM, PEER_STATUS = 4.3, 4.7, 46.3, 52.2
+# Microsoft's sample listener for Scheduled Events (Python, polls each second), measured in the same way: seconds to notice an
+# event, resident memory, share of a core.
+SAMPLE_NOTICES, SAMPLE_AT_MOST, SAMPLE_RESIDENT, SAMPLE_CPU = 0.621, 0.993, 29, 0.37
 PEM = "application/x-pem-file"
 HOOKS = 20
 
@@ -65,7 +68,8 @@ class Table:
 
 
 class Bench:
-    def __init__(self, quick, minutes=None):
+    def __init__(self, quick, minutes=None, drain=False):
+        self.parts = (self.idle, self.drain, self.hooks) if drain else (self.enable, self.deploy, self.idle, self.drain, self.hooks)
         self.runs = 15 if quick else 200
         self.deployments = 5 if quick else 60
         self.idle_seconds = minutes * 60 if minutes else 5 if quick else 75
@@ -158,7 +162,7 @@ class Bench:
             self.table.add(f"{label}: idle, after TLS", [private_dirty(pid)], "MiB", reach="zip <= 2 MB")
         self.table.add(f"{label}: CPU per poll", per_poll, "ms", digits=3)
         self.table.add(f"{label}: wakeups per poll", wakeups_per_poll, "", digits=1)
-        self.table.add(f"{label}: CPU at 1 poll/s", share, "% of a core", digits=3, reach="zip <= 0.03 %")
+        self.table.add(f"{label}: CPU at 1 poll/s", share, "% of a core", f"sample {SAMPLE_CPU} %", SAMPLE_CPU, "zip <= 0.03 %", digits=3)
 
     @staticmethod
     def apply(stage, sequence):
@@ -190,8 +194,10 @@ class Bench:
             delays.append(mark.stat().st_mtime_ns / 1e9 - published)
             stage.platform.wait_for_acknowledgement(event, 15)
             stage.platform.remove_event(event)
-        self.table.add(f"{label}: event to first action", delays, "s", digits=3)
-        self.table.add(f"{label}: the same, p99", delays, "s", digits=3, reach="< 1.1 s", share=0.99)
+        self.table.add(f"{label}: event to first action", delays, "s", f"sample, only noticing {SAMPLE_NOTICES} s", SAMPLE_NOTICES, digits=3)
+        for share, reach in ((0.9, ""), (0.99, "< 1.1 s")):
+            self.table.add(f"{label}: the same, p{share * 100:.0f}", delays, "s",
+                           f"sample, at most {SAMPLE_AT_MOST} s" if reach else "", SAMPLE_AT_MOST if reach else None, reach, 3, share)
 
     def hooks(self, label, stage):
         """The daemon's memory while 20 hooks run, one after the other."""
@@ -221,7 +227,7 @@ class Bench:
             self.table.add(f"{label}: before {HOOKS} hooks, private dirty", [before], "MiB")
             self.table.add(f"{label}: while they run", dirty, "MiB")
             self.table.add(f"{label}: the same, at most", [max(dirty)], "MiB")
-        self.table.add(f"{label}: resident, at most, ever", [peak_resident(pid)], "MiB")
+        self.table.add(f"{label}: resident, at most, ever", [peak_resident(pid)], "MiB", f"sample, idle {SAMPLE_RESIDENT} MB", SAMPLE_RESIDENT)
 
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
@@ -230,7 +236,7 @@ class Bench:
                 raise StageError(f"install: exit code {done.returncode}: {done.stderr.strip()}")
             stage.start_daemon()
             try:
-                for part in (self.enable, self.deploy, self.idle, self.drain, self.hooks):
+                for part in self.parts:
                     print(f"measuring {label}: {part.__name__} …", file=sys.stderr, flush=True)
                     part(label, stage)
             except (StageError, TimeoutError) as error:
@@ -288,12 +294,13 @@ def noise():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--drain", action="store_true", help="only what draining costs")
     parser.add_argument("--minutes", type=float, help="how long to watch the idle daemon")
     parser.add_argument("--directory", type=pathlib.Path, required=True)
     parser.add_argument("programs", nargs="+", metavar="LABEL=FILE")
     options = parser.parse_args()
     load, middle, worst = noise()
-    bench = Bench(options.quick, options.minutes)
+    bench = Bench(options.quick, options.minutes, options.drain)
     good = all([bench.measure(label, binary, options.directory)
                 for label, _, binary in (program.partition("=") for program in options.programs)])
     load_after = os.getloadavg()[0]
@@ -304,9 +311,10 @@ def main():
     if max(load, load_after) > os.cpu_count() / 2 or worst > 2 * middle:
         print("This machine was busy: take the numbers with care.")
     print(f"Of a drain, {HOOKS} hooks were measured. Stopping units needs systemd, and no other step stands for it:\n"
-          "tests/machine/test_memory.py measures a drain of 50 units and as many hooks on a booted machine.")
-    print("Jobs were plain children here; under systemd they are transient units. The peer's figures were measured on another\n"
-          "machine of this kind (Custom Script 2.1.19); only ratios carry over.")
+          "tests/machine/test_memory.py measures a drain of 50 units and as many hooks on a booted machine (scripts/bench --drain).")
+    print("Jobs were plain children here; under systemd they are transient units. The peers' figures were measured on another\n"
+          "machine of this kind: the peer is Custom Script 2.1.19, the sample Microsoft's listener for Scheduled Events. Only ratios\n"
+          "carry over.")
     return 0 if good else 1
 
 

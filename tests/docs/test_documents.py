@@ -120,6 +120,34 @@ def test_commands_that_are_not_there_yet_are_not(verbs):
     assert works <= verbs and not missing & verbs
 
 
+def completions(verb, word=""):
+    """What bash offers after "evenkeel VERB WORD"."""
+    script = (f"source <('{PROGRAM}' completion bash); COMP_WORDS=(evenkeel {verb} '{word}'); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1));"
+              " _evenkeel; printf '%s\n' \"${COMPREPLY[@]}\"")
+    answer = run("bash", "-c", script)
+    assert answer.returncode == 0 and not answer.stderr, answer.stderr
+    return set(answer.stdout.split())
+
+
+def test_bash_completes_verbs_and_options():
+    people = {match[1] for match in re.finditer(r"^  ([a-z]+) ", run(PROGRAM, "help").stdout, re.MULTILINE)}
+    assert completions("") == people
+    assert completions("", "re") == {verb for verb in people if verb.startswith("re")}
+    assert completions("simulate") == {"--in", "--duration", "--dry-run"}
+    assert completions("completion") == {"bash", "zsh"}
+
+
+def test_zsh_reads_its_completions():
+    script = run(PROGRAM, "completion", "zsh")
+    assert script.returncode == 0
+    assert set(re.findall(r"^\t\t'([a-z]+):", script.stdout, re.MULTILINE)) >= {"status", "drain", "completion"}
+    try:
+        answer = run("zsh", "-n", "/dev/stdin", input=script.stdout)
+    except FileNotFoundError:
+        pytest.skip("no zsh here")
+    assert answer.returncode == 0, answer.stderr
+
+
 # Links and paths
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)

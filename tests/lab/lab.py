@@ -399,9 +399,12 @@ def table(outcomes):
 
     phases = {kind: dict(one.phases()) for kind, one in outcomes[True].items()}
     names = list(dict.fromkeys(name for found in phases.values() for name in found))
-    rows = [("phases with EvenKeel, seconds", *phases)]
-    rows += [(name, *(f"{found[name]:.1f}" if name in found else "" for found in phases.values())) for name in names]
-    rows.append(("from published to as before", *(f"{sum(found.values()):.1f}" for found in phases.values())))
+    beside = {"noticed": "reach 1.1; peers poll every 1 .. 60 s",
+              "probeDown": "interval x (threshold + 1)",
+              "in the load balancer again": "interval x threshold"}
+    rows = [("phases with EvenKeel, seconds", *phases, "")]
+    rows += [(name, *(f"{found[name]:.1f}" if name in found else "" for found in phases.values()), beside.get(name, "")) for name in names]
+    rows.append(("from published to as before", *(f"{sum(found.values()):.1f}" for found in phases.values()), ""))
     parts.append(columns(rows))
 
     lines = []

@@ -88,6 +88,21 @@ static void test_buf(void **state)
 	assert_int_equal(buf_reserve(&b, SIZE_MAX), -EFBIG);
 }
 
+static void test_buf_fill(void **state)
+{
+	_cleanup_buf_ struct buf b = BUF_INIT(40), small = BUF_INIT(8);
+
+	(void)state;
+	assert_int_equal(buf_fill(&b, "http://{name}/{name}{nam", "{name}", "a{name}"), 0);
+	assert_string_equal(buf_str(&b), "http://a{name}/a{name}{nam");
+	buf_reset(&b);
+	assert_int_equal(buf_fill(&b, "nothing", "{name}", "a"), 0);
+	assert_int_equal(buf_fill(&b, "", "{name}", "a"), 0);
+	assert_int_equal(buf_fill(&b, "{name}", "{name}", ""), 0);
+	assert_string_equal(buf_str(&b), "nothing");
+	assert_int_equal(buf_fill(&small, "{name}.", "{name}", "12345678"), -EFBIG);
+}
+
 static void test_buf_grows(void **state)
 {
 	_cleanup_buf_ struct buf b = BUF_SECRET_INIT(100000);
@@ -146,7 +161,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_error),     cmocka_unit_test(test_error_cut), cmocka_unit_test(test_buf),
-		cmocka_unit_test(test_buf_grows), cmocka_unit_test(test_secret),    cmocka_unit_test(test_time),
+		cmocka_unit_test(test_buf_fill), cmocka_unit_test(test_buf_grows), cmocka_unit_test(test_secret),    cmocka_unit_test(test_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

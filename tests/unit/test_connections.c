@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -158,12 +159,52 @@ static void add_address(const char *interface, const char *address)
 	(void)close(fd);
 }
 
+/* The kernel's struct in6_ifreq, whose header cannot stand beside netinet/in.h. */
+struct address6 {
+	struct in6_addr address;
+	uint32_t prefix;
+	int interface;
+};
+
+static bool add_probes6(int interface)
+{
+	struct address6 a = { .prefix = 64, .interface = interface };
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
+
+	assert_int_equal(inet_pton(AF_INET6, PROBES_IPV6, &a.address), 1);
+	r = fd < 0 ? -1 : ioctl(fd, SIOCSIFADDR, &a);
+	if (fd >= 0)
+		(void)close(fd);
+	return r == 0;
+}
+
+static struct pair connect_from_probes6(int listener, uint16_t port, int interface)
+{
+	struct sockaddr_in6 from = { .sin6_family = AF_INET6, .sin6_scope_id = (uint32_t)interface };
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = htons(port) };
+	struct pair p = { .client = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+
+	assert_true(p.client >= 0);
+	assert_int_equal(inet_pton(AF_INET6, PROBES_IPV6, &from.sin6_addr), 1);
+	/* The kernel takes a new address into use a moment later. */
+	for (int i = 0; bind(p.client, (struct sockaddr *)&from, sizeof(from)) < 0; i++) {
+		assert_true(errno == EADDRNOTAVAIL && i < 500);
+		(void)usleep(10000);
+	}
+	assert_int_equal(connect(p.client, (struct sockaddr *)&to, sizeof(to)), 0);
+	p.server = accept(listener, NULL, NULL);
+	assert_true(p.server >= 0);
+	return p;
+}
+
 /* 0: as it should be. In a network of our own, for the address is the platform's. */
 static int count_probes(void)
 {
 	uint16_t port, port6;
 	int listener, both;
-	struct pair probe, client, mapped;
+	struct pair probe, client, mapped, probe6;
+	int interface = (int)if_nametoindex("lo");
+	bool v6;
 
 	add_address("lo", "127.0.0.1");
 	add_address("lo:1", "168.63.129.16");
@@ -171,6 +212,9 @@ static int count_probes(void)
 	both = listen_on(AF_INET6, &port6);
 	probe = connect_from(listener, port, "168.63.129.16", "127.0.0.1");
 	mapped = connect_from(both, port6, "168.63.129.16", "127.0.0.1");
+	v6 = add_probes6(interface);
+	if (v6)
+		probe6 = connect_from_probes6(both, port6, interface);
 	if (count(&port, 1) != 0 || count(&port6, 1) != 0)
 		return 1;
 	client = connect_from(both, port6, "127.0.0.1", "127.0.0.1");
@@ -179,6 +223,8 @@ static int count_probes(void)
 	drop(probe);
 	drop(client);
 	drop(mapped);
+	if (v6)
+		drop(probe6);
 	(void)close(listener);
 	(void)close(both);
 	return 0;
@@ -230,6 +276,16 @@ static void test_what_the_kernel_says(void **state)
 	two[0].diag.idiag_state = TCP_CLOSE_WAIT;
 	assert_int_equal(connections_parse(two, sizeof(two), &t), 0);
 	assert_int_equal(t.count, 1);
+	two[1].diag.idiag_family = AF_INET6;
+	two[1].diag.id.idiag_sport = htons(port);
+	assert_int_equal(inet_pton(AF_INET6, PROBES_IPV6, two[1].diag.id.idiag_dst), 1);
+	assert_int_equal(connections_parse(two, sizeof(two), &t), 0);
+	assert_int_equal(t.count, 1);
+	assert_int_equal(inet_pton(AF_INET6, "fe80::1234:5678:9abd", two[1].diag.id.idiag_dst), 1);
+	assert_int_equal(connections_parse(two, sizeof(two), &t), 0);
+	assert_int_equal(t.count, 2);
+	t.count = 1;
+	two[1] = piece_of(8081);
 	two[1].header.nlmsg_flags |= NLM_F_DUMP_INTR;
 	assert_int_equal(connections_parse(two, sizeof(two), &t), 0);
 	assert_true(t.interrupted);

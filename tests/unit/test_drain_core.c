@@ -141,6 +141,9 @@ static void take(struct rig *r)
 		case DRAIN_TARGET:
 			note(r, "target%c", a.on ? '+' : '-');
 			break;
+		case DRAIN_ASK_HEALTH:
+			note(r, "health?");
+			break;
 		case DRAIN_SET_TIMER:
 			r->timer = a.at_boot;
 			break;
@@ -472,12 +475,119 @@ static void test_no_time(void **state)
 	EXPECT(&r, "snapshot probe- do:pause:30000");
 	changed(&r, "A Reboot Scheduled 900, B Preempt Scheduled 20");
 	EXPECT(&r, "shorten:pause:6063");
-	r.now.wall += USEC_PER_HOUR; /* a jump of the clock changes budgets, no more */
-	document(&r, "A Reboot Scheduled 900, B Preempt Scheduled -3580");
+	later(&r, 15);
 	EXPECT(&r, "stop:pause target+ ack:A ack:B");
-	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps");
+	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps; "
+			  "step pause was cut short, and 2 more not begun");
+	assert_non_null(strstr(r.told, "drained for Reboot A and Preempt B, not all steps: time ran out in step pause\n"));
 	result(&r, "pause", STEP_OUTCOME_CANCELLED);
 	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+/* Two steps fail; what the status names is the one that the drain went by. */
+static void test_culprit(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"]},"
+		     "{\"type\":\"parallel\",\"steps\":[{\"type\":\"run\",\"name\":\"y\",\"command\":[\"/y\"]},"
+		     "{\"type\":\"run\",\"name\":\"z\",\"command\":[\"/z\"],\"onFailure\":\"abort\"}]},"
+		     "{\"type\":\"run\",\"name\":\"late\",\"command\":[\"/l\"]}]");
+	document(&r, "A Reboot Scheduled 900");
+	take(&r);
+	snapshot(&r);
+	result(&r, "x", STEP_OUTCOME_FAILED);
+	result(&r, "y", STEP_OUTCOME_FAILED);
+	result(&r, "z", STEP_OUTCOME_TIMEOUT);
+	EXPECT(&r, "snapshot do:x:30000 do:y:30000 do:z:30000 probe- target+");
+	SAYS(&r, WARNING, "drained for Reboot A, aborted and not acknowledged; step z: no luck");
+	assert_non_null(strstr(r.told, "drained for Reboot A, aborted by step z\n"));
+	/* It goes on from there, and time runs out. */
+	changed(&r, "A Reboot Scheduled 20, B Preempt Scheduled 20");
+	EXPECT(&r, "target- do:y:8500 do:z:8500");
+	r.now.wall += 17 * SEC;
+	r.now.boot += 17 * SEC;
+	result(&r, "y", STEP_OUTCOME_OK);
+	EXPECT(&r, "stop:z target+ ack:A ack:B");
+	SAYS(&r, WARNING, "drained for Reboot A and Preempt B, incomplete: there was no time left for all steps; "
+			  "step z was cut short, and 1 more not begun; step x: no luck");
+	result(&r, "z", STEP_OUTCOME_OK);
+	EXPECT(&r, "");
+	rig_done(&r);
+}
+
+/* The wall clock jumps past NotBefore while the platform still has the event Scheduled: the drain goes on by the boot clock. */
+static void test_clock(void **state)
+{
+	struct rig r;
+	usec_t end;
+
+	(void)state;
+	rig_init(&r, STEPS);
+	r.active[0] = "a.service";
+	changed(&r, "A Reboot Scheduled 63");
+	take(&r);
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:11382");
+	r.now.wall += USEC_PER_HOUR;
+	later(&r, 1);
+	document(&r, "A Reboot Scheduled -3553");
+	EXPECT(&r, "");
+	end = r.now.boot + 44 * SEC; /* 63 s less the margin less what has passed */
+	assert_int_equal(r.timer, end);
+
+	/* Restarted: the record knows, and what the platform moves is moved by as much. */
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target- attach-do:pause:10382");
+	assert_int_equal(r.timer, end);
+	changed(&r, "A Reboot Scheduled -3543");
+	EXPECT(&r, "");
+	assert_int_equal(r.timer, end + 10 * SEC);
+	changed(&r, "A Reboot Scheduled -3553");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	EXPECT(&r, "do:idle:20689");
+
+	/* Set right: the same by the wall clock again. And then time does run out, in the ordinary way. */
+	r.now.wall -= USEC_PER_HOUR;
+	later(&r, 1);
+	assert_int_equal(r.timer, end);
+	later(&r, 42.5);
+	EXPECT(&r, "");
+	later(&r, 0.5);
+	EXPECT(&r, "stop:idle target+ ack:A");
+	/* Until it begins there is time to say so, whatever the wall clock says. */
+	r.now.wall += USEC_PER_HOUR;
+	answer(&r, ACK_OUTCOME_RETRY);
+	take(&r);
+	later(&r, 1);
+	EXPECT(&r, "ack:A");
+	rig_done(&r);
+
+	/* A jump that leaves time changes the budget; and one at the wrong moment makes nothing due that has a lead. */
+	rig_init(&r, STEPS);
+	changed(&r, "A Reboot Scheduled 4000");
+	EXPECT(&r, "");
+	r.now.wall += 2 * USEC_PER_HOUR;
+	document(&r, "A Reboot Scheduled -3200");
+	EXPECT(&r, "");
+	assert_int_equal(r.timer, r.now.boot + 2800 * SEC);
+	r.now.wall -= 2 * USEC_PER_HOUR;
+	r.now.wall += 3900 * SEC;
+	document(&r, "A Reboot Scheduled 100");
+	snapshot(&r);
+	later(&r, 15);
+	EXPECT(&r, "snapshot probe- do:pause:17943");
+
+	/* After a boot it says nothing of time that the clock is past it. */
+	r.now.wall += 200 * SEC;
+	r.now.boot = 5 * SEC;
+	again(&r, "boot-2");
+	EXPECT(&r, "probe- target-");
+	document(&r, "A Reboot Scheduled -115");
+	EXPECT(&r, "do:pause:5000");
 	rig_done(&r);
 }
 
@@ -610,6 +720,46 @@ static void drain_one(struct rig *r)
 	snapshot(r);
 	result(r, "x", STEP_OUTCOME_OK);
 	take(r);
+}
+
+/* A status that came later: told, kept as text, nothing done and nothing acknowledged, whatever was under way goes on. */
+static void test_unknown_status(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	changed(&r, "A Reboot Paused 900");
+	EXPECT(&r, "");
+	assert_non_null(strstr(r.told, "Reboot A is \"Paused\", which this version does not know; nothing is done about that\n"));
+	assert_int_equal(drain_core_acknowledge(r.core, "A", r.now), -EALREADY);
+	again(&r, "boot-1");
+	EXPECT(&r, "probe+ target-");
+	assert_string_equal(drain_state_event(drain_core_state(r.core), 0)->status_text, "Paused");
+	/* Known words later. */
+	changed(&r, "A Reboot Scheduled 900");
+	drain_one(&r);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+	answer(&r, ACK_OUTCOME_RETRY);
+	r.told[0] = '\0';
+	changed(&r, "A Reboot Delayed 900");
+	document(&r, "A Reboot Delayed 900");
+	later(&r, 5);
+	EXPECT(&r, "");
+	assert_string_equal(r.told, "Reboot A is \"Delayed\", which this version does not know; nothing is done about that\n");
+	assert_int_equal(host(&r), HOST_DRAINED);
+	changed(&r, "A Reboot Scheduled 900");
+	EXPECT(&r, "ack:A");
+	changed(&r, "A Reboot Started -");
+	changed(&r, "A Reboot Finishing -");
+	EXPECT(&r, "");
+	assert_int_equal(host(&r), HOST_DRAINED);
+	changed(&r, "B Freeze Odd 5");
+	EXPECT(&r, "target- undo:x:30000");
+	result(&r, "x", STEP_OUTCOME_OK);
+	changed(&r, "B Freeze Started -");
+	EXPECT(&r, "probe+ snapshot");
+	rig_done(&r);
 }
 
 static void test_acknowledging(void **state)
@@ -777,18 +927,34 @@ static void test_health(void **state)
 	OK(drain_core_hold(r.core, HOLD_BACKUP, "nightly", 0, 60 * SEC, r.now));
 	drain_one(&r);
 	EXPECT(&r, "snapshot do:x:30000 probe- target+");
-	OK(drain_core_health(r.core, false, r.now));
+	/* It looked well when it was asked last: that was before it was stopped and started. */
 	later(&r, 60); /* its own deadline */
 	EXPECT(&r, "target- undo:x:30000");
 	result(&r, "x", STEP_OUTCOME_OK);
-	EXPECT(&r, "");
+	EXPECT(&r, "health?");
 	SAYS(&r, TRANSITIONING, "restoring: waiting for the application to become healthy");
 	later(&r, 30);
 	EXPECT(&r, "");
 	assert_int_equal(host(&r), HOST_DEGRADED);
+	OK(drain_core_health(r.core, false, r.now));
+	EXPECT(&r, "");
+	/* Healthy later, and so again when it is asked anew. */
+	OK(drain_core_health(r.core, true, r.now));
+	EXPECT(&r, "health?");
+	assert_int_equal(host(&r), HOST_RESTORING);
 	OK(drain_core_health(r.core, true, r.now));
 	EXPECT(&r, "probe+");
 	assert_int_equal(host(&r), HOST_SERVING);
+	/* The next drain asks again. */
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	drain_one(&r);
+	assert_int_equal(drain_core_restore(r.core, false, r.now), 0);
+	result(&r, "x", STEP_OUTCOME_OK);
+	EXPECT(&r, "snapshot do:x:30000 probe- target+ target- undo:x:30000 health?");
+	again(&r, "boot-1");
+	EXPECT(&r, "probe- target- health?");
+	OK(drain_core_health(r.core, true, r.now));
+	EXPECT(&r, "probe+");
 	rig_done(&r);
 }
 
@@ -965,6 +1131,50 @@ static void test_record(void **state)
 	assert_string_equal(buf_str(&b), r.record);
 	assert_true(drain_state_had_active(s, "a.service") && !drain_state_had_active(s, "b.service"));
 	drain_state_free(s);
+
+	/* What the drain was for is known until all is undone; a program that is older passes over it. */
+	later(&r, 5);
+	result(&r, "pause", STEP_OUTCOME_OK);
+	OK(drain_core_release(r.core, HOLD_SHUTDOWN, r.now));
+	changed(&r, "");
+	result(&r, "idle", STEP_OUTCOME_CANCELLED);
+	again(&r, "boot-1");
+	take(&r);
+	assert_int_equal(host(&r), HOST_RESTORING);
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
+	assert_int_equal(drain_core_state(r.core)->former_events.n, 1);
+	assert_string_equal(drain_state_former_event(drain_core_state(r.core), 0)->id, "A");
+	assert_int_equal(drain_core_state(r.core)->former_holds.n, 1);
+	assert_string_equal(drain_state_former_hold(drain_core_state(r.core), 0)->reason, "for a \"test\"\n");
+	result(&r, "pause", STEP_OUTCOME_OK);
+	assert_int_equal(host(&r), HOST_SERVING);
+	assert_int_equal(drain_core_state(r.core)->former_events.n + drain_core_state(r.core)->former_holds.n, 0);
+	assert_null(strstr(r.record, "former"));
+	rig_done(&r);
+}
+
+/* The newest are kept, each once. */
+static void test_former(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, ONE);
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, "why", 0, 0, r.now));
+	drain_one(&r);
+	for (int i = 0; i < 3 * LIMIT_FORMER; i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "E%d Reboot Scheduled 900", i / 2);
+		changed(&r, text);
+		take(&r);
+		changed(&r, "");
+		take(&r);
+		assert_int_equal(host(&r), HOST_DRAINED);
+		assert_int_equal(drain_core_state(r.core)->former_events.n, i / 2 < LIMIT_FORMER ? i / 2 + 1 : LIMIT_FORMER);
+	}
+	for (int i = 0; i < LIMIT_FORMER; i++)
+		assert_int_equal(atoi(drain_state_former_event(drain_core_state(r.core), (size_t)i)->id + 1), LIMIT_FORMER / 2 + i);
 	rig_done(&r);
 }
 
@@ -1079,6 +1289,9 @@ int main(void)
 		cmocka_unit_test(test_started_without_notice),
 		cmocka_unit_test(test_preempt),
 		cmocka_unit_test(test_no_time),
+		cmocka_unit_test(test_unknown_status),
+		cmocka_unit_test(test_culprit),
+		cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_removal),
@@ -1094,6 +1307,7 @@ int main(void)
 		cmocka_unit_test(test_operator),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_record),
+		cmocka_unit_test(test_former),
 		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_bounded),
 	};

@@ -75,7 +75,7 @@ static const char *const settings_texts[] = {
 #define N_SETTINGS ARRAY_SIZE(settings_texts)
 
 struct platform_event {
-	bool there, ours, shared, started, unknown, no_time;
+	bool there, ours, shared, started, unknown, no_time, odd;
 	int id, type, source;
 	int64_t duration;
 	usec_t not_before;
@@ -117,14 +117,14 @@ struct world {
 	size_t record_len;
 	usec_t timer, next_poll;
 	int64_t post, question; /* tokens; 0: none under way */
-	usec_t post_at, question_at;
+	usec_t post_at, question_at, health_at;
 
 	bool may_kill, forced, was_degraded, calm;
 	int posted[LIMIT_EVENTS];
 	size_t n_posted;
 	bool accepted[1000], operator_acked[1000];
 	size_t last_undo;
-	unsigned kills, acks, drains, restores;
+	unsigned kills, acks, drains, restores, jumps;
 };
 
 static void failed(const struct world *w, const char *what, int line)
@@ -198,7 +198,7 @@ static void stop_core(struct world *w)
 	drain_core_free(w->core);
 	w->core = NULL;
 	w->post = w->question = 0;
-	w->timer = USEC_INFINITY;
+	w->timer = w->health_at = USEC_INFINITY;
 	for (size_t i = 0; i < w->n_jobs; i++)
 		w->jobs[i].watched = false;
 }
@@ -251,7 +251,7 @@ static void take_effect(struct world *w, struct job *j)
 			if (!j->undo) {
 				w->active[u] = false;
 			} else if (!w->active[u]) {
-				CHECK(w, w->in_snapshot[u]); /* 5 */
+				CHECK(w, w->in_snapshot[u] || w->forced); /* 5 */
 				if (w->broken[u] && j->outcome == STEP_OUTCOME_OK)
 					j->outcome = STEP_OUTCOME_FAILED;
 				else if (!w->broken[u] && (whole || chance(w, 50)))
@@ -305,8 +305,11 @@ static usec_t time_left(const struct world *w, bool *started)
 			CHECK(w, e->status == EVENT_SCHEDULED && e->not_before_wall != 0);
 			*started = true;
 		}
+		/* By the wall clock, unless that says it is past: then by what was known before. */
 		if ((e->state == EVENT_HOLDING || e->state == EVENT_ACKED) && e->not_before_wall)
-			left = usec_min(left, usec_sub(e->not_before_wall, w->now.wall + margin));
+			left = usec_min(left, e->not_before_wall > w->now.wall + margin ?
+						      e->not_before_wall - w->now.wall - margin :
+						      usec_sub(e->not_before_boot, w->now.boot + margin));
 	}
 	for (size_t i = 0; i < s->holds.n; i++)
 		if (drain_state_hold(s, i)->deadline_boot)
@@ -478,6 +481,7 @@ static void check_ack(struct world *w, const struct drain_action *a)
 		/* 1, 11 */
 		CHECK(w, e && e->status == EVENT_SCHEDULED);
 		CHECK(w, p->id != id || p->ours);
+		CHECK(w, !e->status_text);
 		CHECK(w, w->operator_acked[id] || event_type_of(e->type) != EVENT_OTHER);
 		CHECK(w, w->operator_acked[id] || e->acknowledge == ACKNOWLEDGE_IMMEDIATELY ||
 				 (e->acknowledge == ACKNOWLEDGE_WHEN_DRAINED && s->host == HOST_DRAINED &&
@@ -542,6 +546,9 @@ static void carry_out(struct world *w, struct drain_action *a)
 	case DRAIN_TARGET:
 		CHECK(w, !a->on || s->host == HOST_DRAINED);
 		w->target_on = a->on;
+		break;
+	case DRAIN_ASK_HEALTH:
+		w->health_at = w->now.boot + rnd(w, 1500) * MSEC;
 		break;
 	case DRAIN_SET_TIMER:
 		w->timer = a->at_boot;
@@ -631,7 +638,8 @@ static void write_event(struct buf *b, const struct platform_event *p, bool firs
 	buf_printf(b,
 		   "%s{\"EventId\":\"E%d\",\"EventType\":\"%s\",\"EventStatus\":\"%s\",\"ResourceType\":\"VirtualMachine\","
 		   "\"Resources\":[%s%s],\"NotBefore\":\"%s\",\"EventSource\":\"%s\",\"DurationInSeconds\":%lld}",
-		   first ? "" : ",", p->id, p->unknown ? "Rebalance" : types[p->type], p->started ? "Started" : "Scheduled",
+		   first ? "" : ",", p->id, p->unknown ? "Rebalance" : types[p->type],
+		   p->odd ? "Delayed" : p->started ? "Started" : "Scheduled",
 		   p->ours ? "\"VMSS_85\"" : "\"other_1\"", p->shared ? ",\"other_2\"" : "", when,
 		   p->source ? "User" : "Platform", (long long)p->duration);
 }
@@ -718,6 +726,7 @@ static void new_event(struct world *w)
 		.started = chance(w, 10),
 		.unknown = chance(w, 8),
 		.no_time = chance(w, 3),
+		.odd = chance(w, 4),
 		.type = (int)rnd(w, 5),
 		.source = (int)rnd(w, 2),
 		.duration = (int64_t)rnd(w, 30) - 1,
@@ -741,6 +750,8 @@ static void change_event(struct world *w)
 	if (!p->started && chance(w, 50)) {
 		p->started = true;
 		SAY(w, "platform: E%d starts", p->id);
+	} else if (chance(w, 10)) {
+		p->odd = !p->odd;
 	} else if (!p->started && chance(w, 20)) {
 		p->not_before = w->now.wall + rnd(w, 300) * SEC;
 	} else {
@@ -788,7 +799,7 @@ static void answer_post(struct world *w)
 
 static usec_t next_moment(const struct world *w, struct job **ret)
 {
-	usec_t next = usec_min(w->timer, settings_of(w) ? w->next_poll : USEC_INFINITY);
+	usec_t next = usec_min(usec_min(w->timer, w->health_at), settings_of(w) ? w->next_poll : USEC_INFINITY);
 
 	*ret = NULL;
 	if (w->post)
@@ -835,6 +846,9 @@ static void advance(struct world *w, usec_t by)
 
 			w->question = 0;
 			assert_int_equal(drain_core_peers_result(w->core, token, chance(w, 50), w->now), 0);
+		} else if (w->health_at <= next) {
+			w->health_at = USEC_INFINITY;
+			assert_int_equal(drain_core_health(w->core, w->healthy, w->now), 0);
 		} else if (w->timer <= next) {
 			w->timer = USEC_INFINITY;
 			assert_int_equal(drain_core_timer(w->core, w->now), 0);
@@ -911,6 +925,28 @@ static void reload(struct world *w)
 	drain_actions(w);
 }
 
+/* 10: at the moment of the jump, whatever it does to budgets, no drain ends and none is acknowledged for it. */
+static void jump(struct world *w)
+{
+	bool started, drains = drain_core_state(w->core)->host == HOST_DRAINING;
+	bool had_time = time_left(w, &started) > 0;
+	int result;
+
+	w->now.wall = chance(w, 50) ? w->now.wall + USEC_PER_HOUR : w->now.wall - USEC_PER_HOUR;
+	SAY(w, "JUMP");
+	assert_int_equal(drain_core_timer(w->core, w->now), 0);
+	drain_actions(w);
+	if (!w->stale && settings_of(w)) {
+		assert_int_equal(drain_core_document(w->core, &w->document, w->now), 0);
+		drain_actions(w);
+	}
+	result = drain_core_state(w->core)->result;
+	if (drains && had_time) {
+		CHECK(w, drain_core_state(w->core)->host != HOST_DRAINED || result != DRAIN_INCOMPLETE);
+		w->jumps++;
+	}
+}
+
 static void old_result(struct world *w)
 {
 	int64_t token = w->n_jobs > 0 && chance(w, 70) ? w->jobs[rnd(w, w->n_jobs)].token : (int64_t)rnd(w, 100000);
@@ -957,7 +993,7 @@ static void operation(struct world *w)
 		break;
 	case 11:
 		if (chance(w, 50))
-			w->now.wall = chance(w, 50) ? w->now.wall + USEC_PER_HOUR : w->now.wall - USEC_PER_HOUR;
+			jump(w);
 		break;
 	case 12:
 		if (chance(w, 50))
@@ -1055,12 +1091,14 @@ static void run_history(struct world *w, uint64_t seed)
 			     .section = true,
 			     .healthy = true,
 			     .timer = USEC_INFINITY,
+			     .health_at = USEC_INFINITY,
 			     .last_undo = SIZE_MAX,
 			     .incarnation = 1,
 			     .stale = true,
 			     .drains = w->drains,
 			     .kills = w->kills,
-			     .acks = w->acks };
+			     .acks = w->acks,
+			     .jumps = w->jumps };
 	memcpy(w->settings, settings, sizeof(settings));
 	for (int i = 0; i < 8; i++)
 		(void)rnd(w, 2);
@@ -1093,7 +1131,7 @@ static void test_histories(void **state)
 		run_history(&w, strtoull(one, NULL, 10));
 	for (uint64_t seed = 1; !one && seed <= n; seed++)
 		run_history(&w, seed);
-	fprintf(stderr, "%u kills, %u acknowledgements\n", w.kills, w.acks);
+	fprintf(stderr, "%u kills, %u acknowledgements, %u jumps of the clock in mid-drain\n", w.kills, w.acks, w.jumps);
 	for (size_t i = 0; i < N_SETTINGS; i++)
 		settings_done(&w.settings[i]);
 }

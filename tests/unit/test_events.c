@@ -103,6 +103,7 @@ static void test_forms(void **state)
 	assert_string_equal(at(&doc, 0)->type, "Rebalance");
 	assert_int_equal(event_type_of("Rebalance"), EVENT_OTHER);
 	assert_int_equal(at(&doc, 0)->status, EVENT_STATUS_OTHER);
+	assert_string_equal(at(&doc, 0)->status_text, "Paused");
 	events_done(&doc);
 
 	doc = parse("{\"DocumentIncarnation\":0,\"Events\":[]}");
@@ -199,6 +200,7 @@ static void test_refused(void **state)
 		"{\"DocumentIncarnation\":1,\"Events\":[]",
 		DOC("{\"EventId\":\"\",\"EventType\":\"Reboot\",\"EventStatus\":\"Started\"}"),
 		DOC("{\"EventType\":\"Reboot\",\"EventStatus\":\"Started\"}"),
+		DOC("{\"EventId\":\"a\",\"EventType\":\"Reboot\",\"EventStatus\":\"\"}"),
 		DOC("{\"EventId\":7,\"EventType\":\"Reboot\",\"EventStatus\":\"Started\"}"),
 		DOC(SHORT("") ",7"),
 	};

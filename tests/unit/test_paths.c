@@ -26,6 +26,7 @@ static void test_layout(void **state)
 	assert_string_equal(p.root, "");
 	assert_string_equal(p.records, "/var/lib/evenkeel/state");
 	assert_string_equal(p.api_socket, "/run/evenkeel/api.sock");
+	assert_string_equal(p.logind, "/etc/systemd/logind.conf.d");
 	assert_string_equal(p.log_default, "/var/log/azure/EvenKeel.EvenKeelForLinux");
 	paths_done(&p);
 	assert_null(p.root);

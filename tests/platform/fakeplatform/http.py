@@ -13,7 +13,7 @@ BODY_MAX = 64 << 20
 
 
 class Request:
-    def __init__(self, method, target, headers, body):
+    def __init__(self, method, target, headers, body, client=None):
         self.method = method
         self.target = target
         parts = urlsplit(target)
@@ -21,6 +21,7 @@ class Request:
         self.query = parse_qsl(parts.query, keep_blank_values=True)
         self.headers = headers
         self.body = body
+        self.client = client  # (address, port): one connection each
         self.host = headers.get("host", "")
 
     def arg(self, name, default=None):
@@ -111,7 +112,7 @@ class _Connection(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             name = name.lower()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        request = Request(self.command, self.path, headers, self._body())
+        request = Request(self.command, self.path, headers, self._body(), self.client_address[:2])
         listener = self.server
         fault = listener.faults.take(listener.service.name, request.target)
         if fault and fault.delay_in_seconds:

@@ -23,7 +23,7 @@ class Journal:
             headers["authorization"] = f"{scheme} sha256:{hashlib.sha256(credential.encode()).hexdigest()}"
         entry = {"service": service, "time": started, "took": time.time() - started, "method": request.method,
                  "path": request.path, "query": dict(request.query), "headers": headers, "body_length": len(request.body),
-                 "status": status}
+                 "status": status, "client": request.client}
         if problem:
             entry["problem"] = problem
         with self._lock:
@@ -35,7 +35,8 @@ class Journal:
 
     @steering
     def requests(self, service=None, path_prefix="", since=0):
-        """Requests so far: method, path, query, lower-case headers (credentials hashed), status (0: dropped), time."""
+        """Requests so far: method, path, query, lower-case headers (credentials hashed), status (0: dropped), time,
+        client (the same for what came over one connection)."""
         with self._lock:
             return [dict(entry) for entry in self._entries
                     if (service is None or entry["service"] == service)

@@ -1,0 +1,44 @@
+/* `evenkeel version`: which program this is, and what it runs on. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/app/cli_client.h"
+#include "agent/app/verbs.h"
+#include "agent/base/str.h"
+#include "agent/codec/digest.h"
+#include "agent/codec/gzip.h"
+#include "agent/codec/json.h"
+#include "agent/core/exit_codes.h"
+#include "agent/io/http.h"
+#include "agent/io/listener.h"
+#include "generated/version.h"
+
+#if defined(__x86_64__)
+#define ARCHITECTURE "amd64"
+#elif defined(__aarch64__)
+#define ARCHITECTURE "arm64"
+#else
+#define ARCHITECTURE "other"
+#endif
+
+/* Texts that are ours or a library's own: digits, letters and dots. */
+static void print_json(void)
+{
+	printf("{\"version\":\"%s\",\"handler\":\"%s\",\"architecture\":\"%s\",\"compiler\":\"%s\",\"libraries\":{"
+	       "\"json-c\":\"%s\",\"libcurl\":\"%s\",\"libmicrohttpd\":\"%s\",\"openssl\":\"%s\",\"zlib\":\"%s\"}}\n",
+	       EK_VERSION, EK_HANDLER, ARCHITECTURE, __VERSION__, jd_library(), http_library(), listener_library(),
+	       digest_library(), gzip_library());
+}
+
+int verb_version(int argc, char **argv)
+{
+	bool json = argc == 2 && str_equal(argv[1], "--json");
+
+	if (argc > 1 && !json)
+		return cli_usage("version [--json]");
+	if (json)
+		print_json();
+	else
+		printf("evenkeel %s\n", EK_VERSION);
+	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+}
