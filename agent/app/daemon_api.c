@@ -10,6 +10,8 @@
  *   POST /v1/resume	ends it
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/userdata	what is known of user data, and what has been applied; never its content
+ *   POST /v1/userdata/apply, /v1/userdata/ignore	what is there now; the body: its revision, or empty
  */
 #include <errno.h>
 #include <string.h>
@@ -137,6 +139,9 @@ static const struct {
 	{ "POST", "/v1/resume",   on_order,  &drain_class },
 	{ "POST", "/v1/simulate", on_order,  &drain_class },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
+	{ "GET",  "/v1/userdata",        on_look,  &user_data_class },
+	{ "POST", "/v1/userdata/apply",  on_order, &user_data_class },
+	{ "POST", "/v1/userdata/ignore", on_order, &user_data_class },
 };
 /* clang-format on */
 

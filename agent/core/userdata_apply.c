@@ -59,7 +59,7 @@ static const struct jd_type revision_type = { .kind = JD_OBJECT, .fields = revis
 					      .size = sizeof(struct userdata_revision) };
 static const struct jd_type revisions_type = { .kind = JD_LIST, .element = &revision_type, .max = LIMIT_USER_DATA_HISTORY };
 static const struct jd_field memory_fields[] = {
-	{ "looked",    &flag_type,      offsetof(struct userdata_memory, looked),    0 },
+	{ "looked",    &number_type,    offsetof(struct userdata_memory, looked),    0 },
 	{ "applied",   &text_type,      offsetof(struct userdata_memory, applied),   0 },
 	{ "failed",    &text_type,      offsetof(struct userdata_memory, failed),    0 },
 	{ "jobs",      &number_type,    offsetof(struct userdata_memory, jobs),      0 },
@@ -133,6 +133,15 @@ struct userdata_revision *userdata_memory_add(struct userdata_memory *m, const c
 	return grown;
 }
 
+void userdata_memory_trim(struct userdata_memory *m, size_t keep)
+{
+	struct userdata_revision *list = m->revisions.items;
+
+	for (size_t i = keep; i < m->revisions.n; i++)
+		if (list[i].state != USERDATA_RUNNING)
+			jd_free(&runs_type, &list[i].runs);
+}
+
 int userdata_memory_encode(struct userdata_memory *m, struct buf *out)
 {
 	struct userdata_revision *list = m->revisions.items;
@@ -152,12 +161,14 @@ int userdata_memory_encode(struct userdata_memory *m, struct buf *out)
 
 /* ---- deciding ---- */
 
-static enum userdata_next first_look(const struct userdata_settings *s, const struct userdata_facts *f)
+static enum userdata_next first_seen(const struct userdata_memory *m, const struct userdata_settings *s, const struct userdata_facts *f)
 {
-	if (f->boot == USERDATA_BOOT_CLOUD_INIT_OVER && f->first_boot)
-		/* Where it has taken something else (custom data), nobody has applied this. */
+	if (f->boot == USERDATA_BOOT_CLOUD_INIT_OVER && f->first_boot) {
+		/* What it has found at the first boot it has applied. Something else (custom data, where there is both; a
+		 * change since) nobody has. */
 		return f->cloud_init_has_it ? USERDATA_NOTE_CLOUD_INIT : USERDATA_NOTE_CHANGE;
-	return s->baseline == USERDATA_RUN ? USERDATA_NOTE_CHANGE : USERDATA_ADOPT_NOW;
+	}
+	return (m->looked >> f->source & 1) || s->baseline == USERDATA_RUN ? USERDATA_NOTE_CHANGE : USERDATA_ADOPT_NOW;
 }
 
 enum userdata_next userdata_decide(const struct userdata_memory *m, const struct userdata_settings *s, const struct userdata_facts *f)
@@ -168,7 +179,7 @@ enum userdata_next userdata_decide(const struct userdata_memory *m, const struct
 	if (!s || !f->sha256)
 		return USERDATA_KEEP;
 	if (!r)
-		return waiting ? USERDATA_WAIT : m->looked ? USERDATA_NOTE_CHANGE : first_look(s, f);
+		return waiting ? USERDATA_WAIT : first_seen(m, s, f);
 	switch (r->state) {
 	case USERDATA_RUNNING:
 		return USERDATA_RUN_NOW;
@@ -272,7 +283,7 @@ enum userdata_after userdata_after(const struct userdata_settings *s, const stru
 	/* Recorded as begun, but killed before it was: nothing of it has run. */
 	if (r->end == JOB_NOT_STARTED && attached)
 		return USERDATA_BEGIN_AGAIN;
-	if (!s || r->end == JOB_STOPPED || run->attempts > s->retry.times || !is_retried(&s->retry, r))
+	if (!s || run->attempts > s->retry.times || !is_retried(&s->retry, r))
 		return USERDATA_ENDED_BADLY;
 	return USERDATA_TRY_AGAIN;
 }

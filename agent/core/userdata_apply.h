@@ -57,7 +57,7 @@ struct userdata_revision {
 };
 
 struct userdata_memory {
-	bool looked;   /* there was a first look, whatever it found */
+	int64_t looked; /* there was a first look at this source, whatever it found: bits of enum userdata_source */
 	char *applied; /* the content last applied, adopted or applied by cloud-init */
 	char *failed;  /* the content that failed since */
 	int64_t jobs;  /* ever begun: part of a job's id */
@@ -71,12 +71,15 @@ struct userdata_revision *userdata_memory_running(const struct userdata_memory *
 /* A new one, first in the list; the oldest goes beyond LIMIT_USER_DATA_HISTORY. NULL: out of memory. Pointers into the list
  * become invalid. */
 struct userdata_revision *userdata_memory_add(struct userdata_memory *m, const char *sha256);
+/* Forgets the parts of all but the newest revisions. */
+void userdata_memory_trim(struct userdata_memory *m, size_t keep);
 /* Appends the document; gives up the parts of old revisions where there is no room. */
 _nodiscard_ int userdata_memory_encode(struct userdata_memory *m, struct buf *out);
 
 enum userdata_boot { USERDATA_BOOT_UNKNOWN, USERDATA_BOOT_CLOUD_INIT_RUNS, USERDATA_BOOT_CLOUD_INIT_OVER, USERDATA_BOOT_NO_CLOUD_INIT };
 
 struct userdata_facts {
+	int source; /* enum userdata_source */
 	const char *sha256; /* what is there now; NULL: nothing is known, or there is none */
 	const char *boot_id;
 	int boot;	       /* enum userdata_boot; USERDATA_BOOT_UNKNOWN is waited for like cloud-init itself */

@@ -171,6 +171,9 @@ static int add(struct maker *m, const char *type, const char *filename, const ch
 
 		problem = problem ? problem : unfit;
 	}
+	/* Who serves a URL is not who writes user data. */
+	if (item->kind == USERDATA_KIND_SETTINGS && m->depth)
+		problem = "settings are not taken from an include";
 	if (!item->type || !item->name || str_set(&item->problem, problem) < 0)
 		return error_oom(m->err);
 	if (!problem && item->kind <= USERDATA_KIND_SETTINGS)

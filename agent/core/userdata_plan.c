@@ -50,6 +50,7 @@ static const struct jd_type flag_type = { .kind = JD_BOOLEAN };
 static const struct jd_field record_fields[] = {
 	{ "sha256",        &digest_type, offsetof(struct userdata_record, sha256),         0 },
 	{ "size",          &size_type,   offsetof(struct userdata_record, size),           0 },
+	{ "source",        &size_type,   offsetof(struct userdata_record, source),         JD_OMIT_EMPTY },
 	{ "format",        &format_type, offsetof(struct userdata_record, form.format),    0 },
 	{ "gzip",          &flag_type,   offsetof(struct userdata_record, form.gzip),      0 },
 	{ "change",        &change_type, offsetof(struct userdata_record, change),         0 },
@@ -58,19 +59,19 @@ static const struct jd_field record_fields[] = {
 	{ "removedUsec",   &size_type,   offsetof(struct userdata_record, removed_usec),   0 },
 	{},
 };
-static const struct jd_type record_type = { .kind = JD_OBJECT, .fields = record_fields,
+const struct jd_type userdata_record_type = { .kind = JD_OBJECT, .fields = record_fields,
 					    .size = sizeof(struct userdata_record) };
 /* clang-format on */
 
 int userdata_record_encode(const struct userdata_record *r, struct buf *out)
 {
-	return jd_encode(&record_type, r, false, out);
+	return jd_encode(&userdata_record_type, r, false, out);
 }
 
 int userdata_record_decode(const char *text, size_t len, struct userdata_record *ret, struct error *err)
 {
 	struct userdata_record r = { 0 };
-	int e = jd_decode_document(text, len, "user data record", LIMIT_RECORD, &record_type, &r, err);
+	int e = jd_decode_document(text, len, "user data record", LIMIT_RECORD, &userdata_record_type, &r, err);
 
 	if (e < 0)
 		return e;
@@ -85,7 +86,7 @@ int userdata_record_decode(const char *text, size_t len, struct userdata_record 
 
 void userdata_record_done(struct userdata_record *r)
 {
-	jd_free(&record_type, r);
+	jd_free(&userdata_record_type, r);
 }
 
 void userdata_plan_done(struct userdata_plan *p)
@@ -240,6 +241,12 @@ int userdata_found(struct userdata_plan *p, const void *data, size_t len, usec_t
 
 /* ---- the sentence ---- */
 
+/* How the sources are called. */
+static const struct source_words {
+	const char *first, *inside, *service;
+} source_words[] = { { "User data", "user data", "The metadata service answers" },
+		     { "Custom data", "custom data", "Provisioning has left the machine" } };
+
 static void put_revision(const struct userdata_record *r, struct buf *out)
 {
 	char since[TIMEFMT_MAX];
@@ -249,12 +256,12 @@ static void put_revision(const struct userdata_record *r, struct buf *out)
 			 userdata_format_phrase(r->form.format), timefmt_utc((usec_t)r->seen_usec, since));
 }
 
-static void put_kept(const struct userdata_plan *p, usec_t now_wall, struct buf *out)
+static void put_kept(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall, struct buf *out)
 {
 	char age[TIMEFMT_MAX];
 
 	if (!p->record.sha256) {
-		(void)buf_puts(out, "no user data has been seen so far");
+		(void)buf_printf(out, "no %s has been seen so far", what->inside);
 		return;
 	}
 	(void)buf_puts(out, p->copy_due ? "last seen: " : "the last good copy is kept: ");
@@ -264,44 +271,44 @@ static void put_kept(const struct userdata_plan *p, usec_t now_wall, struct buf 
 				 timefmt_span(usec_sub(now_wall, (usec_t)p->record.confirmed_usec), age));
 }
 
-static enum status_level put_failing(const struct userdata_plan *p, usec_t now_boot, usec_t now_wall, struct buf *out,
+static enum status_level put_failing(const struct userdata_plan *p, const struct source_words *what, usec_t now_boot, usec_t now_wall, struct buf *out,
 				     int *ret_code)
 {
 	char wait[TIMEFMT_MAX];
 
-	(void)buf_printf(out, "User data cannot be read: %s; next try in %s; ", p->problem.msg,
+	(void)buf_printf(out, "%s cannot be read: %s; next try in %s; ", what->first, p->problem.msg,
 			 timefmt_span(usec_sub(p->next_boot, now_boot), wait));
-	put_kept(p, now_wall, out);
+	put_kept(p, what, now_wall, out);
 	*ret_code = CODE_IMDS_ERROR;
 	return STATUS_WARNING;
 }
 
-static enum status_level put_answered(const struct userdata_plan *p, usec_t now_wall, struct buf *out)
+static enum status_level put_answered(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall, struct buf *out)
 {
 	const struct userdata_record *r = &p->record;
 	char when[TIMEFMT_MAX];
 
 	if (p->unset) {
-		(void)buf_puts(out, "No user data is set");
+		(void)buf_printf(out, "No %s is set", what->inside);
 		return STATUS_SUCCESS;
 	}
 	if (r->sha256 && r->removed_usec) {
-		(void)buf_printf(out, "User data was removed (seen %s); ", timefmt_utc((usec_t)r->removed_usec, when));
-		put_kept(p, now_wall, out);
+		(void)buf_printf(out, "%s was removed (seen %s); ", what->first, timefmt_utc((usec_t)r->removed_usec, when));
+		put_kept(p, what, now_wall, out);
 		return STATUS_SUCCESS;
 	}
 	if (p->empties) {
 		(void)buf_printf(out,
-				 "The metadata service answers without user data (%u of %d looks before that counts); ",
+				 "%s without %s (%u of %d looks before that counts); ", what->service, what->inside,
 				 p->empties, USERDATA_EMPTY_LOOKS);
-		put_kept(p, now_wall, out);
+		put_kept(p, what, now_wall, out);
 		return r->sha256 ? STATUS_SUCCESS : STATUS_TRANSITIONING;
 	}
 	if (!r->sha256) {
-		(void)buf_puts(out, "Looking for user data");
+		(void)buf_printf(out, "Looking for %s", what->inside);
 		return STATUS_TRANSITIONING;
 	}
-	(void)buf_puts(out, "User data ");
+	(void)buf_printf(out, "%s ", what->first);
 	put_revision(r, out);
 	if (r->change == USERDATA_CHANGED)
 		(void)buf_puts(out, "; it replaced an earlier revision");
@@ -311,28 +318,20 @@ static enum status_level put_answered(const struct userdata_plan *p, usec_t now_
 enum status_level userdata_describe(const struct userdata_plan *p, const struct userdata_settings *s, usec_t now_boot,
 				    usec_t now_wall, struct buf *out, int *ret_code)
 {
+	const struct source_words *what = &source_words[s->source == USERDATA_CUSTOM_DATA];
 	enum status_level level;
 
 	*ret_code = CODE_NONE;
-	if (s->source != USERDATA_IMDS) {
-		(void)buf_puts(out, "userData.source \"customData\" is not built yet, so nothing is watched; set it to "
-				    "\"userData\" "
-				    "or remove the section");
-		*ret_code = CODE_BAD_CONFIGURATION;
-		return STATUS_ERROR;
+	level = p->problem.msg[0] ? put_failing(p, what, now_boot, now_wall, out, ret_code) :
+				    put_answered(p, what, now_wall, out);
+	/* The record is ahead of it, after a kill or a loss; the next answer brings it. */
+	if (p->copy_due && p->record.sha256 && !p->problem.msg[0] && !p->copy_problem.msg[0]) {
+		(void)buf_puts(out, "; its copy is yet to be kept");
+		level = level == STATUS_SUCCESS ? STATUS_TRANSITIONING : level;
 	}
-	level = p->problem.msg[0] ? put_failing(p, now_boot, now_wall, out, ret_code) : put_answered(p, now_wall, out);
 	if (p->copy_problem.msg[0]) {
 		(void)buf_printf(out, "; it cannot be kept: %s", p->copy_problem.msg);
 		level = level == STATUS_SUCCESS ? STATUS_WARNING : level;
-	}
-	if (s->action != USERDATA_REPORT) {
-		(void)buf_puts(
-			out,
-			". Nothing of it is applied: userData.action \"apply\" is not built yet; set it to \"report\", "
-			"or give the work to customScript");
-		*ret_code = CODE_BAD_CONFIGURATION;
-		level = STATUS_ERROR;
 	}
 	return level;
 }

@@ -15,6 +15,7 @@
 #include "agent/base/error.h"
 #include "agent/base/time.h"
 #include "agent/codec/digest.h"
+#include "agent/codec/json.h"
 #include "agent/core/retry.h"
 #include "agent/core/status.h"
 #include "agent/core/userdata_detect.h"
@@ -33,6 +34,7 @@ enum userdata_change { USERDATA_SAME, USERDATA_FIRST, USERDATA_CHANGED, USERDATA
 struct userdata_record {
 	char *sha256; /* of the decoded bytes; NULL: nothing was ever seen */
 	int64_t size;
+	int64_t source; /* enum userdata_source: where it was seen; kept by the shell */
 	struct userdata_form form;
 	int change;             /* enum userdata_change, the last one but SAME */
 	int64_t seen_usec;      /* wall: when this content was first seen */
@@ -40,6 +42,7 @@ struct userdata_record {
 	int64_t removed_usec;   /* wall: since when the service says there is none; 0: it is there */
 };
 
+extern const struct jd_type userdata_record_type;
 _nodiscard_ int userdata_record_encode(const struct userdata_record *r, struct buf *out);
 _nodiscard_ int userdata_record_decode(const char *text, size_t len, struct userdata_record *ret, struct error *err);
 void userdata_record_done(struct userdata_record *r);
