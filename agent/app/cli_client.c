@@ -83,6 +83,11 @@ static int print_sentence(const char *verb, int status, const struct buf *reply)
 	return code_of_status(status);
 }
 
+int cli_refused(const char *verb, int status, const struct buf *reply)
+{
+	return print_sentence(verb, status, reply);
+}
+
 int cli_order(const struct paths *p, const char *verb, const char *path, const char *argument)
 {
 	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);

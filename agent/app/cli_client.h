@@ -25,6 +25,9 @@ _nodiscard_ int cli_open(struct paths *p);
 int cli_order(const struct paths *p, const char *verb, const char *path, const char *argument);
 _nodiscard_ int cli_order_alone(const char *verb, const char *path, const char *argument);
 
+/* Prints the sentence of an answer that is a refusal; its exit code. */
+int cli_refused(const char *verb, int status, const struct buf *reply);
+
 /* Asks for a document; `text` is it. */
 _nodiscard_ int cli_get(const struct paths *p, const char *verb, const char *path, struct buf *text);
 /* And decodes it; release with jd_free(). */

@@ -71,6 +71,13 @@ static bool on_application_healthy(const struct handler_host *host)
 	return d->health && health_application_ok(d->health);
 }
 
+static const char *on_config_folder(const struct handler_host *host)
+{
+	const struct daemon *d = host->daemon;
+
+	return d->goal.config_folder;
+}
+
 static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		    const char *message)
 {
@@ -138,10 +145,12 @@ static int bind_to_machine(struct daemon *d, struct error *err)
 	if (r == 0) {
 		log_warning("this disk was copied from another machine; its state is not ours: starting empty, waiting for an enable");
 		r = empty_directory(d->paths.records, "owner.json", err);
-		if (r >= 0)
-			r = empty_directory(d->paths.jobs, NULL, err);
 		if (r < 0)
 			return r;
+		/* What a script has left as another user is not ours to remove: we have no capability. No record knows it any
+		 * more, and it goes as every old run does. */
+		if (empty_directory(d->paths.jobs, NULL, &ignored) < 0)
+			log_warning("%s", ignored.msg);
 	}
 	return fs_write(path, d->machine_id, strlen(d->machine_id), 0600, FS_REPLACE, err);
 }
@@ -318,6 +327,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .application_healthy = on_application_healthy,
 					 .ask_application = on_ask_application,
 					 .certificates_ready = on_certificates_ready,
+					 .config_folder = on_config_folder,
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,
 					 .tell = on_tell,

@@ -9,6 +9,8 @@
  *   POST /v1/quiesce	a backup's hold; the body: for how many seconds it lasts, and within how many to be drained
  *   POST /v1/resume	ends it
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
+ *   GET  /v1/scripts	what is known about scripts: agent/core/script_view.h, without the runs
+ *   POST /v1/scripts/run	runs one script by hand; the body is the id of the job whose file the command has made
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
  *   GET  /v1/userdata	what is known of user data, and what has been applied; never its content
  *   POST /v1/userdata/apply, /v1/userdata/ignore	what is there now; the body: its revision, or empty
@@ -142,6 +144,8 @@ static const struct {
 	{ "GET",  "/v1/userdata",        on_look,  &user_data_class },
 	{ "POST", "/v1/userdata/apply",  on_order, &user_data_class },
 	{ "POST", "/v1/userdata/ignore", on_order, &user_data_class },
+	{ "GET",  "/v1/scripts",  on_look,   &custom_script_class },
+	{ "POST", "/v1/scripts/run", on_order, &custom_script_class },
 };
 /* clang-format on */
 

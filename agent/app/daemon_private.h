@@ -53,6 +53,7 @@ struct daemon {
 	char status_digest[65];
 	char *status_file; /* FOLDER/SEQUENCE it was written for */
 	bool status_due;
+	usec_t status_told; /* when it was made last */
 
 	/* What others ask. */
 	struct listener *api;

@@ -18,7 +18,7 @@
 #include "generated/version.h"
 
 /* Changes are gathered for a moment; handlers tell mere progress every 5 s at most (settings.md 3.2). */
-#define GATHER_USEC   (5 * USEC_PER_MSEC)
+#define APART_USEC    (5 * USEC_PER_MSEC) /* what changes meanwhile is told together */
 #define AGAIN_USEC    (5 * USEC_PER_SEC)
 
 static int status_add(void *userdata, const struct component *c)
@@ -74,16 +74,18 @@ static int one_round(struct daemon *d)
 static void record_top(struct daemon *d)
 {
 	struct deployment *dep = deployment_of(d->deployments);
-	const char *top = status_level_name(status_top(d->model));
+	const char *top = status_level_name(status_top(d->model)), *text = status_top_message(d->model);
+	/* A script's output is in the script's own record, and is told again from there. */
+	_cleanup_free_ char *message = strndup(text, utf8_cut(text, strlen(text), LIMIT_STATUS_MESSAGE));
 	struct error e = ERROR_INIT;
 
-	if (str_equal(dep->top, top) && (!status_terminal(d->model) || str_equal(dep->message, status_top_message(d->model))))
+	if (!message || (str_equal(dep->top, top) && (!status_terminal(d->model) || str_equal(dep->message, message))))
 		return;
 	if (!str_equal(dep->top, top) && status_terminal(d->model))
 		log_for(status_top(d->model) == STATUS_SUCCESS ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR,
 			(.handler = "extension", .sequence = d->goal.sequence, .milestone = true), "sequence %s: %s",
 			str_empty(d->goal.sequence) ? "-" : d->goal.sequence, top);
-	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, status_top_message(d->model)) < 0)
+	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, message) < 0)
 		return;
 	if (deployment_save(d->deployments, &e) < 0)
 		log_error("%s", e.msg);
@@ -133,6 +135,7 @@ void daemon_write_status(struct daemon *d)
 
 	loop_timer_stop(d->status_timer);
 	d->status_due = false;
+	d->status_told = loop_now_boot(d->loop);
 	if (one_round(d) < 0) {
 		log_error("out of memory while making the status");
 		return;
@@ -151,7 +154,7 @@ void daemon_changed(struct daemon *d)
 	if (d->status_due)
 		return;
 	d->status_due = true;
-	loop_timer_after(d->status_timer, GATHER_USEC);
+	loop_timer_at(d->status_timer, usec_max(loop_now_boot(d->loop), usec_add(d->status_told, APART_USEC)));
 }
 
 static int note_open(void *userdata, const struct component *c)

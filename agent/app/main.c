@@ -4,6 +4,7 @@
 
 #include "agent/app/verbs.h"
 #include "agent/base/str.h"
+#include "agent/codec/memory.h"
 #include "agent/core/exit_codes.h"
 
 #define VERBS_MAX 64
@@ -27,6 +28,8 @@ int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "help";
 
+	if (memory_erase_freed() < 0)
+		fputs("evenkeel: keys that are no longer needed cannot be erased from memory\n", stderr);
 	if (str_equal(name, "--help") || str_equal(name, "-h"))
 		name = "help";
 	else if (str_equal(name, "--version"))

@@ -2,18 +2,16 @@
  * `evenkeel run ID`: one job, in a process of its own, once. What it is to do and what came of it are files, so nobody
  * has to be there when it ends.
  */
-#include "agent/app/runner.h"
+#include "agent/app/runner_job.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/app/verbs.h"
@@ -21,506 +19,10 @@
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
-#include "agent/codec/base64.h"
-#include "agent/codec/gzip.h"
-#include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
-#include "agent/io/machine.h"
-#include "agent/io/paths.h"
 
-#define RESULT_RESERVED 65536
-#define KILL_AGAIN_USEC (10 * USEC_PER_MSEC)
-#define KILL_MOST_USEC	(10 * USEC_PER_SEC) /* a process in an uninterruptible wait does not hold the result for ever */
-#define CONVERT_PIECE	65536
-
-enum phase {
-	PHASE_DOWNLOADING,
-	PHASE_RUNNING, /* the process that was started lives */
-	PHASE_ENDING,  /* SIGTERM was sent to all; until the grace is over */
-	PHASE_KILLING, /* SIGKILL, again and again until nothing is left */
-	PHASE_OVER,
-};
-
-struct runner {
-	struct paths paths;
-	char boot_id[MACHINE_ID_MAX];
-	char *directory; /* of the job */
-	char *work;
-	struct job job;
-	struct job_secrets secrets;
-	struct runner_user user;
-	char **env;
-	struct loop *loop;
-	struct loop_timer *timer;
-	struct capture *out, *err;
-	int result_fd;
-	char *result_made; /* its name until it is whole */
-
-	char **hooks; /* JOB_HOOKS */
-	size_t next_hook;
-
-	enum phase phase;
-	pid_t child;
-	usec_t started_boot, started_wall;
-	usec_t kill_until;
-	int end_of_step; /* enum job_end, when it is not the process that decides */
-	bool stopped;
-	struct job_result result;
-	bool decided; /* the result tells of a failure already: a later hook does not change it */
-};
-
-/* ---- the result ---- */
-
-static void set_text(char **to, const char *text)
-{
-	if (str_set(to, text) < 0)
-		*to = NULL;
-}
-
-/* The first failure counts. */
-_printf_(4, 5) static void conclude(struct runner *r, int end, int code, const char *fmt, ...)
-{
-	va_list ap;
-	char *text = NULL;
-
-	if (r->decided)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
-	va_end(ap);
-	r->decided = end != JOB_SUCCEEDED;
-	r->result.end = end;
-	r->result.code = code;
-	free(r->result.message);
-	r->result.message = text;
-}
-
-/* Room for the result before there is anything to tell: a script that fills the disk does not take it away. */
-static int reserve_result(struct runner *r, struct error *err)
-{
-	r->result_made = path_join(r->directory, FS_TEMPORARY_PREFIX "result");
-	if (!r->result_made)
-		return error_oom(err);
-	r->result_fd = open(r->result_made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (r->result_fd < 0)
-		return error_errno(err, -errno, "%s", r->result_made);
-	/* Without the room it is tried all the same. */
-	(void)posix_fallocate(r->result_fd, 0, RESULT_RESERVED);
-	return 0;
-}
-
-static int put_result(struct runner *r, const struct buf *text)
-{
-	if (lseek(r->result_fd, 0, SEEK_SET) < 0)
-		return -errno;
-	return fs_write_all(r->result_fd, text->data, text->len);
-}
-
-static void halve(char **text)
-{
-	size_t n = *text ? strlen(*text) : 0, from = n ? utf8_tail(*text, n, n / 2) : 0;
-
-	if (n)
-		memmove(*text, *text + from, n - from + 1);
-}
-
-/* Shorter until it fits where the disk has no more room than what was reserved. */
-static int write_result(struct runner *r, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
-	_cleanup_free_ char *path = path_join(r->directory, "result.json");
-	int k;
-
-	if (!path)
-		return error_oom(err);
-	for (;;) {
-		buf_reset(&text);
-		k = jd_encode(&job_result_type, &r->result, false, &text);
-		if (k >= 0)
-			k = put_result(r, &text);
-		if (k != -ENOSPC && k != -EDQUOT && k != -EFBIG)
-			break;
-		if (str_empty(r->result.stdout_tail) && str_empty(r->result.stderr_tail))
-			break;
-		halve(&r->result.stdout_tail);
-		halve(&r->result.stderr_tail);
-	}
-	if (k < 0)
-		return error_errno(err, k, "cannot write %s", path);
-	if (ftruncate(r->result_fd, (off_t)text.len) < 0 || fsync(r->result_fd) < 0 || rename(r->result_made, path) < 0)
-		return error_errno(err, -errno, "cannot write %s", path);
-	return fs_fsync_dir(r->directory, err);
-}
-
-static void tell_output(struct runner *r)
-{
-	int e = r->out->file_failed ? r->out->file_error : r->err->file_failed ? r->err->file_error : 0;
-
-	r->result.stdout_tail = capture_tail(r->out, (size_t)r->job.tail_bytes);
-	r->result.stderr_tail = capture_tail(r->err, (size_t)r->job.tail_bytes);
-	r->result.stdout_bytes = (int64_t)r->out->produced;
-	r->result.stderr_bytes = (int64_t)r->err->produced;
-	if (e) {
-		char *more = str_format("%s; not all of its output could be kept: %s", r->result.message ? r->result.message : "",
-					strerror(-e));
-
-		if (more) {
-			free(r->result.message);
-			r->result.message = more;
-		}
-	}
-}
-
-static void complete_result(struct runner *r)
-{
-	char text[TIMEFMT_MAX];
-
-	r->result.format = JOB_FORMAT;
-	set_text(&r->result.id, r->job.id);
-	set_text(&r->result.boot_id, r->boot_id);
-	set_text(&r->result.started_at, timefmt_utc_usec(r->started_wall, text));
-	set_text(&r->result.ended_at, timefmt_utc_usec(time_wall(), text));
-	r->result.duration_msec = (int64_t)(usec_sub(time_boot(), r->started_boot) / USEC_PER_MSEC);
-	if (r->out && r->err)
-		tell_output(r);
-}
-
-/* ---- the steps of a job: one process, or one for each hook ---- */
-
-static void next_step(struct runner *r);
-
-static void over(struct runner *r)
-{
-	r->phase = PHASE_OVER;
-	loop_timer_stop(r->timer);
-	loop_exit(r->loop, 0);
-}
-
-static void step_over(struct runner *r)
-{
-	r->child = 0;
-	loop_timer_stop(r->timer);
-	if (r->job.kind == JOB_HOOKS && !r->stopped)
-		next_step(r);
-	else
-		over(r);
-}
-
-/* How the process of this step is called in sentences. */
-static const char *step_name(const struct runner *r)
-{
-	if (r->job.kind == JOB_HOOKS && r->next_hook)
-		return r->hooks[r->next_hook - 1];
-	return str_empty(r->job.title) ? "the command" : r->job.title;
-}
-
-static void judge_exit(struct runner *r, int status)
-{
-	int64_t seconds = (int64_t)((usec_sub(time_boot(), r->started_boot) + USEC_PER_SEC / 2) / USEC_PER_SEC);
-
-	if (!r->decided) {
-		r->result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-		r->result.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-	}
-	if (r->end_of_step == JOB_TIMED_OUT)
-		conclude(r, JOB_TIMED_OUT, CODE_TIMEOUT, "%s ran longer than its limit and was ended after %" PRId64 " s", step_name(r),
-			 seconds);
-	else if (r->end_of_step == JOB_STOPPED)
-		conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "%s was stopped after %" PRId64 " s", step_name(r), seconds);
-	else if (WIFSIGNALED(status)) {
-		struct job_result told = { .end = JOB_SIGNALED, .signal = WTERMSIG(status) };
-		char phrase[128];
-
-		conclude(r, JOB_SIGNALED, CODE_SCRIPT_EXIT, "%s was %s", step_name(r), job_result_phrase(&told, phrase));
-	} else if (WEXITSTATUS(status) != 0)
-		conclude(r, JOB_EXITED, CODE_SCRIPT_EXIT, "%s ended with exit code %d", step_name(r), WEXITSTATUS(status));
-	else if (r->job.kind != JOB_HOOKS)
-		conclude(r, JOB_SUCCEEDED, CODE_NONE, "%s ended well", step_name(r));
-}
-
-static void kill_round(struct runner *r)
-{
-	size_t left = runner_signal_descendants(SIGKILL);
-
-	if ((left || r->child) && loop_now_boot(r->loop) < r->kill_until) {
-		loop_timer_after(r->timer, KILL_AGAIN_USEC);
-		return;
-	}
-	if (r->child)
-		judge_exit(r, SIGKILL);
-	r->result.survivors = (int64_t)left;
-	step_over(r);
-}
-
-static void begin_killing(struct runner *r)
-{
-	r->phase = PHASE_KILLING;
-	r->kill_until = usec_add(loop_now_boot(r->loop), KILL_MOST_USEC);
-	kill_round(r);
-}
-
-static void begin_ending(struct runner *r, int end)
-{
-	if (r->phase != PHASE_RUNNING)
-		return;
-	r->phase = PHASE_ENDING;
-	r->end_of_step = end;
-	(void)runner_signal_descendants(SIGTERM);
-	loop_timer_after(r->timer, usec_from_seconds((uint64_t)r->job.grace_seconds));
-}
-
-static void on_timer(void *userdata)
-{
-	struct runner *r = userdata;
-
-	if (r->phase == PHASE_DOWNLOADING)
-		loop_exit(r->loop, DOWNLOADS_STOPPED);
-	else if (r->phase == PHASE_RUNNING)
-		begin_ending(r, JOB_TIMED_OUT);
-	else if (r->phase == PHASE_ENDING)
-		begin_killing(r);
-	else if (r->phase == PHASE_KILLING)
-		kill_round(r);
-}
-
-static void on_stop(int signo, void *userdata)
-{
-	struct runner *r = userdata;
-
-	(void)signo;
-	/* Asked a second time there is no more patience. */
-	if (r->stopped && r->phase == PHASE_ENDING) {
-		begin_killing(r);
-		return;
-	}
-	r->stopped = true;
-	if (r->phase == PHASE_DOWNLOADING)
-		loop_exit(r->loop, DOWNLOADS_STOPPED);
-	else
-		begin_ending(r, JOB_STOPPED);
-}
-
-static void on_main_exit(struct runner *r, int status)
-{
-	judge_exit(r, status);
-	r->child = 0;
-	/* Its children have what is left of the grace. */
-	if (r->phase == PHASE_ENDING)
-		return;
-	if (r->phase == PHASE_RUNNING && r->job.leave_survivors) {
-		r->result.survivors = (int64_t)runner_signal_descendants(0);
-		step_over(r);
-	} else if (r->phase == PHASE_RUNNING) {
-		begin_killing(r);
-	}
-}
-
-/* Orphans come to us, too: we are their subreaper. */
-static void on_child(int signo, void *userdata)
-{
-	struct runner *r = userdata;
-	int status;
-	pid_t pid;
-
-	(void)signo;
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		if (pid == r->child)
-			on_main_exit(r, status);
-	if (r->phase == PHASE_ENDING && !r->child && runner_signal_descendants(0) == 0)
-		step_over(r);
-}
-
-/* ---- starting a step ---- */
-
-/* The deadline is of one boot: after another it is past. */
-static usec_t step_due(const struct runner *r)
-{
-	usec_t due = USEC_INFINITY, now = time_boot();
-
-	if (r->job.timeout_seconds)
-		due = usec_add(now, usec_from_seconds((uint64_t)r->job.timeout_seconds));
-	if (r->job.deadline_boot_usec)
-		due = usec_min(due, str_equal(r->job.boot_id, r->boot_id) ? (usec_t)r->job.deadline_boot_usec : now);
-	return due;
-}
-
-static int start(struct runner *r, char *const *argv, const char *directory, struct error *err)
-{
-	const struct runner_spawn s = { .argv = argv,
-					.env = r->env,
-					.directory = directory,
-					.user = &r->user,
-					.input = r->job.input,
-					.nice = (int)r->job.nice,
-					.out_fd = r->out->write_fd,
-					.err_fd = r->err->write_fd };
-	int k;
-
-	k = runner_spawn(&s, &r->child, err);
-	if (k < 0)
-		return k;
-	r->phase = PHASE_RUNNING;
-	r->end_of_step = -1;
-	loop_timer_at(r->timer, step_due(r));
-	return 0;
-}
-
-static const char *working_directory(const struct runner *r)
-{
-	return str_empty(r->job.directory) ? r->work : r->job.directory;
-}
-
-/* argv and what stands before it; the strings are borrowed. */
-static int start_with(struct runner *r, const char *const *before, struct error *err)
-{
-	char *const *given = r->job.argv.items;
-	_cleanup_free_ const char **argv = calloc(4 + r->job.argv.n + 1, sizeof(*argv));
-	size_t n = 0;
-
-	if (!argv)
-		return error_oom(err);
-	for (; before && *before; before++)
-		argv[n++] = *before;
-	for (size_t i = 0; i < r->job.argv.n; i++)
-		argv[n++] = given[i];
-	return start(r, (char *const *)(const void *)argv, working_directory(r), err);
-}
-
-/* ---- scripts ---- */
-
-/* The bytes as they shall stand in the file. */
-static int script_bytes(const struct runner *r, struct buf *ret, struct error *err)
-{
-	const char *text = job_secret(&r->secrets, JOB_CONTENT_SCRIPT);
-	_cleanup_buf_ struct buf raw = BUF_SECRET_INIT(LIMIT_SCRIPT_DECODED), plain = BUF_SECRET_INIT(LIMIT_SCRIPT_DECODED);
-	struct text_convert convert = { 0 };
-	struct buf *bytes = &raw;
-	int k;
-
-	if (!text)
-		return error_set(err, ERROR_SYSTEM, -ENOENT, "the script itself is missing");
-	k = base64_decode(text, strlen(text), true, &raw, err);
-	if (k >= 0 && gzip_detect(buf_str(&raw), raw.len)) {
-		k = gzip_inflate(raw.data, raw.len, &plain, err);
-		bytes = &plain;
-	}
-	if (k < 0)
-		return error_wrap(err, k, "the script");
-	if (!r->job.convert_line_endings)
-		return buf_append(ret, buf_str(bytes), bytes->len) < 0 ? error_oom(err) : 0;
-	for (size_t at = 0; k >= 0 && at < bytes->len; at += CONVERT_PIECE)
-		k = text_convert_feed(&convert, bytes->data + at,
-				      bytes->len - at < CONVERT_PIECE ? bytes->len - at : CONVERT_PIECE, ret);
-	if (k >= 0)
-		k = text_convert_end(&convert, ret);
-	return k < 0 ? error_errno(err, k, "the script cannot be converted") : 0;
-}
-
-/* A new file of the user's own, 0500: never over something that is there. */
-static int put_program(const struct runner *r, const char *path, const void *data, size_t len, struct error *err)
-{
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int k;
-
-	if (fd < 0)
-		return error_errno(err, -errno, "%s", path);
-	k = fs_write_all(fd, data, len);
-	if (k < 0)
-		return error_errno(err, k, "%s", path);
-	if ((r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0500) < 0)
-		return error_errno(err, -errno, "%s", path);
-	return 0;
-}
-
-/* Run by its interpreter, named by ourselves, so that it also runs where the file system does not allow execution. */
-static int start_script(struct runner *r, struct error *err)
-{
-	_cleanup_buf_ struct buf bytes = BUF_SECRET_INIT(3 * LIMIT_SCRIPT_DECODED);
-	_cleanup_free_ char *path = path_join(r->work, "script.sh"), *interpreter = NULL, *argument = NULL;
-	const char *before[4] = { NULL };
-	size_t n = 0;
-	int k;
-
-	if (!path)
-		return error_oom(err);
-	k = script_bytes(r, &bytes, err);
-	if (k >= 0)
-		k = put_program(r, path, buf_str(&bytes), bytes.len, err);
-	if (k < 0)
-		return k;
-	if (text_shebang(buf_str(&bytes), bytes.len, &interpreter, &argument)) {
-		if (!interpreter)
-			return error_oom(err);
-		before[n++] = interpreter;
-		if (argument)
-			before[n++] = argument;
-	} else if (bytes.len < 4 || memcmp(bytes.data, "\x7f" "ELF", 4) != 0) {
-		before[n++] = "/bin/sh";
-	}
-	before[n] = path;
-	k = start_with(r, before, err);
-	return k < 0 && interpreter ? error_wrap(err, k, "the script's first line names %s", interpreter) : k;
-}
-
-/* Shell text is a secret as a whole: it goes through a file, for argv is public. */
-static int start_shell(struct runner *r, struct error *err)
-{
-	const char *text = job_secret(&r->secrets, JOB_CONTENT_COMMAND);
-	_cleanup_free_ char *path = path_join(r->directory, "command.sh");
-	const char *const before[] = { "/bin/sh", path, NULL };
-	int k;
-
-	if (!path)
-		return error_oom(err);
-	if (!text)
-		return error_set(err, ERROR_SYSTEM, -ENOENT, "the command itself is missing");
-	k = put_program(r, path, text, strlen(text), err);
-	return k < 0 ? k : start_with(r, before, err);
-}
-
-/* ---- hooks ---- */
-
-static int start_hook(struct runner *r, const char *path, struct error *err)
-{
-	const char *const argv[] = { path, NULL };
-
-	return start(r, (char *const *)(const void *)argv, "/", err);
-}
-
-static void next_step(struct runner *r)
-{
-	struct error e = ERROR_INIT;
-
-	while (r->hooks[r->next_hook]) {
-		const char *path = r->hooks[r->next_hook++];
-
-		if (step_due(r) <= time_boot()) {
-			conclude(r, JOB_TIMED_OUT, CODE_TIMEOUT, "no time was left for %s and what follows it", path);
-			break;
-		}
-		if (start_hook(r, path, &e) >= 0)
-			return;
-		conclude(r, JOB_NOT_STARTED, CODE_EXECUTION_UNKNOWN, "%s", e.msg);
-	}
-	over(r);
-}
-
-static int start_hooks(struct runner *r, struct error *err)
-{
-	_cleanup_free_ char *refused = NULL;
-	int k = runner_hooks_list(r->job.directory, &r->hooks, &refused, err);
-
-	if (k < 0)
-		return k;
-	if (refused)
-		conclude(r, JOB_NOT_STARTED, CODE_EXECUTION_UNKNOWN, "%s", refused);
-	else
-		conclude(r, JOB_SUCCEEDED, CODE_NONE, r->hooks[0] ? "the hooks ended well" : "there are no hooks in %s", r->job.directory);
-	next_step(r);
-	return 0;
-}
+#define UPLOAD_REST_USEC (20 * USEC_PER_SEC) /* after the end of the job, for what its blobs do not have yet */
 
 /* ---- preparing ---- */
 
@@ -559,8 +61,7 @@ static int claim(struct runner *r, struct error *err)
 	/* The name is the lock; on a full disk the boot in it is missing. */
 	if (fs_write_all(fd, r->boot_id, strlen(r->boot_id)) < 0 && ftruncate(fd, 0) < 0)
 		return error_errno(err, -errno, "%s", path);
-	if (fsync(fd) < 0)
-		return error_errno(err, -errno, "%s", path);
+	/* The name must be durable before anything of the customer's runs; the boot in it only makes a sentence better. */
 	return fs_fsync_dir(r->directory, err);
 }
 
@@ -584,13 +85,16 @@ static int read_secrets(struct runner *r, struct error *err)
 	return job_secrets_decode(text.data, text.len, &r->secrets, err);
 }
 
-/* Downloads may have made it; the user who owns it gets in only now. */
 static int make_work(struct runner *r, struct error *err)
+{
+	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "%s", r->work) : 0;
+}
+
+/* The user who owns it gets in only when the files are there: root has made them by their names. */
+static int hand_over_work(struct runner *r, struct error *err)
 {
 	_cleanup_close_ int fd = -1;
 
-	if (mkdir(r->work, 0700) < 0 && errno != EEXIST)
-		return error_errno(err, -errno, "%s", r->work);
 	fd = open(r->work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || (r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0700) < 0)
 		return error_errno(err, -errno, "%s", r->work);
@@ -622,13 +126,17 @@ static int open_loop(struct runner *r, struct error *err)
 
 	if (k < 0)
 		return k;
-	k = loop_timer_new(r->loop, "step", on_timer, r, &r->timer);
+	k = loop_timer_new(r->loop, "step", runner_on_timer, r, &r->timer);
 	if (k >= 0)
-		k = loop_signal(r->loop, SIGCHLD, on_child, r);
+		k = loop_signal(r->loop, SIGCHLD, runner_on_child, r);
 	if (k >= 0)
-		k = loop_signal(r->loop, SIGTERM, on_stop, r);
+		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
 	if (k >= 0)
-		k = loop_signal(r->loop, SIGINT, on_stop, r);
+		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
+	if (k >= 0)
+		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -664,11 +172,11 @@ static int start_job(struct runner *r, struct error *err)
 {
 	switch (r->job.kind) {
 	case JOB_COMMAND:
-		return r->job.argv.n ? start_with(r, NULL, err) : start_shell(r, err);
+		return r->job.argv.n ? runner_start_with(r, NULL, err) : runner_start_shell(r, err);
 	case JOB_SCRIPT:
-		return start_script(r, err);
+		return runner_start_script(r, err);
 	default:
-		return start_hooks(r, err);
+		return runner_start_hooks(r, err);
 	}
 }
 
@@ -676,12 +184,14 @@ static int start_job(struct runner *r, struct error *err)
 static void do_files(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = r->job.kind == JOB_INSTALL ? runner_install(&r->job, &r->secrets, &e) : runner_remove(&r->job, &e);
+	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &e)
+		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
+					    : runner_remove(&r->job, &e);
 
 	if (k < 0)
-		conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
+		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
 	else
-		conclude(r, JOB_SUCCEEDED, CODE_NONE, "%s", r->job.kind == JOB_INSTALL ? "the files are installed" : "the files are removed");
+		runner_conclude(r, JOB_SUCCEEDED, CODE_NONE, "%s", r->job.kind == JOB_INSTALL ? "the files are installed" : "the files are removed");
 	r->result.exit_code = k < 0 ? EXIT_FAILED : 0;
 }
 
@@ -706,19 +216,45 @@ static bool download(struct runner *r)
 	if (!r->job.downloads.n)
 		return true;
 	r->phase = PHASE_DOWNLOADING;
-	loop_timer_at(r->timer, step_due(r));
-	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, &code, &e);
+	loop_timer_at(r->timer, runner_step_due(r));
+	end = runner_download(r->loop, &r->job, &r->secrets, &r->user, r->work, NULL, &code, &e);
 	loop_timer_stop(r->timer);
 	r->phase = PHASE_RUNNING;
 	if (end == DOWNLOADS_DONE)
 		return true;
+	if (end == DOWNLOADS_STOPPED)
+		r->result.notice = *e.msg ? str_format("its files were still being downloaded: %s", e.msg) :
+					    strdup("its files were still being downloaded");
 	if (end == DOWNLOADS_STOPPED && r->stopped)
-		conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "stopped while its files were downloaded");
+		runner_conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "stopped while its files were downloaded");
 	else if (end == DOWNLOADS_STOPPED)
-		conclude(r, JOB_TIMED_OUT, CODE_TIMEOUT, "time was up while its files were downloaded");
+		runner_conclude(r, JOB_TIMED_OUT, CODE_TIMEOUT, "time was up while its files were downloaded");
 	else
-		conclude(r, JOB_NOT_STARTED, code, "%s", e.msg);
+		runner_conclude(r, JOB_NOT_STARTED, code, "%s", e.msg);
 	return false;
+}
+
+static int code_of(int error)
+{
+	return error == -ENOMEM ? CODE_INTERNAL : error == -EKEYREJECTED ? CODE_POLICY_REFUSED : CODE_EXECUTION_UNKNOWN;
+}
+
+/* A blob that cannot be written keeps no script from running. */
+static void open_upload(struct runner *r)
+{
+	struct error e = ERROR_INIT;
+
+	if (upload_new(&r->upload, r->loop, &r->job, &r->secrets, r->out, r->err, &e) < 0)
+		r->result.notice = str_format("its output was not sent to blobs: %.400s", e.msg);
+}
+
+static void close_upload(struct runner *r)
+{
+	upload_finish(r->upload, UPLOAD_REST_USEC);
+	if (!r->result.notice)
+		r->result.notice = upload_notice(r->upload);
+	upload_free(r->upload);
+	r->upload = NULL;
 }
 
 static void do_job(struct runner *r)
@@ -726,18 +262,24 @@ static void do_job(struct runner *r)
 	struct error e = ERROR_INIT;
 	int k = prepare(r, &e);
 
-	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE)) {
+	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE || r->job.kind == JOB_FORGET)) {
 		do_files(r);
 	} else if (k < 0 || download(r)) {
 		if (k >= 0)
+			k = runner_policy_downloads(r, &e);
+		if (k >= 0)
+			k = hand_over_work(r, &e);
+		if (k >= 0) {
+			open_upload(r);
 			k = start_job(r, &e);
+		}
 		if (k < 0)
-			conclude(r, JOB_NOT_STARTED, k == -ENOMEM ? CODE_INTERNAL : CODE_EXECUTION_UNKNOWN, "%s", e.msg);
+			runner_conclude(r, JOB_NOT_STARTED, code_of(k), "%s", e.msg);
 		else if (r->phase != PHASE_OVER) {
 			forget_secrets(r);
 			k = loop_run(r->loop);
 			if (k < 0)
-				conclude(r, JOB_INTERRUPTED, CODE_INTERNAL, "the runner's loop failed: %s", strerror(-k));
+				runner_conclude(r, JOB_INTERRUPTED, CODE_INTERNAL, "the runner's loop failed: %s", strerror(-k));
 		}
 	}
 	jd_free(&job_secrets_type, &r->secrets);
@@ -755,7 +297,7 @@ static void wipe(struct runner *r)
 	if (script && r->job.wipe_script)
 		(void)unlink(script);
 	if (r->job.wipe && fs_remove_tree(r->work, &e) < 0)
-		conclude(r, r->result.end, (int)r->result.code, "%s; its files could not be removed: %s",
+		runner_conclude(r, r->result.end, (int)r->result.code, "%s; its files could not be removed: %s",
 			 r->result.message ? r->result.message : "", e.msg);
 }
 
@@ -778,6 +320,7 @@ static void leave_pump(struct runner *r)
 
 static void runner_done(struct runner *r)
 {
+	upload_free(r->upload);
 	if (r->out)
 		capture_close(r->out);
 	if (r->err)
@@ -808,12 +351,15 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
+	/* Files are put in place without a process, by a unit that may not even signal others. */
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+		k = runner_guard(err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)
 		k = claim(r, err);
 	if (k >= 0)
-		k = reserve_result(r, err);
+		k = runner_reserve_result(r, err);
 	return k;
 }
 
@@ -835,9 +381,12 @@ int verb_run(int argc, char **argv)
 	k = begin(&r, argv[1], &e);
 	if (k >= 0) {
 		do_job(&r);
-		complete_result(&r);
+		runner_complete_result(&r);
+		r.phase = PHASE_OVER;
+		close_upload(&r);
 		wipe(&r);
-		k = write_result(&r, &e);
+		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
+		k = runner_write_result(&r, &e);
 		if (k >= 0)
 			leave_pump(&r);
 	}

@@ -16,6 +16,7 @@
 
 struct loop;
 struct loop_io;
+struct paths;
 
 /* ---- runner_output.c: one captured stream, from a pipe into a capped file ---- */
 
@@ -26,6 +27,7 @@ struct capture {
 	struct loop_io *io;
 	uint64_t produced;
 	uint64_t file_size, max;
+	uint64_t tail_from, tail_at; /* what has come from this byte on stands there in the file; 0, 0: nothing was left out */
 	bool file_failed; /* the file takes no more (a full disk): it stays as it is */
 	int file_error;
 	size_t ring_used, ring_at;
@@ -37,11 +39,14 @@ _nodiscard_ int capture_open(struct capture *c, struct loop *l, const char *path
 int capture_drain(struct capture *c);
 /* Heap text of the last `max` bytes, valid UTF-8. NULL on out of memory. */
 char *capture_tail(const struct capture *c, size_t max);
+/* Bytes of the stream from *offset on, as far as they are kept; where some were left out, *offset goes on to those that
+ * are. Their number; 0: none yet; -errno of the file. */
+_nodiscard_ ssize_t capture_read(const struct capture *c, uint64_t *offset, void *to, size_t max);
 void capture_close(struct capture *c);
 /* Goes on for what was left running until both are at their end; blocks, for a process of its own. */
 void capture_pump(struct capture *out, struct capture *err);
 
-/* ---- runner_process.c: users, environment, starting, finding and ending what was started ---- */
+/* ---- runner_user.c: as whom, and with which environment ---- */
 
 struct runner_user {
 	uid_t uid;
@@ -59,6 +64,8 @@ _nodiscard_ int runner_environment(const struct job *job, const struct job_secre
 				   char ***ret, struct error *err);
 void runner_environment_free(char **env);
 
+/* ---- runner_process.c ---- */
+
 struct runner_spawn {
 	char *const *argv; /* without "/" looked up in PATH of the environment */
 	char **env;
@@ -71,8 +78,15 @@ struct runner_spawn {
 /* -errno when the program could not be executed; nothing runs then. */
 _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct error *err);
 
-/* Sends `signo` (0: only count) to every descendant; their number. */
-size_t runner_signal_descendants(int signo);
+/* ---- runner_guard.c ---- */
+
+#define RUNNER_ORPHANED SIGHUP	/* what the runner gets when its guard has died */
+#define RUNNER_TOLD	SIGUSR1 /* … and when the guard was told to stop, whoever was told so beside it */
+
+/* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
+ * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets
+ * RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on unwatched. */
+_nodiscard_ int runner_guard(struct error *err);
 
 /* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
 
@@ -96,19 +110,56 @@ bool text_shebang(const char *text, size_t len, char **ret_interpreter, char **r
 /* Whether a file of that name and beginning is a script whose text may be converted. */
 bool text_is_script(const char *name, const void *head, size_t len);
 
+/* ---- runner_sources.c: how the network is reached, and with whose rights ---- */
+
+struct blob_client;
+struct http;
+
+struct sources {
+	struct http *http;
+	struct blob_client *client;
+	const char **no_proxy;
+	struct identity *identity; /* NULL: none */
+	char *key;
+};
+/* `permissions`: of what the account's key signs. `job` is borrowed. */
+_nodiscard_ int sources_open(struct sources *s, struct loop *l, const struct job *job, const struct job_secrets *secrets,
+			     const char *permissions, struct error *err);
+void sources_close(struct sources *s);
+
 /* ---- runner_download.c ---- */
 
+struct fetch_limits;
 enum download_end { DOWNLOADS_DONE, DOWNLOADS_FAILED, DOWNLOADS_STOPPED };
 
 /* Downloads everything of the job into `work`, running the loop until then; whoever wants to stop it calls
- * loop_exit(loop, DOWNLOADS_STOPPED). An enum download_end; of a failure *ret_code (status_code) and err tell more. */
+ * loop_exit(loop, DOWNLOADS_STOPPED). `limits` NULL: the usual ones. An enum download_end; of a failure *ret_code
+ * (status_code) and err tell more, of a stop err tells what had gone wrong, or nothing. */
 int runner_download(struct loop *l, const struct job *job, const struct job_secrets *secrets, const struct runner_user *user,
-		    const char *work, int *ret_code, struct error *err);
+		    const char *work, const struct fetch_limits *limits, int *ret_code, struct error *err);
+
+/* ---- runner_upload.c: what is captured, appended to blobs while the job runs ---- */
+
+struct upload;
+
+/* *ret is NULL when the job wants none. Nothing of it ever fails the job. Takes what it needs of the secrets. */
+_nodiscard_ int upload_new(struct upload **ret, struct loop *l, const struct job *job, const struct job_secrets *secrets,
+			   const struct capture *out, const struct capture *err_stream, struct error *err);
+/* The rest, running the loop for `most` at the longest, or until loop_exit(). NULL is fine. */
+void upload_finish(struct upload *u, usec_t most);
+/* What did not get there and why, as a phrase on the heap; NULL: everything did. */
+char *upload_notice(const struct upload *u);
+void upload_free(struct upload *u);
 
 /* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
 
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_forget.c: JOB_FORGET ---- */
+
+/* Goes on after a failure and tells the first. */
+_nodiscard_ int runner_forget(const struct job *job, const struct paths *p, struct error *err);
 
 /* ---- runner_hooks.c ---- */
 

@@ -94,9 +94,51 @@ static void file_compact(struct capture *c)
 	} else {
 		c->file_size = c->max / 2;
 		file_append(c, mark, (size_t)n);
+		c->tail_at = c->file_size;
+		c->tail_from = c->produced - keep;
 		file_append(c, last, keep);
 	}
 	free(last);
+}
+
+/* ---- reading it again ---- */
+
+static size_t at_most(size_t max, uint64_t there)
+{
+	return there < max ? (size_t)there : max;
+}
+
+static ssize_t file_read(const struct capture *c, uint64_t at, void *to, size_t n)
+{
+	ssize_t k = pread(c->file_fd, to, n, (off_t)at);
+
+	return k < 0 ? -errno : k == 0 ? -EIO : k;
+}
+
+ssize_t capture_read(const struct capture *c, uint64_t *offset, void *to, size_t max)
+{
+	uint64_t head = c->tail_at ? c->max / 2 : c->file_size;
+	uint64_t tail_end = c->tail_at ? c->tail_from + (c->file_size - c->tail_at) : head;
+	uint64_t ring = c->produced - c->ring_used;
+	char last[CAPTURE_RING];
+	size_t n;
+
+	if (*offset < head)
+		return file_read(c, *offset, to, at_most(max, head - *offset));
+	if (*offset < tail_end) {
+		if (*offset < c->tail_from)
+			*offset = c->tail_from;
+		return file_read(c, c->tail_at + (*offset - c->tail_from), to, at_most(max, tail_end - *offset));
+	}
+	if (*offset >= c->produced)
+		return 0;
+	/* The file takes no more. */
+	if (*offset < ring)
+		*offset = ring;
+	n = at_most(max, c->produced - *offset);
+	ring_last(c, (size_t)(c->produced - *offset), last);
+	memcpy(to, last, n);
+	return (ssize_t)n;
 }
 
 static void take(struct capture *c, const char *data, size_t len)
@@ -159,7 +201,7 @@ int capture_open(struct capture *c, struct loop *l, const char *path, uint64_t m
 	c->write_fd = fds[1];
 	if (fcntl(c->read_fd, F_SETFL, O_NONBLOCK) < 0)
 		return error_errno(err, -errno, "cannot set up a pipe");
-	c->file_fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	c->file_fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (c->file_fd < 0)
 		file_fail(c, -errno); /* a full disk: the job is done all the same */
 	r = loop_io_new(l, "output", c->read_fd, EPOLLIN, on_readable, c, &c->io);

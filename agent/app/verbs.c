@@ -19,6 +19,7 @@ const struct verb verbs[] = {
 	{ "quiesce", verb_quiesce, "[--for DURATION] [--within DURATION]", "Drain for a backup, and return when drained; resumes by itself after --for (15min)" },
 	{ "resume", verb_resume, "", "End what quiesce began, and return when it is restored" },
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
+	{ "scripts", verb_scripts, "[--json] | logs [--run N] [--job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },
@@ -39,7 +40,7 @@ const struct verb verbs[] = {
 static void print_verbs(bool all)
 {
 	for (const struct verb *v = verbs; v->name; v++) {
-		char call[128];
+		char call[256];
 
 		if (v->internal && !all)
 			continue;

@@ -1,20 +1,17 @@
 /* One secret of a vault: token, request, the versions of the API tried in turn, and what a refusal means. */
-#include "agent/azure/keyvault.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/azure/identity.h"
+#include "agent/azure/keyvault_internal.h"
 #include "agent/azure/service.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
-#include "agent/codec/json.h"
-#include "agent/codec/uri.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
@@ -22,203 +19,13 @@
 /* The first that converts PFX to PEM, and one that every cloud has. */
 #define API_CONVERTS   "2025-07-01"
 #define API_EVERYWHERE "7.4"
-#define AS_PEM         "&outContentType=application%2Fx-pem-file"
+#define AS_PEM	       "&outContentType=application%2Fx-pem-file"
+#define FIRST_PAGE     "api-version=" API_EVERYWHERE "&maxresults=25"
+#define OLD_FOR	       USEC_PER_DAY /* clouds are updated, too */
 
-#define TIMEOUT         (30 * USEC_PER_SEC)
+#define TIMEOUT		(30 * USEC_PER_SEC)
 #define CONNECT_TIMEOUT (10 * USEC_PER_SEC)
-#define TOKEN_TIMEOUT   (60 * USEC_PER_SEC)
-
-static const char *const known_suffixes[] = { ".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net", NULL };
-
-/* ---- the url ---- */
-
-static int refuse_url(struct error *err, const char *why, const char *what)
-{
-	return error_set(err, ERROR_USER, -EINVAL, "not a secret of a vault: %s%.200s", why, what);
-}
-
-static bool is_name(const char *s, size_t len, size_t min, size_t max)
-{
-	for (size_t i = 0; i < len; i++)
-		if (!strchr("0123456789-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", s[i]))
-			return false;
-	return len >= min && len <= max;
-}
-
-static bool is_listed(const char *const *list, const char *suffix)
-{
-	for (; list && *list; list++)
-		if (str_equal_nocase(*list, suffix))
-			return true;
-	return false;
-}
-
-/* The whole of what follows the vault's own name: "vault.azure.net.evil.example" has another. */
-static int check_host(const struct uri *u, const char *const *suffixes, const char **ret_suffix, struct error *err)
-{
-	const char *suffix = u->ipv6 ? NULL : strchr(u->host, '.');
-
-	if (!suffix || strlen(u->host) > 255)
-		return refuse_url(err, "the host is no vault's: ", u->host);
-	if (strstr(suffix, ".managedhsm."))
-		return refuse_url(err, "a managed HSM holds keys, but no secrets and certificates: ", u->host);
-	if (strstr(suffix, ".privatelink."))
-		return refuse_url(err,
-				  "use the vault's public name, which leads to the private link by itself: ", u->host);
-	if (!is_listed(known_suffixes, suffix) && !is_listed(suffixes, suffix))
-		return error_set(
-			err, ERROR_USER, -EINVAL,
-			"not a secret of a vault: tokens do not go to %.200s; a vault of another cloud needs its suffix"
-			" in vaultSuffixes",
-			u->host);
-	if (!is_name(u->host, (size_t)(suffix - u->host), 1, 63))
-		return refuse_url(err, "the host is no vault's: ", u->host);
-	*ret_suffix = suffix;
-	return 0;
-}
-
-static int check_path(const char *path, char name[static 256], char version[static 256], struct error *err)
-{
-	static const char wanted[] = ", expected /secrets/NAME or /secrets/NAME/VERSION";
-	const char *first = path + strlen("/secrets/"), *second = "", *more = "";
-	size_t first_len, second_len;
-
-	if (!str_starts(path, "/secrets/"))
-		return error_set(
-			err, ERROR_USER, -EINVAL, "not a secret of a vault: the path is %.150s%s%s", path, wanted,
-			str_starts(path, "/certificates/") ? ": only as a secret a certificate has its key" : "");
-	first_len = strcspn(first, "/");
-	if (first[first_len])
-		second = first + first_len + 1;
-	second_len = strcspn(second, "/");
-	more = second + second_len;
-	if (!is_name(first, first_len, 1, 127) ||
-	    (second_len && (second_len != 32 || !is_name(second, second_len, 32, 32))) || *more)
-		return error_set(err, ERROR_USER, -EINVAL, "not a secret of a vault: the path is %.150s%s", path,
-				 wanted);
-	memcpy(name, first, first_len);
-	name[first_len] = '\0';
-	memcpy(version, second, second_len);
-	version[second_len] = '\0';
-	return 0;
-}
-
-int vault_url_parse(const char *url, const char *const *suffixes, char host[static 256], char name[static 256],
-		    char version[static 256], char resource[static 256], struct error *err)
-{
-	_cleanup_(uri_done) struct uri u = { .host = NULL };
-	const char *suffix = NULL;
-	int r;
-
-	r = uri_parse(url, &u, err);
-	if (r < 0)
-		return error_wrap(err, r, "not a secret of a vault");
-	if (!u.https)
-		return refuse_url(err, "expected https, got http://", u.host);
-	if (u.port && u.port != 443)
-		return refuse_url(err, "vaults are at port 443 only: ", u.host);
-	if (u.query)
-		return refuse_url(err, "the url has a query: ", u.path);
-	r = check_host(&u, suffixes, &suffix, err);
-	if (r == 0)
-		r = check_path(u.path, name, version, err);
-	if (r < 0)
-		return r;
-	memcpy(host, u.host, strlen(u.host) + 1);
-	(void)snprintf(resource, 256, "https://%.240s", suffix + 1);
-	return 0;
-}
-
-/* ---- the answer ---- */
-
-struct attributes {
-	bool enabled;
-	int64_t not_before, expires, created;
-};
-
-struct vault_bundle {
-	char *value, *id, *content_type;
-	struct attributes attributes;
-};
-
-static const struct jd_type value = { .kind = JD_TEXT, .max = (int64_t)LIMIT_VAULT_SECRET, .sensitive = true };
-static const struct jd_type text = { .kind = JD_TEXT, .max = 1024 };
-static const struct jd_type boolean = { .kind = JD_BOOLEAN };
-static const struct jd_type seconds = { .kind = JD_INTEGER, .min = 0, .max = 253402300799 }; /* the year 9999 */
-
-/* clang-format off */
-static const struct jd_field attributes_fields[] = {
-	{ "enabled", &boolean, offsetof(struct attributes, enabled), .default_integer = true },
-	{ "nbf",     &seconds, offsetof(struct attributes, not_before) },
-	{ "exp",     &seconds, offsetof(struct attributes, expires) },
-	{ "created", &seconds, offsetof(struct attributes, created) },
-	{ NULL },
-};
-static const struct jd_type attributes = { .kind = JD_OBJECT, .fields = attributes_fields };
-
-static const struct jd_field bundle_fields[] = {
-	{ "value",       &value,      offsetof(struct vault_bundle, value), JD_REQUIRED },
-	{ "id",          &text,       offsetof(struct vault_bundle, id),    JD_REQUIRED },
-	{ "contentType", &text,       offsetof(struct vault_bundle, content_type) },
-	{ "attributes",  &attributes, offsetof(struct vault_bundle, attributes) },
-	{ NULL },
-};
-/* clang-format on */
-static const struct jd_type bundle_type = { .kind = JD_OBJECT,
-					    .fields = bundle_fields,
-					    .size = sizeof(struct vault_bundle) };
-
-void vault_bundle_free(struct vault_bundle *v)
-{
-	if (!v)
-		return;
-	jd_free(&bundle_type, v);
-	free(v);
-}
-
-/* https://VAULT/secrets/NAME/VERSION */
-static const char *version_of(const char *id)
-{
-	const char *slash = strrchr(id, '/');
-	size_t len = slash ? strlen(slash + 1) : 0;
-
-	return len && len < sizeof(((struct vault_secret *)NULL)->version) && is_name(slash + 1, len, 1, 63) ? slash + 1
-													     : NULL;
-}
-
-int vault_reply_parse(const char *json, size_t len, struct vault_bundle **ret, struct vault_secret *ret_secret,
-		      struct error *err)
-{
-	_cleanup_(vault_bundle_freep) struct vault_bundle *v = calloc(1, sizeof(*v));
-	const char *version;
-	int r;
-
-	if (!v)
-		return error_oom(err);
-	r = jd_decode_document(json, len, "secret", LIMIT_VAULT_SECRET, &bundle_type, v, err);
-	if (r < 0)
-		return r;
-	version = version_of(v->id);
-	if (!version)
-		return error_set(err, ERROR_PLATFORM, -EPROTO,
-				 "secret: id: expected one that ends in a version, got \"%.100s\"", v->id);
-	*ret_secret = (struct vault_secret){
-		.value = v->value,
-		.len = strlen(v->value),
-		.enabled = v->attributes.enabled,
-		.not_before = usec_from_seconds((uint64_t)v->attributes.not_before),
-		.expires = usec_from_seconds((uint64_t)v->attributes.expires),
-		.created = usec_from_seconds((uint64_t)v->attributes.created),
-	};
-	memcpy(ret_secret->version, version, strlen(version) + 1);
-	if (v->content_type)
-		service_line(v->content_type, strlen(v->content_type), ret_secret->content_type,
-			     sizeof(ret_secret->content_type));
-	*ret = TAKE_PTR(v);
-	return 0;
-}
-
-/* ---- one call ---- */
+#define TOKEN_TIMEOUT	(60 * USEC_PER_SEC)
 
 struct vault_call {
 	struct loop *loop;
@@ -227,14 +34,79 @@ struct vault_call {
 	char host[256], name[256], version[256], resource[256];
 	char *endpoint;
 	struct identity identity;
-	bool converting; /* asks for PEM with the newer API */
-	bool refreshed;  /* the one fresh token has been asked for */
+	bool converting;    /* asks for PEM with the newer API */
+	bool refused_newer; /* the version of the API, not the secret, was what the vault minded */
+	bool refreshed;	    /* the one fresh token has been asked for */
+	/* When the newest version is disabled: the list of all, page by page, and the version chosen from it or, where it
+	 * may not be read, from those known before. */
+	bool newest_disabled, listing;
+	char *next; /* query of the next page */
+	unsigned pages;
+	struct vault_newest newest;
+	char **known, **try_known;
+	char list_refusal[64]; /* "": it may be read, as far as we know */
+	const char *chosen;    /* NULL: as the url says */
+	struct vaults *vaults;
 	char *who;
 	struct token_call *token;
 	struct http_call *request;
 	vault_fn done;
 	void *userdata;
 };
+
+/* ---- what is known of vaults ---- */
+
+struct old_vault {
+	char host[256]; /* "": free */
+	usec_t since_boot;
+};
+
+struct vaults {
+	struct old_vault old[LIMIT_VAULTS];
+};
+
+int vaults_new(struct vaults **ret)
+{
+	struct vaults *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	*ret = v;
+	return 0;
+}
+
+void vaults_free(struct vaults *v)
+{
+	free(v);
+}
+
+static bool is_old(const struct vaults *v, const char *host, usec_t now)
+{
+	for (size_t i = 0; v && i < LIMIT_VAULTS; i++)
+		if (str_equal(v->old[i].host, host))
+			return usec_sub(now, v->old[i].since_boot) < OLD_FOR;
+	return false;
+}
+
+static void note_old(struct vaults *v, const char *host, usec_t now)
+{
+	struct old_vault *place = v ? v->old : NULL;
+
+	for (size_t i = 0; v && i < LIMIT_VAULTS; i++) {
+		if (str_equal(v->old[i].host, host)) {
+			place = &v->old[i];
+			break;
+		}
+		if (v->old[i].since_boot < place->since_boot)
+			place = &v->old[i];
+	}
+	if (!place)
+		return;
+	memcpy(place->host, host, strlen(host) + 1);
+	place->since_boot = now;
+}
+
+/* ---- how a call ends ---- */
 
 static const char *who_of(const struct vault_call *c)
 {
@@ -260,99 +132,6 @@ static void fail_with_error(struct vault_call *c, int status, const struct error
 	fail(c, &f);
 }
 
-/* ---- what a refusal means (key-vault.md B.4) ---- */
-
-struct refusal {
-	int from, to;
-	const char *inner, *words; /* NULL: any; the second is looked for in the service's message */
-	enum error_class cls;
-	const char *advice;
-};
-
-static const struct refusal refusals[] = {
-	{ 401, 401, NULL, "AKV10022", ERROR_USER,
-	  "the vault belongs to another cloud than its suffix says; check the url and vaultSuffixes" },
-	{ 401, 401, NULL, "AKV10032", ERROR_USER, "the vault is in another tenant than the VM's identity" },
-	{ 401, 401, NULL, NULL, ERROR_PLATFORM, "the vault does not take the identity's token, nor a fresh one" },
-	{ 403, 403, "ForbiddenByRbac", NULL, ERROR_PLATFORM,
-	  "give the identity the role Key Vault Secrets User on the vault; it counts after some minutes" },
-	{ 403, 403, "AccessDenied", NULL, ERROR_PLATFORM,
-	  "allow the identity to get secrets in the vault's access policies; it counts after some minutes" },
-	{ 403, 403, "ForbiddenByPolicy", NULL, ERROR_PLATFORM,
-	  "allow the identity to get secrets in the vault's access policies; it counts after some minutes" },
-	{ 403, 403, "ForbiddenByFirewall", NULL, ERROR_PLATFORM,
-	  "the vault's firewall keeps this VM out; allow its subnet, or give the vault a private endpoint" },
-	{ 403, 403, "SecretDisabled", NULL, ERROR_PLATFORM, "this version is disabled; enable it, or add a new one" },
-	{ 403, 403, NULL, NULL, ERROR_PLATFORM, "the vault forbids it to the identity" },
-	{ 404, 404, NULL, NULL, ERROR_USER,
-	  "there is no such secret or version; check the url, or recover it if it was deleted" },
-	{ 400, 400, NULL, NULL, ERROR_USER, "the vault does not understand the request; check the url" },
-	{ 408, 408, NULL, NULL, ERROR_TRANSIENT, "the vault gave up waiting" },
-	{ 429, 429, NULL, NULL, ERROR_TRANSIENT, "the vault has had too many requests, from whomever" },
-	{ 500, 599, NULL, NULL, ERROR_TRANSIENT, "trouble on the vault's side, which passes" },
-	{ 0, 999, NULL, NULL, ERROR_PLATFORM, "nothing of the kind is documented" },
-};
-
-static const struct refusal *find_refusal(int status, const struct service_words *w)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(refusals) - 1; i++) {
-		const struct refusal *r = &refusals[i];
-
-		if (status < r->from || status > r->to)
-			continue;
-		if (r->inner && !str_equal(r->inner, w->inner) && !str_equal(r->inner, w->code))
-			continue;
-		if (r->words && !strstr(w->message, r->words))
-			continue;
-		return r;
-	}
-	return &refusals[ARRAY_SIZE(refusals) - 1];
-}
-
-static void fail_with_status(struct vault_call *c, const struct http_response *resp)
-{
-	struct vault_failure f = { .status = (int)resp->status, .retry_after = service_retry_after(resp) };
-	const char *id = http_response_header(resp, "x-ms-request-id");
-	const struct refusal *refusal;
-	struct service_words w;
-
-	service_words_parse(resp->body, resp->len, &w);
-	refusal = find_refusal(f.status, &w);
-	f.disabled = f.status == 403 && str_equal(w.inner, "SecretDisabled");
-	/* The longest part last: it is the one to be cut off. */
-	(void)error_set(&f.err, refusal->cls, service_status_errno(f.status),
-			"%.100s/secrets/%s: answered %d%s%s to %.60s: %s (request %.40s)%s%s", c->host, c->name,
-			f.status, w.code[0] ? " " : "", w.inner[0] ? w.inner : w.code, who_of(c), refusal->advice,
-			id ? id : "without id", w.message[0] ? "; it says: " : "", w.message);
-	fail(c, &f);
-}
-
-static const char *advice_on_result(int result)
-{
-	switch (result) {
-	case -EHOSTUNREACH:
-		return "; check the vault's name, and the private DNS zone if it has a private endpoint";
-	case -EKEYREJECTED:
-		return "; where a proxy looks into TLS, its authority belongs into network.caFile";
-	case -ETIMEDOUT:
-	case -ECONNREFUSED:
-	case -ENETUNREACH:
-		return "; check the way out: network security group, firewall, network.proxy";
-	default:
-		return "";
-	}
-}
-
-static void fail_without_answer(struct vault_call *c, const struct http_response *resp)
-{
-	bool large = resp->result == -EFBIG;
-	struct error err;
-
-	(void)error_set(&err, large ? ERROR_PLATFORM : ERROR_TRANSIENT, resp->result, "%s%s", resp->detail,
-			advice_on_result(resp->result));
-	fail_with_error(c, large ? (int)resp->status : 0, &err);
-}
-
 /* ---- asking ---- */
 
 static void on_token(const char *token, const char *who, const struct error *err, void *userdata);
@@ -364,6 +143,18 @@ static int ask_token(struct vault_call *c, bool fresh, struct error *err)
 			 usec_add(loop_now_boot(c->loop), TOKEN_TIMEOUT), on_token, c, &c->token, err);
 }
 
+/* Put together from what was checked, never from what was given or answered; of a link only the query. */
+static char *make_url(const struct vault_call *c)
+{
+	const char *version = c->chosen ? c->chosen : c->version;
+
+	if (c->listing)
+		return str_format("https://%s/secrets/%s/versions?%s", c->host, c->name,
+				  c->next ? c->next : FIRST_PAGE);
+	return str_format("https://%s/secrets/%s%s%s?api-version=%s", c->host, c->name, *version ? "/" : "", version,
+			  c->converting ? API_CONVERTS AS_PEM : API_EVERYWHERE);
+}
+
 static int send_request(struct vault_call *c, const char *token, struct error *err)
 {
 	_cleanup_erase_ char *authorization = str_format("Authorization: Bearer %s", token);
@@ -373,13 +164,11 @@ static int send_request(struct vault_call *c, const char *token, struct error *e
 		.headers = headers,
 		.timeout_usec = TIMEOUT,
 		.connect_timeout_usec = CONNECT_TIMEOUT,
-		.max_body = LIMIT_VAULT_SECRET,
+		.max_body = c->listing ? LIMIT_VAULT_PAGE : LIMIT_VAULT_SECRET,
 		.secret = true,
 	};
 
-	/* Put together from what was checked, never from what was given or answered. */
-	url = str_format("https://%s/secrets/%s%s%s?api-version=%s", c->host, c->name, c->version[0] ? "/" : "",
-			 c->version, c->converting ? API_CONVERTS AS_PEM : API_EVERYWHERE);
+	url = make_url(c);
 	if (!authorization || !url)
 		return error_oom(err);
 	req.url = url;
@@ -401,50 +190,175 @@ static void on_token(const char *token, const char *who, const struct error *err
 	fail_with_error(c, 0, &why);
 }
 
-/* An older cloud does not know the version, and not every secret can be converted: asked again in the old way. With a
- * token that is cached by now. */
-static bool ask_again(struct vault_call *c, long status, struct error *err)
+/* ---- the newest version is disabled ---- */
+
+/* The list may be closed to those who may read. What is installed, and what was before it, is known all the same. */
+static bool ask_known(struct vault_call *c, struct error *err)
 {
-	if (status == 401 && !c->refreshed) {
+	c->listing = false;
+	if (!c->try_known || !*c->try_known)
+		return false;
+	c->chosen = *c->try_known++;
+	return ask_token(c, false, err) == 0;
+}
+
+static bool ask_others(struct vault_call *c, struct error *err)
+{
+	if (c->version[0])
+		return false; /* it is what was asked for */
+	if (c->newest_disabled)
+		return c->chosen && c->chosen != c->newest.version && ask_known(c, err);
+	c->newest_disabled = c->listing = true;
+	return ask_token(c, false, err) == 0;
+}
+
+/* The list was not shown, and what was known before is disabled or gone. */
+static void fail_without_list(struct vault_call *c)
+{
+	struct vault_failure f = { .status = 403, .disabled = true };
+
+	(void)error_set(
+		&f.err, ERROR_PLATFORM, -EACCES,
+		"%.100s/secrets/%s: its newest version is disabled, and which others there are is not shown to %.60s "
+		"(403 %s); enable it, add a new one, or let the identity list secrets",
+		c->host, c->name, who_of(c), c->list_refusal);
+	fail(c, &f);
+}
+
+static void fail_with_none(struct vault_call *c)
+{
+	struct vault_failure f = { .status = 403, .disabled = true };
+
+	(void)error_set(&f.err, ERROR_PLATFORM, -EACCES,
+			"%.100s/secrets/%s: all of its versions are disabled; enable one, or add a new one", c->host,
+			c->name);
+	fail(c, &f);
+}
+
+static void take_page(struct vault_call *c, const struct http_response *resp)
+{
+	struct error err = ERROR_INIT;
+	char *next = NULL;
+	int r = vault_page_parse(resp->body, resp->len, c->host, c->name, &c->newest, &next, &err);
+
+	if (r >= 0) {
+		free(c->next);
+		c->next = next;
+	}
+	if (r >= 0 && next && ++c->pages == LIMIT_VAULT_PAGES)
+		r = error_set(&err, ERROR_PLATFORM, -E2BIG, "more than %d pages of versions", LIMIT_VAULT_PAGES);
+	if (r >= 0 && !next) {
+		c->listing = false;
+		c->chosen = c->newest.version;
+		if (!*c->chosen) {
+			fail_with_none(c);
+			return;
+		}
+	}
+	if (r >= 0)
+		r = ask_token(c, false, &err);
+	if (r < 0)
+		fail_with_error(c, 200, &err);
+}
+
+/* ---- answers ---- */
+
+/* An older cloud does not know the version of the API, and not every secret can be converted: asked again in the old
+ * way. With a token that is cached by now. */
+static bool ask_again(struct vault_call *c, const struct http_response *resp, struct error *err)
+{
+	struct service_words w;
+
+	if (resp->status == 401 && !c->refreshed) {
 		c->refreshed = true;
 		return ask_token(c, true, err) == 0;
 	}
-	if (status == 400 && c->converting) {
+	service_words_parse(resp->body, resp->len, &w);
+	if (resp->status == 400 && c->converting && !c->listing) {
 		c->converting = false;
+		/* Mistaken, it only costs a request or a conversion. */
+		c->refused_newer = strstr(w.message, API_CONVERTS);
 		return ask_token(c, false, err) == 0;
 	}
-	return false;
+	if (vault_is_disabled((int)resp->status, &w))
+		return ask_others(c, err);
+	if (resp->status == 403 && c->listing)
+		(void)snprintf(c->list_refusal, sizeof(c->list_refusal), "%s", w.inner[0] ? w.inner : w.code);
+	else if (resp->status != 404 || !c->chosen)
+		return false;
+	return ask_known(c, err);
+}
+
+static void take_secret(struct vault_call *c, const struct http_response *resp)
+{
+	_cleanup_(vault_bundle_freep) struct vault_bundle *bundle = NULL;
+	struct error err = ERROR_INIT;
+	struct vault_secret secret;
+	int r = vault_reply_parse(resp->body, resp->len, &bundle, &secret, &err);
+
+	if (r >= 0 && !vault_bundle_is(bundle, c->host, c->name, c->chosen ? c->chosen : c->version))
+		r = error_set(&err, ERROR_PLATFORM, -EPROTO, "the answer is about another secret, or another version");
+	if (r < 0) {
+		fail_with_error(c, 200, &err);
+		return;
+	}
+	if (c->refused_newer)
+		note_old(c->vaults, c->host, loop_now_boot(c->loop));
+	secret.newest_disabled = c->newest_disabled;
+	succeed(c, &secret);
 }
 
 static void on_reply(const struct http_response *resp, void *userdata)
 {
 	struct vault_call *c = userdata;
-	struct vault_bundle *bundle = NULL;
-	struct vault_secret secret;
+	struct vault_failure f = { .status = 0 };
 	struct error err = ERROR_INIT;
 
 	http_call_free(TAKE_PTR(c->request)); /* lasts until we return */
 	if (resp->result < 0) {
-		fail_without_answer(c, resp);
+		vault_explain_no_answer(resp, c->host, c->name, &f);
+		fail(c, &f);
 	} else if (resp->status == 200) {
-		if (vault_reply_parse(resp->body, resp->len, &bundle, &secret, &err) < 0)
-			fail_with_error(c, 200, &err);
+		if (c->listing)
+			take_page(c, resp);
 		else
-			succeed(c, &secret);
-		vault_bundle_free(bundle);
-	} else if (!ask_again(c, resp->status, &err)) {
-		if (err.cls != ERROR_NONE)
+			take_secret(c, resp);
+	} else if (!ask_again(c, resp, &err)) {
+		if (err.cls != ERROR_NONE) {
 			fail_with_error(c, 0, &err);
-		else
-			fail_with_status(c, resp);
+		} else if (c->list_refusal[0] && (resp->status == 403 || resp->status == 404)) {
+			fail_without_list(c);
+		} else {
+			vault_explain_status(resp, c->host, c->name, who_of(c), &f);
+			fail(c, &f);
+		}
 	}
 }
+
+/* ---- the interface ---- */
 
 static int copy_identity(struct identity *to, const struct identity *from)
 {
 	if (from && (str_set(&to->client_id, from->client_id) < 0 || str_set(&to->object_id, from->object_id) < 0 ||
 		     str_set(&to->resource_id, from->resource_id) < 0))
 		return -ENOMEM;
+	return 0;
+}
+
+/* What is no version is left out: it becomes part of a url. */
+static int copy_known(struct vault_call *c, const char *const *versions)
+{
+	size_t n = 0;
+
+	while (versions && versions[n])
+		n++;
+	c->known = calloc(n + 1, sizeof(*c->known));
+	if (!c->known)
+		return -ENOMEM;
+	c->try_known = c->known;
+	for (size_t i = 0, to = 0; i < n; i++)
+		if (vault_is_name(versions[i], strlen(versions[i]), 1, 63) && !(c->known[to++] = strdup(versions[i])))
+			return -ENOMEM;
 	return 0;
 }
 
@@ -459,13 +373,15 @@ int vault_get(struct loop *loop, struct http *http, struct tokens *tokens, const
 	c->loop = loop;
 	c->http = http;
 	c->tokens = tokens;
-	c->converting = req->want_pem;
+	c->vaults = req->vaults;
 	c->done = done;
 	c->userdata = userdata;
 	r = vault_url_parse(req->url, req->suffixes, c->host, c->name, c->version, c->resource, err);
 	if (r < 0)
 		return r;
-	if (str_set(&c->endpoint, req->identity_endpoint) < 0 || copy_identity(&c->identity, req->identity) < 0)
+	c->converting = req->want_pem && !is_old(c->vaults, c->host, loop_now_boot(loop));
+	if (str_set(&c->endpoint, req->identity_endpoint) < 0 || copy_identity(&c->identity, req->identity) < 0 ||
+	    copy_known(c, req->known_versions) < 0)
 		return error_oom(err);
 	r = ask_token(c, false, err);
 	if (r < 0)
@@ -483,6 +399,8 @@ void vault_call_free(struct vault_call *c)
 	free(c->identity.client_id);
 	free(c->identity.object_id);
 	free(c->identity.resource_id);
+	strv_free(c->known);
+	free(c->next);
 	free(c->endpoint);
 	free(c->who);
 	free(c);

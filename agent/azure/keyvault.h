@@ -1,7 +1,8 @@
 /*
  * Key Vault secrets over REST (key-vault.md B): one secret, newest or pinned, as PEM where the service can convert
  * (2025-07-01 with outContentType, else 7.4). The token goes to the vault of the settings only: https, port 443, host on
- * the list of suffixes; no redirects. 401: one fresh token, once. Other failures are the caller's to retry (retry_vault).
+ * the list of suffixes; no redirects, no link that leads elsewhere. 401: one fresh token, once. The newest version is
+ * disabled: the newest one that is not. Other failures are the caller's to retry (retry_vault).
  */
 #pragma once
 
@@ -16,20 +17,27 @@ struct identity;
 struct loop;
 struct tokens;
 struct vault_call;
+struct vaults;
+
+/* Which vaults speak an older version of the API, found out by asking; forgotten after a day. Outlives its calls. */
+_nodiscard_ int vaults_new(struct vaults **ret);
+void vaults_free(struct vaults *v);
 
 struct vault_secret {
 	const char *value; /* valid in the callback only; erased afterwards */
 	size_t len;
 	char version[64];
+	char previous[64];     /* version; "" when the service does not tell */
 	char content_type[64]; /* "" when the secret has none; cut, if longer */
 	bool enabled;
+	bool newest_disabled; /* so it is the newest that is not */
 	usec_t not_before, expires, created; /* 0: not given */
 };
 
 struct vault_failure {
 	int status;	    /* 200: an answer that cannot be used; 0: no (whole) answer, or no token */
 	usec_t retry_after;
-	bool disabled;	    /* 403 SecretDisabled */
+	bool disabled;	    /* the version asked for, or all of them */
 	struct error err;   /* with cause, identity used, request id and what to do */
 };
 
@@ -39,6 +47,10 @@ struct vault_request {
 	const char *identity_endpoint;
 	const struct identity *identity;
 	bool want_pem;
+	struct vaults *vaults; /* NULL: nothing is remembered */
+	/* Versions known from before, the newest first: tried when the newest is disabled and the identity may not list the
+	 * others. NULL-terminated, or NULL. */
+	const char *const *known_versions;
 };
 
 /* Exactly one of the first two is given. `who`: the identity used, "" if it did not come so far. At most once, from the
@@ -51,6 +63,7 @@ _nodiscard_ int vault_get(struct loop *loop, struct http *http, struct tokens *t
 			  vault_fn done, void *userdata, struct vault_call **ret, struct error *err);
 void vault_call_free(struct vault_call *c);
 
+DEFINE_CLEANUP(struct vaults *, vaults_free)
 DEFINE_CLEANUP(struct vault_call *, vault_call_free)
 
 /* What a secret's url names; -EINVAL says what is wrong. Buffers of 256 bytes: vault host, name, version ("" newest), and the

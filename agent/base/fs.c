@@ -427,6 +427,50 @@ int fs_remove_tree(const char *path, struct error *err)
 	return r < 0 ? error_errno(err, r, "cannot remove %s and what is below it", path) : 0;
 }
 
+#define BLOCK_BYTES 512 /* of st_blocks, whatever the file system's are */
+
+struct sum {
+	uint64_t bytes;
+	size_t left;
+	dev_t device;
+};
+
+static void add_below(int dir, const char *name, struct sum *sum, unsigned depth)
+{
+	_cleanup_(closedirp) DIR *d = NULL;
+	const struct dirent *e;
+	struct stat st;
+	int fd;
+
+	if (sum->left == 0 || fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != sum->device)
+		return;
+	sum->left--;
+	sum->bytes += (uint64_t)st.st_blocks * BLOCK_BYTES;
+	if (!S_ISDIR(st.st_mode) || depth >= LIMIT_TREE_DEPTH)
+		return;
+	fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		closep(&fd);
+		return;
+	}
+	while ((e = readdir(d)))
+		if (!str_equal(e->d_name, ".") && !str_equal(e->d_name, ".."))
+			add_below(dirfd(d), e->d_name, sum, depth + 1);
+}
+
+uint64_t fs_tree_bytes(const char *path, size_t max)
+{
+	struct sum sum = { .left = max };
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return 0;
+	sum.device = st.st_dev;
+	add_below(AT_FDCWD, path, &sum, 0);
+	return sum.bytes;
+}
+
 bool fs_exists(const char *path)
 {
 	struct stat st;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "agent/base/buf.h"
@@ -41,6 +42,9 @@ _nodiscard_ int fs_unlink(const char *path, struct error *err);
 /* Removes the tree, never following links, never crossing into another file system or a mount point (-EXDEV), at
  * most LIMIT_TREE_DEPTH deep (-ELOOP); goes on after an error and tells the first. 0 when absent. */
 _nodiscard_ int fs_remove_tree(const char *path, struct error *err);
+/* What the tree takes on its disk, itself included: directories and files of this file system, links not followed. Looks at
+ * no more than `max` entries (what is beyond them does not count). 0 when absent or not to be read. */
+uint64_t fs_tree_bytes(const char *path, size_t max);
 /* Atomically makes `path` a symbolic link to `target`, replacing a link that is there; -EEXIST for anything else. */
 _nodiscard_ int fs_symlink(const char *target, const char *path, struct error *err);
 /* Copies a file's bytes atomically (fs_write semantics), streaming. */

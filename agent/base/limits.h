@@ -34,11 +34,18 @@
 #define LIMIT_USER_DATA_SETTINGS  8 /* settings parts of one revision */
 #define LIMIT_OVF_ENVIRONMENT	  (1024UL * 1024)
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
+#define LIMIT_VAULT_PAGE	  (512UL * 1024) /* of a list of 25 versions, with their tags */
+#define LIMIT_VAULT_PAGES	  100
+#define LIMIT_VAULTS		  64 /* whose version of the API is remembered */
 #define LIMIT_ERROR_BODY	  (16UL * 1024)
 #define LIMIT_CMS		  (1536UL * 1024) /* base64 of protected settings */
 #define LIMIT_SETTINGS_FILE	  (LIMIT_SETTINGS + LIMIT_CMS) /* one N.settings file */
 #define LIMIT_URI		  8192UL
 #define LIMIT_BUNDLE_CERTIFICATES 32 /* with one private key */
+#define LIMIT_PKCS12		  (96UL * 1024) /* decoded */
+#define LIMIT_PKCS12_BAGS	  64 /* in all */
+#define LIMIT_PKCS12_DEPTH	  4 /* bags in bags */
+#define LIMIT_PKCS12_ITERATIONS	  2000000 /* of all its derivations together: less than a second */
 #define LIMIT_GUNZIP_DEFAULT	  (1024UL * 1024)
 #define LIMIT_JOB_FILE		  (1024UL * 1024) /* job.json and result.json */
 #define LIMIT_JOB_SECRETS	  (6UL * 1024 * 1024) /* values and contents of one job, escaped */
@@ -53,12 +60,15 @@
 #define LIMIT_SECRETS		  64
 #define LIMIT_SECRET		  (64UL * 1024)
 #define LIMIT_DROPIN_FILES	  32 /* evenkeel.d */
+#define LIMIT_POLICY		  (256UL * 1024) /* which scripts may run */
+#define LIMIT_POLICY_ENTRIES	  1000
 #define LIMIT_SCRIPT_ENCODED	  (256UL * 1024)
 #define LIMIT_SCRIPT_DECODED	  (4UL * 1024 * 1024) /* after gunzip */
 
 /* Status, settings.md 3.1 */
 #define LIMIT_STATUS_FILE	  (64UL * 1024)
 #define LIMIT_STATUS_MESSAGE	  4096
+#define LIMIT_STATUS_OUTPUT	  (36UL * 1024) /* a message that ends with a script's output */
 #define LIMIT_STATUS_SUBSTATUS	  100
 #define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
 
@@ -66,7 +76,11 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
+#define LIMIT_BLOB_HOSTS	  8
 #define LIMIT_JOB_DIRECTORIES	  100000
+#define LIMIT_RUNS_BY_HAND	  16 /* of scripts, at once */
+#define LIMIT_KEPT_RUNS_BYTES	  (1024UL * 1024 * 1024) /* of all scripts together */
+#define LIMIT_KEPT_RUNS_DAYS	  30
 #define LIMIT_LEDGER		  64 /* steps of a drain plan, and so begun ones */
 #define LIMIT_FORMER		  8  /* events that a drain was for, kept until it is undone */
 #define LIMIT_STEP_DETAIL	  300 /* what is kept of why a step failed */
@@ -82,7 +96,8 @@
 #define LIMIT_NOTICE		  16384 /* one, as it is sent */
 
 /* Files */
-#define LIMIT_TREE_DEPTH 128 /* directories below one another, when a tree is removed */
+#define LIMIT_TREE_DEPTH 128 /* directories below one another, when a tree is removed or measured */
+#define LIMIT_TREE_FILES 10000 /* looked at when a tree is measured */
 
 /* Listeners */
 #define LIMIT_LISTENER_CONNECTIONS 32

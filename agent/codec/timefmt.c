@@ -100,13 +100,13 @@ static bool clock_time(const char **p, struct civil *c)
 	       digits(p, 2, &c->second);
 }
 
+static const char month_names[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+				      "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+
 static bool month_name(const char **p, unsigned *ret)
 {
-	static const char names[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-					"Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
-		if (str_starts(*p, names[i])) {
+	for (unsigned i = 0; i < ARRAY_SIZE(month_names); i++)
+		if (str_starts(*p, month_names[i])) {
 			*p += 3;
 			*ret = i + 1;
 			return true;
@@ -207,6 +207,16 @@ const char *timefmt_utc_usec(usec_t wall, char out[static TIMEFMT_MAX])
 
 	(void)snprintf(out, TIMEFMT_MAX, "%04" PRId64 "-%02u-%02uT%02u:%02u:%02u.%06uZ", c.year, c.month, c.day, c.hour,
 		       c.minute, c.second, c.usec);
+	return out;
+}
+
+const char *timefmt_http(usec_t wall, char out[static TIMEFMT_MAX])
+{
+	static const char days[][4] = {"Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"}; /* 1970 began on a Thursday */
+	struct civil c = civil_of(wall);
+
+	(void)snprintf(out, TIMEFMT_MAX, "%s, %02u %s %04" PRId64 " %02u:%02u:%02u GMT", days[wall / USEC_PER_DAY % 7],
+		       c.day, month_names[c.month - 1], c.year, c.hour, c.minute, c.second);
 	return out;
 }
 

@@ -16,6 +16,8 @@ _nodiscard_ int timefmt_parse(const char *text, usec_t *ret_wall, struct error *
 const char *timefmt_utc(usec_t wall, char out[static TIMEFMT_MAX]);
 /* "2026-11-20T08:00:00.123456Z" */
 const char *timefmt_utc_usec(usec_t wall, char out[static TIMEFMT_MAX]);
+/* "Fri, 20 Nov 2026 08:00:00 GMT", as HTTP wants it. */
+const char *timefmt_http(usec_t wall, char out[static TIMEFMT_MAX]);
 /* "10:02:11" UTC */
 const char *timefmt_clock(usec_t wall, char out[static TIMEFMT_MAX]);
 /* For people: "350 ms", "12 s", "14 min", "3 h 5 min", "2 d 4 h", "forever": the largest unit and the next one. */

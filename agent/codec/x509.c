@@ -1,30 +1,20 @@
 /* From PEM in any order to a certificate with its key and its chain. */
-#include "agent/codec/x509.h"
-
 #include <errno.h>
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/x509_internal.h"
 
 /* Not for the secure heap, which is not set up, but because OpenSSL then erases what it gives back. */
 #define PEM_FLAGS (PEM_FLAG_SECURE | PEM_FLAG_EAY_COMPATIBLE)
-
-struct x509_bundle {
-	EVP_PKEY *key;
-	X509 *certs[LIMIT_BUNDLE_CERTIFICATES]; /* after parsing: leaf first, chain, what is left over */
-	unsigned n;
-	struct x509_facts facts;
-};
 
 DEFINE_CLEANUP(BIO *, BIO_free_all)
 
@@ -40,7 +30,7 @@ static void block_done(struct block *b)
 	OPENSSL_secure_free(b->name);
 	OPENSSL_secure_free(b->header);
 	OPENSSL_secure_clear_free(b->data, (size_t)b->len);
-	*b = (struct block){0};
+	*b = (struct block){ 0 };
 }
 
 void x509_bundle_free(struct x509_bundle *b)
@@ -53,20 +43,13 @@ void x509_bundle_free(struct x509_bundle *b)
 	free(b);
 }
 
-static int unreadable(struct error *err, const char *why)
+int x509_unreadable(struct error *err, const char *why)
 {
 	return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: %s", why);
 }
 
-static int add_certificate(struct x509_bundle *b, const struct block *block, struct error *err)
+int x509_bundle_add(struct x509_bundle *b, X509 *cert, struct error *err)
 {
-	const unsigned char *p = block->data;
-	X509 *cert;
-
-	if (b->n == ARRAY_SIZE(b->certs))
-		return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: more than %d certificates",
-				 LIMIT_BUNDLE_CERTIFICATES);
-	cert = d2i_X509(NULL, &p, block->len);
 	if (!cert)
 		return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: certificate %u is not readable",
 				 b->n + 1);
@@ -75,7 +58,24 @@ static int add_certificate(struct x509_bundle *b, const struct block *block, str
 			X509_free(cert);
 			return 0;
 		}
+	if (b->n == ARRAY_SIZE(b->certs)) {
+		X509_free(cert);
+		return error_set(err, ERROR_USER, -EBADMSG, "certificate bundle: more than %d certificates",
+				 LIMIT_BUNDLE_CERTIFICATES);
+	}
 	b->certs[b->n++] = cert;
+	return 0;
+}
+
+int x509_bundle_set_key(struct x509_bundle *b, EVP_PKEY *key, struct error *err)
+{
+	if (!key)
+		return x509_unreadable(err, "the private key is not readable");
+	if (b->key) {
+		EVP_PKEY_free(key);
+		return x509_unreadable(err, "more than one private key");
+	}
+	b->key = key;
 	return 0;
 }
 
@@ -83,18 +83,17 @@ static int add_key(struct x509_bundle *b, const struct block *block, struct erro
 {
 	const unsigned char *p = block->data;
 
-	if (b->key)
-		return unreadable(err, "more than one private key");
 	if (str_starts(block->name, "ENCRYPTED") || strstr(block->header, "ENCRYPTED"))
-		return unreadable(err, "the private key is encrypted");
-	b->key = d2i_AutoPrivateKey(NULL, &p, block->len);
-	return b->key ? 0 : unreadable(err, "the private key is not readable");
+		return x509_unreadable(err, "the private key is encrypted");
+	return x509_bundle_set_key(b, d2i_AutoPrivateKey(NULL, &p, block->len), err);
 }
 
 static int add_block(struct x509_bundle *b, const struct block *block, struct error *err)
 {
+	const unsigned char *p = block->data;
+
 	if (str_equal(block->name, PEM_STRING_X509) || str_equal(block->name, PEM_STRING_X509_OLD))
-		return add_certificate(b, block, err);
+		return x509_bundle_add(b, d2i_X509(NULL, &p, block->len), err);
 	if (str_ends(block->name, "PRIVATE KEY"))
 		return add_key(b, block, err);
 	return 0; /* EC PARAMETERS, and whatever else people paste */
@@ -110,12 +109,12 @@ static int read_blocks(struct x509_bundle *b, const char *pem, size_t len, struc
 		len -= 3;
 	}
 	if (len > INT_MAX)
-		return unreadable(err, "too large");
+		return x509_unreadable(err, "too large");
 	bio = BIO_new_mem_buf(pem, (int)len);
 	if (!bio)
 		return error_oom(err);
 	while (r == 0) {
-		_cleanup_(block_done) struct block block = {0};
+		_cleanup_(block_done) struct block block = { 0 };
 
 		if (PEM_read_bio_ex(bio, &block.name, &block.header, &block.data, &block.len, PEM_FLAGS) == 1) {
 			r = add_block(b, &block, err);
@@ -123,7 +122,7 @@ static int read_blocks(struct x509_bundle *b, const char *pem, size_t len, struc
 		}
 		if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE)
 			break;
-		return unreadable(err, "a PEM block is damaged or cut off");
+		return x509_unreadable(err, "a PEM block is damaged or cut off");
 	}
 	return r;
 }
@@ -240,17 +239,14 @@ static int find_facts(struct x509_bundle *b, struct error *err)
 	return 0;
 }
 
-static int parse(struct x509_bundle *b, const char *pem, size_t len, struct error *err)
+int x509_bundle_finish(struct x509_bundle *b, struct error *err)
 {
 	int r;
 
-	r = read_blocks(b, pem, len, err);
-	if (r < 0)
-		return r;
 	if (!b->key)
-		return unreadable(err, "no private key");
+		return x509_unreadable(err, "no private key");
 	if (!b->n)
-		return unreadable(err, "no certificate");
+		return x509_unreadable(err, "no certificate");
 	r = order(b, err);
 	return r < 0 ? r : find_facts(b, err);
 }
@@ -263,7 +259,9 @@ int x509_bundle_parse(const char *pem, size_t len, struct x509_bundle **ret, str
 	if (!b)
 		return error_oom(err);
 	ERR_clear_error();
-	r = parse(b, pem, len, err);
+	r = read_blocks(b, pem, len, err);
+	if (r >= 0)
+		r = x509_bundle_finish(b, err);
 	ERR_clear_error(); /* nobody above looks at OpenSSL's queue */
 	if (r < 0)
 		return r;

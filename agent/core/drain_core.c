@@ -47,6 +47,11 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 {
 	struct drain_action *a = turn_act(t, DRAIN_TELL);
 
+	/* What the policy ignores is not news. */
+	if (e && topic == TOPIC_EVENT && e->action == POLICY_IGNORE) {
+		level = LOG_LEVEL_DEBUG;
+		milestone = false;
+	}
 	a->level = level;
 	a->topic = topic;
 	a->milestone = milestone;
@@ -57,9 +62,10 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 
 enum { FIRST_PERSIST, BOOT_PROBE, BOOT_TARGET }; /* places in a turn's actions */
 
-static int turn_begin(struct drain_core *core, struct drain_now now, struct turn *t)
+/* drain: the settings in force from this turn on; those of the former one may be gone. */
+static int turn_begin_with(struct drain_core *core, const struct drain_settings *drain, struct drain_now now, struct turn *t)
 {
-	*t = (struct turn){ .core = core, .drain = core->drain, .now = now, .v = core->v };
+	*t = (struct turn){ .core = core, .drain = drain, .now = now, .v = core->v };
 	if (core->n_actions - core->first_action >= LIMIT_DRAIN_ACTIONS)
 		return -ENOBUFS;
 	t->cap_actions = 16;
@@ -72,6 +78,11 @@ static int turn_begin(struct drain_core *core, struct drain_now now, struct turn
 	(void)turn_act(t, DRAIN_PERSIST);
 	events_anchor(t);
 	return 0;
+}
+
+static int turn_begin(struct drain_core *core, struct drain_now now, struct turn *t)
+{
+	return turn_begin_with(core, core->drain, now, t);
 }
 
 static void turn_drop(struct turn *t)
@@ -525,11 +536,10 @@ int drain_core_reload(struct drain_core *core, const struct drain_settings *drai
 		      struct drain_now now)
 {
 	struct turn t;
-	int r = turn_begin(core, now, &t);
+	int r = turn_begin_with(core, drain, now, &t);
 
 	if (r < 0)
 		return r;
-	t.drain = drain;
 	t.v.health_checked = health_checked;
 	t.v.healthy = t.v.healthy || !health_checked;
 	if (drain)

@@ -87,6 +87,18 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
 	       bool milestone, char *text);
 
 /* drain_core_events.c */
+void event_input(struct turn *t, struct drain_event *e, enum event_input in);
+void events_input_all(struct turn *t, enum event_input in); /* to every event; forgets those that are gone */
+void event_drop_ack(struct turn *t, struct drain_event *e); /* what is not out yet has lost its reason */
+void events_forget_gone(struct turn *t);
+void events_due(struct turn *t);
+struct drain_event *events_find(struct drain_state *s, const char *id);
+usec_t events_next_time(const struct turn *t); /* boot time at which an event or an acknowledgement has something to do */
+
+/* drain_core_documents.c */
+void events_document(struct turn *t, const struct events_document *doc);
+void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */
+void events_as_if_empty(struct turn *t); /* after a boot no document came */
 /*
  * NotBefore is wall time, but what is done about it goes by the boot clock. Each turn takes NotBefore over by the wall clock
  * for as long as that leaves time. A clock that says it is past while the platform still has the event Scheduled has
@@ -94,17 +106,12 @@ void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, con
  */
 void events_anchor(struct turn *t);
 void events_forget_anchors(struct turn *t); /* the boot clock has begun anew */
-void event_input(struct turn *t, struct drain_event *e, enum event_input in);
-void events_input_all(struct turn *t, enum event_input in); /* to every event; forgets those that are gone */
-void events_document(struct turn *t, const struct events_document *doc);
-void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */
-void events_as_if_empty(struct turn *t); /* after a boot no document came */
-void events_due(struct turn *t);
+
+/* drain_core_acks.c */
 void events_send(struct turn *t); /* acknowledgements and questions to peers that are ready */
 void events_ack_result(struct turn *t, enum ack_outcome outcome);
 void events_peers_result(struct turn *t, bool drained);
-struct drain_event *events_find(struct drain_state *s, const char *id);
-usec_t events_next_time(const struct turn *t); /* boot time at which one of the above has something to do */
+usec_t events_next_send(const struct turn *t);
 
 /* drain_core_host.c */
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e);

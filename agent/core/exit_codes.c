@@ -41,6 +41,8 @@ const struct code_meaning status_code_table[] = {
 	{ CODE_IDENTITY_NOT_FOUND, "identityNotFound", "the managed identity could not read the file: not found" },
 	{ CODE_IDENTITY_DENIED, "identityDenied", "the managed identity could not read the file: denied" },
 	{ CODE_IDENTITY_FAILED, "identityFailed", "the managed identity could not read the file" },
+	{ CODE_POLICY_REFUSED, "policyRefused", "the policy of this machine does not allow the script" },
+	{ CODE_POLICY_BROKEN, "policyBroken", "the policy of this machine could not be read" },
 	{ 0, NULL, NULL },
 };
 

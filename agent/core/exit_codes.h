@@ -47,6 +47,8 @@ enum status_code {
 	CODE_IDENTITY_NOT_FOUND = 70,
 	CODE_IDENTITY_DENIED = 71,
 	CODE_IDENTITY_FAILED = 72,
+	CODE_POLICY_REFUSED = 80,
+	CODE_POLICY_BROKEN = 81,
 };
 
 struct code_meaning {

@@ -19,7 +19,7 @@
 /* A tail is cleaned: every byte may have become a replacement of three. */
 #define TAIL_TEXT_MAX (3 * TAIL_MAX)
 
-static const char *const kind_names[] = { "command", "script", "hooks", "install", "remove", NULL };
+static const char *const kind_names[] = { "command", "script", "hooks", "install", "remove", "forget", NULL };
 static const char *const end_names[] = { "succeeded", "exited",	    "signaled",	   "timedOut",
 					 "stopped",   "notStarted", "interrupted", NULL };
 
@@ -113,7 +113,7 @@ static const struct jd_field file_fields[] = {
 	{ NULL },
 };
 static const struct jd_type file_type = { .kind = JD_OBJECT, .fields = file_fields, .size = sizeof(struct job_file) };
-static const struct jd_type files_type = { .kind = JD_LIST, .max = 64, .element = &file_type };
+static const struct jd_type files_type = { .kind = JD_LIST, .max = JOB_FILES_MAX, .element = &file_type };
 
 static const struct jd_field download_fields[] = {
 	{ "name",       &relative_type, offsetof(struct job_download, name), JD_REQUIRED },
@@ -128,11 +128,15 @@ static const struct jd_type download_type = { .kind = JD_OBJECT, .fields = downl
 static const struct jd_type downloads_type = { .kind = JD_LIST, .max = 64, .element = &download_type };
 static const struct jd_type words_type = { .kind = JD_LIST, .max = 64, .element = &text_type };
 
+static const struct jd_type allowed_type = { .kind = JD_LIST, .max = LIMIT_POLICY_ENTRIES, .element = &text_type };
+
 static const struct jd_field job_fields[] = {
 	{ "format",             &format_type,      offsetof(struct job, format), JD_REQUIRED },
 	{ "id",                 &id_type,          offsetof(struct job, id),     JD_REQUIRED },
 	{ "handler",            &text_type,        offsetof(struct job, handler) },
 	{ "title",              &text_type,        offsetof(struct job, title) },
+	{ "sequence",           &text_type,        offsetof(struct job, sequence) },
+	{ "attempt",            &positive_type,    offsetof(struct job, attempt),              JD_OMIT_EMPTY },
 	{ "kind",               &kind_type,        offsetof(struct job, kind),   JD_REQUIRED },
 	{ "argv",               &argv_type,        offsetof(struct job, argv) },
 	{ "shellIsSecret",      &boolean_type,     offsetof(struct job, shell_is_secret),      JD_OMIT_EMPTY },
@@ -157,9 +161,14 @@ static const struct jd_field job_fields[] = {
 	{ "downloads",          &downloads_type,   offsetof(struct job, downloads) },
 	{ "parallelDownloads",  &parallel_type,    offsetof(struct job, parallel_downloads),   0, 4 },
 	{ "identity",           &boolean_type,     offsetof(struct job, identity),             JD_OMIT_EMPTY },
+	{ "stdoutUri",          &text_type,        offsetof(struct job, stdout_uri) },
+	{ "stderrUri",          &text_type,        offsetof(struct job, stderr_uri) },
 	{ "clientId",           &text_type,        offsetof(struct job, client_id) },
 	{ "objectId",           &text_type,        offsetof(struct job, object_id) },
 	{ "resourceId",         &text_type,        offsetof(struct job, resource_id) },
+	{ "allowed",            &allowed_type,     offsetof(struct job, allowed) },
+	{ "account",            &text_type,        offsetof(struct job, account) },
+	{ "blobHosts",          &words_type,       offsetof(struct job, blob_hosts) },
 	{ "noProxy",            &words_type,       offsetof(struct job, no_proxy) },
 	{ "caFile",             &text_type,        offsetof(struct job, ca_file) },
 	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },
@@ -196,6 +205,8 @@ static const struct jd_field result_fields[] = {
 	{ "stdoutBytes",        &positive_type, offsetof(struct job_result, stdout_bytes) },
 	{ "stderrBytes",        &positive_type, offsetof(struct job_result, stderr_bytes) },
 	{ "survivors",          &positive_type, offsetof(struct job_result, survivors) },
+	{ "keptInBytes",        &positive_type, offsetof(struct job_result, kept_bytes),  JD_OMIT_EMPTY },
+	{ "notice",             &text_type,     offsetof(struct job_result, notice) },
 	{ "bootId",             &text_type,     offsetof(struct job_result, boot_id) },
 	{ NULL },
 };
@@ -221,7 +232,7 @@ static int check_kind(const struct job *j, struct error *err)
 		missing = "a command";
 	else if ((j->kind == JOB_HOOKS || j->kind == JOB_INSTALL || j->kind == JOB_REMOVE) && str_empty(j->directory))
 		missing = "a directory";
-	else if ((j->kind == JOB_INSTALL || j->kind == JOB_REMOVE) && !j->files.n)
+	else if ((j->kind == JOB_INSTALL || j->kind == JOB_REMOVE || j->kind == JOB_FORGET) && !j->files.n)
 		missing = "files";
 	if (!missing)
 		return 0;

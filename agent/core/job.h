@@ -19,6 +19,7 @@
 #include "agent/codec/json.h"
 
 #define JOB_FORMAT 1
+#define JOB_FILES_MAX 64
 
 enum job_kind {
 	JOB_COMMAND, /* argv, or shell text in `shell` (then secret as a whole: it is read from the secrets file) */
@@ -26,6 +27,7 @@ enum job_kind {
 	JOB_HOOKS,   /* every executable of `directory`, in order, each with timeout; judged like a command */
 	JOB_INSTALL, /* a set of files into a directory, switched by one rename */
 	JOB_REMOVE,  /* a set of files we installed */
+	JOB_FORGET,  /* the directories of jobs that are over, named by `files`, whoever owns what is in them */
 };
 
 struct job_variable {
@@ -60,6 +62,8 @@ struct job {
 	char *id;	/* [a-z0-9][a-z0-9.-]{0,100} */
 	char *handler;	/* customScript … */
 	char *title;	/* for logs: script or step name */
+	char *sequence; /* of a script: the goal state it runs for, or NULL */
+	int64_t attempt; /* of a script: the how manieth try; 0: nobody counts */
 	int kind;	/* enum job_kind */
 	struct jd_list argv; /* of char *; JOB_SCRIPT: arguments. argv is public: never a secret */
 	bool shell_is_secret; /* JOB_COMMAND without argv: the text is JOB_CONTENT_COMMAND of the secrets file */
@@ -77,7 +81,7 @@ struct job {
 	int64_t output_max_bytes, tail_bytes; /* of each stream; beyond the maximum the middle is dropped */
 	bool wipe;		   /* remove work/ after the run */
 	bool wipe_script;	   /* JOB_SCRIPT: remove work/script.sh after the run (it came from a secret) */
-	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE: of struct job_file; JOB_REMOVE: names only */
+	struct jd_list files;	   /* JOB_INSTALL, JOB_REMOVE, JOB_FORGET: of struct job_file; names only but to install */
 	int64_t keep_versions;	   /* JOB_INSTALL: how many are left, the new one included */
 	/* JOB_INSTALL: name of the set, plain: its files stand in DIRECTORY/versions/VERSION, and DIRECTORY/NAME shows those of
 	 * the current one. Files without content: switch (back) to a version that is there. NULL: no set, each file is a
@@ -85,8 +89,13 @@ struct job {
 	char *version;
 	struct jd_list downloads;  /* JOB_COMMAND, JOB_SCRIPT: of struct job_download */
 	int64_t parallel_downloads;
+	/* Where the output goes as well: names of append blobs' URIs in the secrets file, or NULL. */
+	char *stdout_uri, *stderr_uri;
 	bool identity; /* blob hosts are asked with a managed identity's token: the one named here, or the system's */
 	char *client_id, *object_id, *resource_id;
+	struct jd_list allowed;	   /* of char *: SHA-256 of what may run (downloads, script), after conversion; empty: anything */
+	char *account; /* storage account whose key, JOB_CONTENT_STORAGE_KEY, signs every URI; NULL: none */
+	struct jd_list blob_hosts; /* of char *: storage under names of its own */
 	struct jd_list no_proxy; /* of char *; the proxy itself is JOB_CONTENT_PROXY of the secrets file */
 	char *ca_file;
 	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
@@ -95,6 +104,9 @@ struct job {
 /* Names in the secrets file of what is no environment value. */
 #define JOB_CONTENT_COMMAND "/command" /* shell text */
 #define JOB_CONTENT_PROXY   "/proxy"
+#define JOB_CONTENT_STORAGE_KEY "/storage-key"
+#define JOB_CONTENT_STDOUT_URI	"/stdout-uri"
+#define JOB_CONTENT_STDERR_URI	"/stderr-uri"
 #define JOB_CONTENT_SCRIPT  "/script"  /* base64 of the script, which may be gzip */
 
 /* Values and contents that are secret: a flat map in one document of its own. */
@@ -120,6 +132,8 @@ struct job_result {
 	char *stdout_tail, *stderr_tail; /* valid UTF-8 */
 	int64_t stdout_bytes, stderr_bytes; /* produced, also beyond the cap */
 	int64_t survivors; /* processes left running */
+	int64_t kept_bytes; /* what the job's directory takes on the disk; 0: not measured */
+	char *notice; /* what went wrong beside it, a phrase, or NULL: the job is judged without it */
 	char *boot_id;
 };
 

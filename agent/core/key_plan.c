@@ -25,8 +25,10 @@ static const struct jd_type flag_type = { .kind = JD_BOOLEAN };
 static const struct jd_field record_fields[] = {
 	{ "url",           &text_type, offsetof(struct key_record, url),             0 },
 	{ "shape",         &text_type, offsetof(struct key_record, shape),           0 },
+	{ "salt",          &text_type, offsetof(struct key_record, salt),            0 },
 	{ "version",       &text_type, offsetof(struct key_record, version),         0 },
 	{ "thumbprint",    &text_type, offsetof(struct key_record, thumbprint),      0 },
+	{ "previous",      &text_type, offsetof(struct key_record, previous),        0 },
 	{ "identity",      &text_type, offsetof(struct key_record, identity),        0 },
 	{ "createdUsec",   &time_type, offsetof(struct key_record, created_usec),    0 },
 	{ "notBeforeUsec", &time_type, offsetof(struct key_record, not_before_usec), 0 },
@@ -110,8 +112,6 @@ const char *key_unbuilt(const struct key_wish *w)
 {
 	const struct activate_settings *a = w->certificate ? &w->certificate->activate : &w->secret->activate;
 
-	if (w->certificate && w->certificate->files.pkcs12)
-		return "files.pkcs12 is not built yet; remove it, or make it from fullchain and key";
 	if (a->check.n || a->reload_units.n || a->restart_units.n || a->commands.n || a->verify.endpoint)
 		return "activate is not built yet; remove it, and reload the application by a systemd path unit on the "
 		       "files";
@@ -147,8 +147,8 @@ static int digest_end(struct digest *d, char ret[static SHA256_HEX_MAX])
 static void digest_certificate(struct digest *d, const struct certificate_settings *c)
 {
 	const struct certificate_files *f = &c->files;
-	const char *const texts[] = { c->directory, f->fullchain, f->certificate, f->chain, f->key,      f->combined,
-				      f->pkcs12,    c->owner,     c->group,       c->mode,  c->link_name };
+	const char *const texts[] = { c->directory, f->fullchain, f->certificate, f->chain, f->key,	 f->combined,
+				      f->pkcs12,    c->owner,	  c->group,	  c->mode,  c->link_name };
 	const struct acl_settings *acls = c->acls.items;
 
 	digest_text(d, c->layout == STORE_OWN ? "certificate" : c->layout == STORE_KV3 ? "store 3" : "store 4");
@@ -160,7 +160,7 @@ static void digest_certificate(struct digest *d, const struct certificate_settin
 	}
 }
 
-int key_shape(const struct key_wish *w, char ret[static SHA256_HEX_MAX])
+int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX])
 {
 	struct digest d;
 	int r = digest_begin(&d);
@@ -169,6 +169,10 @@ int key_shape(const struct key_wish *w, char ret[static SHA256_HEX_MAX])
 		return r;
 	if (w->certificate) {
 		digest_certificate(&d, w->certificate);
+		if (w->password) {
+			digest_text(&d, salt);
+			digest_text(&d, w->password);
+		}
 	} else {
 		digest_text(&d, "secret");
 		digest_text(&d, w->secret->path);
@@ -334,10 +338,12 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 				.incomplete = f->incomplete };
 
 	if (str_set(&r.url, url) < 0 || str_set(&r.shape, shape) < 0 || str_set(&r.version, f->version) < 0 ||
-	    str_set(&r.thumbprint, f->thumbprint) < 0 || str_set(&r.identity, identity) < 0) {
+	    str_set(&r.thumbprint, f->thumbprint) < 0 || str_set(&r.previous, f->previous) < 0 ||
+	    str_set(&r.identity, identity) < 0) {
 		key_record_done(&r);
 		return -ENOMEM;
 	}
+	r.salt = TAKE_PTR(i->record.salt);
 	key_record_done(&i->record);
 	i->record = r;
 	went_well(i, c);
@@ -412,7 +418,7 @@ static int code_of(const struct key_item *i)
 	case 404:
 		return CODE_IDENTITY_NOT_FOUND;
 	default:
-		return i->problem.cls == ERROR_USER     ? CODE_BAD_CONFIGURATION
+		return i->problem.cls == ERROR_USER	? CODE_BAD_CONFIGURATION
 		       : i->problem.cls == ERROR_SYSTEM ? CODE_INTERNAL
 							: CODE_IDENTITY_FAILED;
 	}
@@ -476,6 +482,10 @@ static void describe_installed(const struct key_item *i, const struct key_refres
 			out,
 			"; the chain is incomplete: some clients will not trust it; put the issuers into the vault's "
 			"certificate");
+		raise_to(ret, STATUS_WARNING);
+	}
+	if (i->newest_disabled) {
+		(void)buf_puts(out, "; the newest version in the vault is disabled: enable it there, or add a new one");
 		raise_to(ret, STATUS_WARNING);
 	}
 	if (i->record.not_after_usec)

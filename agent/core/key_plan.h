@@ -29,7 +29,9 @@
 struct key_record {
 	char *url;
 	char *shape; /* digest of the settings that shape the files */
+	char *salt;  /* of that digest; random, and told to nobody */
 	char *version, *thumbprint;
+	char *previous; /* version, as the vault told; "": it did not */
 	char *identity;                                                        /* that it was read with */
 	int64_t created_usec, not_before_usec, not_after_usec, installed_usec; /* wall; 0: not told */
 	bool incomplete;                                                       /* the chain */
@@ -53,10 +55,12 @@ void key_goal_done(struct key_goal *g);
 /* When the first installs have taken too long, on the boot clock. A wall clock that jumped cannot lengthen it. */
 usec_t key_goal_deadline(const struct key_goal *g, usec_t timeout, usec_t now_boot, usec_t now_wall);
 
-/* What is wanted: exactly one of the two, borrowed from the settings. */
+/* What is wanted: exactly one of the first two, borrowed from the settings, as is the password of the PKCS#12 file
+ * (NULL: none is wanted, or it has none). */
 struct key_wish {
 	const struct certificate_settings *certificate;
 	const struct key_secret_settings *secret;
+	const char *password;
 };
 
 const char *key_name(const struct key_wish *w);
@@ -64,8 +68,9 @@ const char *key_url(const struct key_wish *w);
 const struct identity *key_identity(const struct key_refresh_settings *k, const struct key_wish *w);
 /* What cannot be carried out by this version, as the rest of a sentence; NULL: nothing. */
 const char *key_unbuilt(const struct key_wish *w);
-/* A digest of the settings that shape the files (not: how many are kept), and of those that say where it comes from. */
-_nodiscard_ int key_shape(const struct key_wish *w, char ret[static SHA256_HEX_MAX]);
+/* A digest of the settings that shape the files (not: how many are kept), and of those that say where it comes from.
+ * Parts of the first are seen by everybody in the names of sets: `salt` keeps a password from being found by trying. */
+_nodiscard_ int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX]);
 _nodiscard_ int key_origin(const struct key_refresh_settings *k, const struct key_wish *w,
 			   char ret[static SHA256_HEX_MAX]);
 
@@ -76,6 +81,7 @@ struct key_item {
 	struct retry_state vault, work;
 	struct error problem; /* of the last try; msg "" when it went well */
 	int problem_status;   /* HTTP status of it, or 0 */
+	bool newest_disabled; /* in the vault, when it was asked last */
 	usec_t next_boot;     /* the next try */
 	usec_t deadline_boot; /* of the first install under these settings */
 };
@@ -87,9 +93,11 @@ bool key_installed(const struct key_item *i);
 /* What the vault has now. */
 struct key_found {
 	char version[64];
+	char previous[64];                     /* version; "": not told */
 	char thumbprint[41];                   /* "" of a plain secret */
 	usec_t created, not_before, not_after; /* 0: not told; a plain secret has no dates of its own */
 	bool incomplete;
+	bool older; /* put beside the newest: its own files only, applications see another */
 };
 
 enum key_verdict {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
 
@@ -32,10 +33,19 @@ static const struct jd_field run_fields[] = {
 	{ "code",         &integer_type, offsetof(struct script_run, code) },
 	{ "message",      &text_type,    offsetof(struct script_run, message) },
 	{ "output",       &text_type,    offsetof(struct script_run, output) },
+	{ "stderrAt",     &integer_type, offsetof(struct script_run, stderr_at), JD_OMIT_EMPTY },
 	{ NULL },
 };
 static const struct jd_type run_type = { .kind = JD_OBJECT, .fields = run_fields, .size = sizeof(struct script_run) };
 static const struct jd_type runs_type = { .kind = JD_LIST, .max = RUNS_MAX, .element = &run_type };
+
+static const struct jd_field by_hand_fields[] = {
+	{ "name", &text_type, offsetof(struct script_by_hand, name), JD_REQUIRED },
+	{ "job",  &text_type, offsetof(struct script_by_hand, job),  JD_REQUIRED },
+	{ NULL },
+};
+static const struct jd_type by_hand_type = { .kind = JD_OBJECT, .fields = by_hand_fields, .size = sizeof(struct script_by_hand) };
+static const struct jd_type by_hands_type = { .kind = JD_LIST, .max = LIMIT_RUNS_BY_HAND, .element = &by_hand_type };
 
 static const struct jd_field memory_fields[] = {
 	{ "key",           &text_type,    offsetof(struct script_memory, key) },
@@ -45,6 +55,7 @@ static const struct jd_field memory_fields[] = {
 	{ "rebootBootId",  &text_type,    offsetof(struct script_memory, reboot_boot_id) },
 	{ "jobs",          &integer_type, offsetof(struct script_memory, jobs) },
 	{ "runs",          &runs_type,    offsetof(struct script_memory, runs) },
+	{ "byHand",        &by_hands_type, offsetof(struct script_memory, by_hand), JD_OMIT_EMPTY },
 	{ NULL },
 };
 /* clang-format on */
@@ -104,6 +115,41 @@ void script_memory_prune(struct script_memory *m, const struct custom_script_set
 			runs[kept++] = runs[i];
 	}
 	m->runs.n = kept;
+}
+
+struct script_by_hand *script_memory_by_hand(const struct script_memory *m, const char *job)
+{
+	struct script_by_hand *all = m->by_hand.items;
+
+	for (size_t i = 0; i < m->by_hand.n; i++)
+		if (str_equal(all[i].job, job))
+			return &all[i];
+	return NULL;
+}
+
+int script_memory_add_by_hand(struct script_memory *m, const char *name, const char *job)
+{
+	struct script_by_hand one = { strdup(name), strdup(job) }, *grown;
+
+	grown = m->by_hand.n >= LIMIT_RUNS_BY_HAND ? NULL : reallocarray(m->by_hand.items, m->by_hand.n + 1, sizeof(*grown));
+	if (grown)
+		m->by_hand.items = grown;
+	if (!grown || !one.name || !one.job) {
+		jd_free(&by_hand_type, &one);
+		return m->by_hand.n >= LIMIT_RUNS_BY_HAND ? -EBUSY : -ENOMEM;
+	}
+	grown[m->by_hand.n++] = one;
+	return 0;
+}
+
+void script_memory_drop_by_hand(struct script_memory *m, const char *job)
+{
+	struct script_by_hand *all = m->by_hand.items, *one = script_memory_by_hand(m, job);
+
+	if (!one)
+		return;
+	jd_free(&by_hand_type, one);
+	*one = all[--m->by_hand.n];
 }
 
 /* ---- decisions ---- */

@@ -33,6 +33,13 @@ struct script_run {
 	int64_t code;
 	char *message; /* the sentence of the last result */
 	char *output;  /* "[stdout]…[stderr]…" tails */
+	int64_t stderr_at; /* where in it "[stderr]" begins */
+};
+
+/* Begun by `evenkeel scripts run` and perhaps alive: no part of the plan, only not to be forgotten. */
+struct script_by_hand {
+	char *name;
+	char *job;
 };
 
 #define SCRIPT_RECORD_VERSION 1
@@ -47,6 +54,7 @@ struct script_memory {
 	char *reboot_boot_id;	  /* the boot that is to be ended by a reboot, or NULL */
 	int64_t jobs;		  /* ever begun: part of a job's id */
 	struct jd_list runs;	  /* of struct script_run */
+	struct jd_list by_hand;	  /* of struct script_by_hand */
 };
 extern const struct jd_type script_memory_type; /* released with jd_free() */
 
@@ -55,6 +63,11 @@ struct script_run *script_memory_find(const struct script_memory *m, const char 
 struct script_run *script_memory_get(struct script_memory *m, const char *name);
 /* Drops runs that no script of `s` (may be NULL) has and that are not running. */
 void script_memory_prune(struct script_memory *m, const struct custom_script_settings *s);
+
+/* Of this job, or NULL; added (-ENOMEM, -EBUSY: LIMIT_RUNS_BY_HAND are there); taken out. */
+struct script_by_hand *script_memory_by_hand(const struct script_memory *m, const char *job);
+_nodiscard_ int script_memory_add_by_hand(struct script_memory *m, const char *name, const char *job);
+void script_memory_drop_by_hand(struct script_memory *m, const char *job);
 
 enum script_action {
 	SCRIPT_RUN,

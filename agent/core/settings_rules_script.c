@@ -1,7 +1,9 @@
 /* Rules across the members of customScript. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
+#include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/core/settings_tables.h"
 
@@ -14,6 +16,20 @@
 static bool has_value(const struct jd_secretable *s)
 {
 	return s->text || s->ref;
+}
+
+/* Names that are taken: of what we put beside the files ourselves. */
+static bool is_taken(const struct script_settings *s, const char *name)
+{
+	return str_starts(name, FS_TEMPORARY_PREFIX) || (has_value(&s->script) && str_equal(name, "script.sh"));
+}
+
+/* "a" and "a/b": one of them would have to be a directory. */
+static bool is_above(const char *a, const char *b)
+{
+	size_t n = strlen(a);
+
+	return strncmp(a, b, n) == 0 && b[n] == '/';
 }
 
 static void judge_files(struct settings_loader *l, const struct script_settings *s, const char *path)
@@ -36,6 +52,16 @@ static void judge_files(struct settings_loader *l, const struct script_settings 
 				       f[i].uri.ref ? "cannot be used; give \"name\"" : why.msg);
 			continue;
 		}
+		if (is_taken(s, f[i].name)) {
+			settings_error(l, SECTION_CUSTOM_SCRIPT, where, "its name is taken by the agent itself; give another");
+			continue;
+		}
+		for (size_t k = 0; k < i; k++)
+			if (f[k].name && (is_above(f[k].name, f[i].name) || is_above(f[i].name, f[k].name))) {
+				settings_error(l, SECTION_CUSTOM_SCRIPT, where,
+					       "it cannot be there together with files[%zu]: one of the two would have to be a directory", k);
+				break;
+			}
 		for (size_t k = 0; k < i; k++)
 			if (str_equal(f[k].name, f[i].name)) {
 				settings_error(l, SECTION_CUSTOM_SCRIPT, where,

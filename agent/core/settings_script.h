@@ -2,6 +2,7 @@
  */
 #pragma once
 
+#include "agent/base/error.h"
 #include "agent/codec/json.h"
 
 struct identity; /* settings_common.h */
@@ -66,12 +67,17 @@ struct script_settings {
 	bool wipe;
 };
 
+/* One script by itself, with every default (`evenkeel scripts run`); released with jd_free(). */
+extern const struct jd_type script_settings_type;
+_nodiscard_ int script_settings_decode(const char *text, size_t len, struct script_settings *ret, struct error *err);
+
 struct custom_script_settings {
 	struct jd_list wait_for; /* of int, enum script_wait */
 	int64_t wait_timeout_seconds;
 	int64_t deadline_seconds;
 	int when_busy; /* enum when_busy */
 	int64_t parallel_downloads;
+	struct jd_list blob_hosts; /* of char *: blob storage under names of its own */
 	int64_t keep_runs;
 	struct jd_list scripts; /* of struct script_settings, 1..32 */
 };

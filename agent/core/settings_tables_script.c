@@ -35,11 +35,12 @@ static const struct jd_field output_fields[] = {
 	MEMBER("maxInBytes", INTEGER(4096, 1073741824), script_settings, output.max_bytes, .default_integer = 16777216,
 	       .doc = "What is kept of each stream; the middle is dropped."),
 	MEMBER("tailInBytes", INTEGER(0, 16384), script_settings, output.tail_bytes, .default_integer = 4096,
-	       .doc = "What the status shows of each stream."),
+	       .doc = "What the status shows of each stream; several scripts share 32 KiB."),
 	MEMBER("stdoutUri", &st_http_secretable_or_none, script_settings, output.stdout_uri,
-	       .doc = "Append blob that gets the standard output."),
+	       .doc = "Append blob that gets the standard output, too; a signature needs sp=racw, an identity the role Storage "
+		      "Blob Data Contributor."),
 	MEMBER("stderrUri", &st_http_secretable_or_none, script_settings, output.stderr_uri,
-	       .doc = "Append blob that gets the standard error."),
+	       .doc = "Append blob that gets the standard error, too."),
 	{}};
 
 static const struct jd_field script_fields[] = {
@@ -54,7 +55,8 @@ static const struct jd_field script_fields[] = {
 	MEMBER("environment", &st_environment, script_settings, environment, .doc = "Environment variables."),
 	MEMBER("files", LIST(0, 64, &file), script_settings, files, .doc = "What is downloaded before."),
 	MEMBER("identity", &st_identity, script_settings, identity,
-	       .doc = "Whose token blob hosts get first; absent: anonymous, or the URI's own signature."),
+	       .doc = "Whose token blob hosts (NAME.blob.*, and blobHosts) get first; absent: anonymous, or the URI's own "
+		      "signature."),
 	MEMBER("storageAccountName", &st_storage_account_name, script_settings, storage_account_name,
 	       .doc = "Storage account whose key opens the files."),
 	MEMBER("storageAccountKey", &st_storage_account_key, script_settings, storage_account_key,
@@ -90,6 +92,19 @@ static const struct jd_field script_fields[] = {
 	       .doc = "Remove the files after the run; what came from a secret is always removed."),
 	{}};
 
+const struct jd_type script_settings_type = {
+	.kind = JD_OBJECT, .size = sizeof(struct script_settings), .fields = script_fields};
+
+int script_settings_decode(const char *text, size_t len, struct script_settings *ret, struct error *err)
+{
+	struct script_settings s = {0};
+	int r = settings_decode(text, len, "script", &script_settings_type, &s, NULL, err);
+
+	if (r >= 0)
+		*ret = s;
+	return r;
+}
+
 static const struct jd_field custom_script_fields[] = {
 	MEMBER("waitFor", LIST(0, 3, CHOICE("cloudInit", "packageLocks", "certificates")), custom_script_settings,
 	       wait_for, .doc = "What must be met before the first script starts."),
@@ -102,9 +117,12 @@ static const struct jd_field custom_script_fields[] = {
 	       .doc = "What if scripts of an older sequence number still run."),
 	MEMBER("parallelDownloads", INTEGER(1, 16), custom_script_settings, parallel_downloads, .default_integer = 4,
 	       .doc = "Downloads at the same time."),
+	MEMBER("blobHosts", LIST(0, 8, &st_host_name), custom_script_settings, blob_hosts,
+	       .doc = "Custom domains of blob storage: they get the identity's token and the account's signature like "
+		      "NAME.blob.core.windows.net."),
 	MEMBER("keepRuns", INTEGER(1, 50), custom_script_settings, keep_runs, .default_integer = 5,
 	       .doc = "Finished runs that are kept per script."),
-	MEMBER("scripts", UNIQUE_LIST(1, 32, OBJECT(script_settings, script_fields), "name"), custom_script_settings,
+	MEMBER("scripts", UNIQUE_LIST(1, 32, &script_settings_type, "name"), custom_script_settings,
 	       scripts, .flags = JD_REQUIRED, .doc = "The scripts, in order."),
 	{}};
 const struct jd_type st_custom_script = {

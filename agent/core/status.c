@@ -22,6 +22,7 @@ struct item {
 	enum status_level level;
 	enum duty duty;
 	int code;
+	bool has_output;
 };
 
 struct status_model {
@@ -117,7 +118,7 @@ static int make_room(struct status_model *m)
 
 int status_round_add(struct status_model *m, const struct component *c)
 {
-	struct item it = { .level = c->level, .duty = c->duty, .code = c->code };
+	struct item it = { .level = c->level, .duty = c->duty, .code = c->code, .has_output = c->has_output };
 	int r = make_room(m);
 
 	if (r >= 0) {
@@ -386,6 +387,7 @@ static int fill_parts(const struct status_model *m, struct body *b, size_t most)
 {
 	struct part *parts = calloc(LIMIT_STATUS_SUBSTATUS, sizeof(*parts));
 	size_t certificates = 0, healthy = 0, left_out = 0, n = 0;
+	size_t ordinary = most < LIMIT_STATUS_MESSAGE ? most : LIMIT_STATUS_MESSAGE;
 	int r = 0;
 
 	if (!parts)
@@ -395,7 +397,7 @@ static int fill_parts(const struct status_model *m, struct body *b, size_t most)
 		certificates += is_certificate(&m->items[i]);
 	/* The platform shows the code of this part to the customer (custom-script.md 3). */
 	if (m->top == STATUS_ERROR && m->code != CODE_NONE)
-		r = fill_part(&parts[n++], "ErrorClarification", STATUS_ERROR, m->code, m->message, most);
+		r = fill_part(&parts[n++], "ErrorClarification", STATUS_ERROR, m->code, m->message, ordinary);
 	for (size_t i = 0; r >= 0 && i < m->n; i++) {
 		const struct item *it = &m->items[i];
 
@@ -404,7 +406,7 @@ static int fill_parts(const struct status_model *m, struct body *b, size_t most)
 		else if (n >= LIMIT_STATUS_SUBSTATUS - 2)
 			left_out++;
 		else
-			r = fill_part(&parts[n++], it->name, it->level, it->code, it->message, most);
+			r = fill_part(&parts[n++], it->name, it->level, it->code, it->message, it->has_output ? most : ordinary);
 	}
 	if (r >= 0 && healthy) {
 		_cleanup_free_ char *text = str_format("%zu certificates are installed and current", healthy);
@@ -442,7 +444,7 @@ static int fill_envelope(const struct status_model *m, const char *handler_name,
 /* Messages shrink until the whole fits: a larger file would be cut by the agent, and not kindly. */
 int status_document(const struct status_model *m, const char *handler_name, usec_t now_wall, struct buf *out)
 {
-	for (size_t most = LIMIT_STATUS_MESSAGE; most >= MESSAGE_LEAST; most /= 2) {
+	for (size_t most = LIMIT_STATUS_OUTPUT; most >= MESSAGE_LEAST; most /= 2) {
 		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_FILE);
 		struct envelope *e = calloc(1, sizeof(*e));
 		struct jd_list document = { .items = e, .n = 1 };

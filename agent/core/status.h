@@ -28,6 +28,7 @@ struct component {
 	enum duty duty;
 	int code;	     /* exit_codes.h; 0 when there is none */
 	const char *message; /* a whole sentence */
+	bool has_output; /* the message ends with a script's output: it may be as long as LIMIT_STATUS_OUTPUT, as a headline may */
 	const char *headline; /* for the top message when this decides it ("Enable succeeded: …", "Enable failed: …"); NULL: made here */
 };
 

@@ -20,6 +20,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/io/executor_internal.h"
+#include "agent/io/process_tree.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
@@ -441,10 +442,15 @@ static void children_kill(struct executor_job *job, bool all)
 {
 	struct child *c = job->backend;
 
-	if (!c || syscall(SYS_pidfd_send_signal, c->pidfd, all ? SIGKILL : SIGTERM, NULL, 0) < 0)
+	if (!c || syscall(SYS_pidfd_send_signal, c->pidfd, all ? 0 : SIGTERM, NULL, 0) < 0)
 		return;
-	if (all)
-		(void)kill(-c->pid, SIGKILL);
+	if (!all)
+		return;
+	/* What it has started has sessions of its own. Twice: what was begun while the first pass looked. */
+	for (int i = 0; i < 2; i++)
+		(void)process_tree_signal(c->pid, SIGKILL);
+	(void)kill(c->pid, SIGKILL);
+	(void)kill(-c->pid, SIGKILL);
 }
 
 static void children_forget(struct executor_job *job)

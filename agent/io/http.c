@@ -24,7 +24,7 @@
 #include "agent/io/loop.h"
 
 #define DEFAULT_CONNECT_TIMEOUT (10 * USEC_PER_SEC)
-#define MAX_HOST_CONNECTIONS	4L  /* so that one slow service cannot keep the others waiting */
+#define DEFAULT_HOST_CONNECTIONS	4L  /* so that one slow service cannot keep the others waiting */
 #define MAX_TOTAL_CONNECTIONS	16L
 #define MAX_IDLE_CONNECTIONS	8L
 #define BUFFER_SMALL		16384L
@@ -51,7 +51,7 @@ struct http_call {
 	struct curl_slist *headers;
 	struct curl_slist *connect_to; /* own copy: configuration may change while the call runs */
 	char *host, *where;	       /* as asked; with the port if one was given */
-	bool https, literal;
+	bool https, literal, proxied;
 	void *request;
 	size_t request_len;
 	struct buf body;
@@ -59,6 +59,7 @@ struct http_call {
 	size_t header_total;
 	size_t streamed, max_body;
 	http_sink_fn sink;
+	http_head_fn head; /* NULL: none, or it has been told */
 	int failed; /* why we ended the transfer ourselves */
 	bool secret, added, calling, freed;
 	char text[CURL_ERROR_SIZE];
@@ -166,6 +167,19 @@ static bool is_success(struct http_call *c)
 	return status >= 200 && status < 300;
 }
 
+/* Each answer is told of once: what redirects bring along is not shown to us. */
+static int tell_head(struct http_call *c)
+{
+	http_head_fn head = c->head;
+	struct http_response resp = { .body = "", .host = c->host, .call = c, .connected = true };
+
+	c->head = NULL;
+	if (!head)
+		return 0;
+	(void)curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &resp.status);
+	return head(&resp, c->userdata);
+}
+
 static size_t on_body(char *data, size_t size, size_t nmemb, void *userdata)
 {
 	struct http_call *c = userdata;
@@ -182,6 +196,9 @@ static size_t on_body(char *data, size_t size, size_t nmemb, void *userdata)
 		r = buf_append(&c->body, data, n < room ? n : room);
 		return r < 0 ? refuse(c, r) : n;
 	}
+	r = tell_head(c);
+	if (r < 0)
+		return refuse(c, r);
 	if (n > c->max_body - c->streamed)
 		return refuse(c, -EFBIG);
 	c->streamed += n;
@@ -315,6 +332,24 @@ static const char *phase_of(const struct http_call *c, CURLcode code)
 	return "resolving";
 }
 
+/* Which of its addresses it was, where a name has several; not where the URL says it, or a proxy stands between. */
+static const char *address_of(const struct http_call *c)
+{
+	const char *ip = NULL;
+
+	(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
+	return c->literal || c->proxied || str_empty(ip) ? NULL : ip;
+}
+
+/* What the proxy said when it was asked for a way through; 0: nothing, or it agreed. */
+static long proxy_refusal(const struct http_call *c)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(c->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	return status >= 200 && status < 300 ? 0 : status;
+}
+
 /* curl's own texts may hold parts of a URL; only those about TLS say more than we do, and hold none. */
 static const char *reason_of(const struct http_call *c, CURLcode code, int result)
 {
@@ -349,12 +384,22 @@ static const char *reason_of(const struct http_call *c, CURLcode code, int resul
 static void describe(struct http_call *c, CURLcode code, int result)
 {
 	double seconds = (double)time_of(c, CURLINFO_TOTAL_TIME_T) / (double)USEC_PER_SEC;
-	const char *phase = phase_of(c, code);
+	const char *phase = phase_of(c, code), *ip = address_of(c);
+	char where[400];
 
-	if (result == -ETIMEDOUT)
-		(void)snprintf(c->detail, sizeof(c->detail), "%s %s timed out after %.1f s", phase, c->where, seconds);
+	(void)snprintf(where, sizeof(where), "%s%s%s%s%s", c->where, ip ? " (" : "", ip ? ip : "", ip ? ")" : "",
+		       c->proxied ? " through the proxy" : "");
+	if (proxy_refusal(c))
+		(void)snprintf(c->detail, sizeof(c->detail), "the proxy refuses the way to %s with status %ld", c->where,
+			       proxy_refusal(c));
+	else if (code == CURLE_COULDNT_RESOLVE_PROXY)
+		(void)snprintf(c->detail, sizeof(c->detail), "resolving the proxy for %s failed after %.1f s: no such name, or no"
+							     " name server answers",
+			       c->where, seconds);
+	else if (result == -ETIMEDOUT)
+		(void)snprintf(c->detail, sizeof(c->detail), "%s %s timed out after %.1f s", phase, where, seconds);
 	else
-		(void)snprintf(c->detail, sizeof(c->detail), "%s %s failed after %.1f s: %s", phase, c->where, seconds,
+		(void)snprintf(c->detail, sizeof(c->detail), "%s %s failed after %.1f s: %s", phase, where, seconds,
 			       reason_of(c, code, result));
 }
 
@@ -569,6 +614,23 @@ static CURLcode set_protocols(struct http_call *c)
 	return r;
 }
 
+/* As curl understands the list: a name with all below it; only for messages. */
+static bool is_excepted(const struct http *h, const char *host)
+{
+	const char *p = h->no_proxy;
+	size_t len = strlen(host);
+
+	while (p && *p) {
+		size_t n = strcspn(p, ","), skip = *p == '.' ? 1 : 0;
+
+		if (n > skip && len >= n - skip && strncasecmp(host + len - (n - skip), p + skip, n - skip) == 0 &&
+		    (len == n - skip || host[len - (n - skip) - 1] == '.'))
+			return true;
+		p += n + (p[n] == ',');
+	}
+	return false;
+}
+
 static CURLcode set_route(struct http_call *c)
 {
 	const struct http *h = c->http;
@@ -577,6 +639,7 @@ static CURLcode set_route(struct http_call *c)
 	CURLcode r = CURLE_OK;
 
 	/* "" and not NULL: with NULL curl asks the environment. */
+	c->proxied = !direct && !is_excepted(h, c->host);
 	SET(CURLOPT_PROXY, direct ? "" : h->proxy);
 	SET(CURLOPT_NOPROXY, h->no_proxy);
 	/* What the proxy says to CONNECT is no part of the answer. */
@@ -668,6 +731,7 @@ int http_submit(struct http *h, const struct http_request *req, http_done_fn don
 		.done = done,
 		.userdata = userdata,
 		.sink = req->sink,
+		.head = req->sink ? req->head : NULL,
 		.max_body = req->max_body,
 		.secret = req->secret,
 		.body = req->secret ? BUF_SECRET_INIT(kept) : BUF_INIT(kept),
@@ -818,6 +882,11 @@ int http_configure(struct http *h, const struct http_options *o, struct error *e
 		options_done(&made);
 		return r;
 	}
+	if (curl_multi_setopt(h->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+			      o->host_connections ? (long)o->host_connections : DEFAULT_HOST_CONNECTIONS) != CURLM_OK) {
+		options_done(&made);
+		return error_set(err, ERROR_SYSTEM, -EINVAL, "cannot set up libcurl");
+	}
 	options_done(h);
 	h->proxy = made.proxy;
 	h->no_proxy = made.no_proxy;
@@ -851,7 +920,6 @@ int http_new(struct http **ret, struct loop *loop, const struct http_options *o,
 	SET(CURLMOPT_SOCKETDATA, h);
 	SET(CURLMOPT_TIMERFUNCTION, want_timer);
 	SET(CURLMOPT_TIMERDATA, h);
-	SET(CURLMOPT_MAX_HOST_CONNECTIONS, MAX_HOST_CONNECTIONS);
 	SET(CURLMOPT_MAX_TOTAL_CONNECTIONS, MAX_TOTAL_CONNECTIONS);
 	SET(CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
 #undef SET

@@ -28,11 +28,16 @@ struct http_options {
 	const char *const *no_proxy; /* host suffixes, NULL-terminated, or NULL */
 	const char *ca_file;	    /* bundle or hashed directory; NULL: the system's, probed in that order */
 	bool local_only;	    /* unix sockets only: TLS and authorities are not set up */
+	unsigned host_connections;  /* at once to one host, more requests wait for theirs; 0: 4 */
 	const char *connect_to;	    /* "HOST:PORT:ADDRESS:PORT[,…]" for tests and rehearsals; NULL: none */
 };
 
+struct http_response;
+
 /* A piece of a 2xx answer's body; a negative errno ends the call with that result. It may not call this client. */
 typedef int (*http_sink_fn)(const void *data, size_t len, void *userdata);
+/* Before the first piece: status and headers of the answer whose body comes now. As above; not for an empty body. */
+typedef int (*http_head_fn)(const struct http_response *resp, void *userdata);
 
 struct http_request {
 	const char *method; /* NULL: GET, or POST with a body */
@@ -47,6 +52,7 @@ struct http_request {
 	unsigned max_redirects;	     /* 0: a redirect is an answer like any other */
 	http_sink_fn sink;	     /* NULL: the body is kept for the callback. Else it goes there, with the callback's
 				      * userdata, and only the beginning of other answers than 2xx is kept */
+	http_head_fn head;	     /* NULL: none; only with a sink */
 	bool secret;		     /* erase what was sent and received */
 };
 

@@ -49,6 +49,8 @@ struct handler_host {
 	void (*set_serving)(const struct handler_host *host, bool serving);
 	/* What /drained answers to the other VMs of a shared event. */
 	void (*set_drained)(const struct handler_host *host, bool drained);
+	/* Where the Azure agent leaves what it has for us; NULL without an extension. */
+	const char *(*config_folder)(const struct handler_host *host);
 	/* Tells who is to be told (notify.webhooks), some time later. `subject` (an event's id, a script's name …) and
 	 * `event_type` may be NULL. That something is a problem is told by the daemon, from what report() says. */
 	void (*tell)(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,

@@ -106,7 +106,8 @@ static int write_job(const char *directory, const struct buf *text, struct error
 	_cleanup_free_ char *path = path_join(directory, "job.json");
 	int r = path ? make_directory(directory, err) : error_oom(err);
 
-	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE, err);
+	/* It is read in this boot only, and `started`, which the runner makes durable, says what has become of it. */
+	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE | FS_NO_SYNC, err);
 }
 
 static bool disk_refuses(int r)
@@ -456,6 +457,25 @@ int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, s
 	from = utf8_tail(bytes, (size_t)n, max);
 	clean = utf8_clean(bytes + from, (size_t)n - from);
 	return clean ? buf_puts(out, clean) : -ENOMEM;
+}
+
+void jobs_keep_result(struct jobs *j, const char *id, const struct job_result *result)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
+	_cleanup_free_ char *path = job_id_valid(id) ? file_of(j, id, "result.json") : NULL;
+	struct job_result told = *result;
+	struct error e = ERROR_INIT;
+	int r;
+
+	if (!path || !there_is(j, id, "job.json") || fs_exists(path))
+		return;
+	told.format = JOB_FORMAT;
+	told.id = (char *)(uintptr_t)id;
+	r = jd_encode(&job_result_type, &told, false, &text);
+	if (r >= 0)
+		r = fs_write(path, text.data, text.len, 0600, FS_KEEP, &e);
+	if (r < 0 && r != -EEXIST)
+		log_for(LOG_LEVEL_DEBUG, (.job = id), "its result is not kept: %s", e.msg);
 }
 
 void jobs_forget(struct jobs *j, const char *id, bool remove)

@@ -40,7 +40,7 @@ struct jobs_request {
 
 typedef void (*jobs_done_fn)(const struct job_result *result, void *userdata);
 
-/* Makes the files (durable before the start) and starts. When a job of this id has been started already, attaches. On a
+/* Makes the files and starts; durable is only what the runner makes before it does anything (job.h `started`). When a job of this id has been started already, attaches. On a
  * full or read-only disk the files are made below /run instead: the job runs, as root only, and is lost with a reboot.
  * -EBUSY: too many at once. */
 _nodiscard_ int jobs_start(struct jobs *j, const struct jobs_request *req, jobs_done_fn done, void *userdata,
@@ -54,6 +54,9 @@ void jobs_handle_free(struct jobs_handle *h);
 
 /* Appends the last `max` bytes of the job's captured output, valid UTF-8. */
 _nodiscard_ int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, struct buf *out);
+
+/* Writes down a result that was made out here, where the runner has left none: for those who look at the files. */
+void jobs_keep_result(struct jobs *j, const char *id, const struct job_result *result);
 
 /* The result has been recorded: the unit is released; `remove` also deletes the job's directory. Only when nothing of the
  * id runs. */

@@ -1,55 +1,34 @@
-/* From a script's settings to its job, and what is kept of jobs that are over. */
+/* From a script's settings to its job. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
-#include "agent/azure/blob.h"
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/limits.h"
-#include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
+#include "handlers/custom_script/script_runs.h"
 
-#define PREFIX "cs-"
-#define RANDOM_LENGTH 8
-#define SIGNED_USEC (2 * USEC_PER_HOUR)
-#define JOBS_LISTED_MAX 4096
-
-/* Small letters, digits and "-" only: it is part of a unit's name. */
-static char *slug(const char *name)
-{
-	char *s = strdup(name);
-
-	for (char *p = s; p && *p; p++) {
-		if (*p >= 'A' && *p <= 'Z')
-			*p = (char)(*p - 'A' + 'a');
-		else if (!((*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9')))
-			*p = '-';
-	}
-	return s;
-}
 
 char *script_job_id(const char *name, int64_t number)
 {
-	_cleanup_free_ char *s = slug(name);
+	_cleanup_free_ char *s = script_slug(name);
 	uint32_t random = 0;
 
 	/* So that a directory left by an older record is never taken for this run's. */
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = (uint32_t)time_wall();
-	return s ? str_format(PREFIX "%s-%08" PRIx32 "-%" PRId64, s, random, number) : NULL;
+	return s ? str_format(SCRIPT_JOB_PREFIX "%s-%08" PRIx32 "-%" PRId64, s, random, number) : NULL;
 }
 
 /* ---- making ---- */
 
-static int add_secret(struct job_secrets *all, const char *name, const char *value)
+int script_job_secret(struct job_secrets *all, const char *name, const char *value)
 {
 	struct job_secret *grown = reallocarray(all->values.items, all->values.n + 1, sizeof(*grown));
 
@@ -80,7 +59,7 @@ static int make_environment(const struct handler *h, const struct script_setting
 
 		to[i].name = strdup(from[i].name);
 		if (from[i].value.ref)
-			r = add_secret(secrets, from[i].name, value ? value : "");
+			r = script_job_secret(secrets, from[i].name, value ? value : "");
 		else
 			to[i].value = strdup(value ? value : "");
 		if (!to[i].name || (!from[i].value.ref && !to[i].value))
@@ -116,82 +95,26 @@ static int make_work(const struct handler *h, const struct script_settings *s, s
 	if (command) {
 		job->kind = JOB_COMMAND;
 		job->shell_is_secret = true;
-		return add_secret(secrets, JOB_CONTENT_COMMAND, command);
+		return script_job_secret(secrets, JOB_CONTENT_COMMAND, command);
 	}
 	job->kind = JOB_SCRIPT;
 	job->wipe_script = s->script.ref;
-	return add_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
+	return script_job_secret(secrets, JOB_CONTENT_SCRIPT, script ? script : "");
 }
 
-/* With the account's key every URI is signed for as long as its download may be tried. */
-static int add_uri(const struct handler *h, const struct script_settings *s, const struct script_file *f, const char *name,
-		   struct job_secrets *secrets, struct error *err)
+static int make_allowed(const struct script_policy *policy, struct job *job)
 {
-	const char *uri = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &f->uri);
-	const char *key = settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->storage_account_key);
-	_cleanup_buf_ struct buf url = BUF_SECRET_INIT(2 * LIMIT_URI);
-	int r;
-
-	if (str_empty(s->storage_account_name))
-		return add_secret(secrets, name, uri ? uri : "");
-	r = blob_sign(uri ? uri : "", s->storage_account_name, key ? key : "",
-		      usec_add(loop_now_wall(h->host->loop), SIGNED_USEC), &url, err);
-	if (r < 0)
-		return error_wrap(err, r, "script %s: file %s", s->name, f->name);
-	return add_secret(secrets, name, url.data);
-}
-
-/* A URI may hold a signature, so all of them are handled like secrets. */
-static int make_downloads(const struct handler *h, const struct script_settings *s, struct job *job,
-			  struct job_secrets *secrets, struct error *err)
-{
-	const struct script_file *from = s->files.items;
-	struct job_download *to;
-	int r = 0;
-
-	if (!s->files.n)
-		return 0;
-	to = job->downloads.items = calloc(s->files.n, sizeof(*to));
-	if (!to)
-		return -ENOMEM;
-	job->downloads.n = s->files.n;
-	job->parallel_downloads = h->section->parallel_downloads;
-	for (size_t i = 0; r >= 0 && i < s->files.n; i++) {
-		to[i].max_bytes = from[i].max_size_bytes;
-		to[i].uri = str_format("/uri-%zu", i);
-		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 || str_set(&to[i].sha256, from[i].sha256) < 0 ||
-		    str_set(&to[i].mode, from[i].mode) < 0 || str_set(&to[i].owner, from[i].owner) < 0)
-			return -ENOMEM;
-		r = add_uri(h, s, &from[i], to[i].uri, secrets, err);
-	}
-	return r;
-}
-
-/* How the network is reached from here. */
-static int make_network(const struct handler *h, const struct script_settings *s, struct job *job, struct job_secrets *secrets)
-{
-	const struct network_settings *network = h->settings->network;
-	const char *proxy = network ? settings_value(h->settings, SECTION_NETWORK, &network->proxy) : NULL;
-	char *const *hosts = network ? network->no_proxy.items : NULL;
+	char *const *from = policy->scripts.items;
 	char **to;
 
-	if (!s->files.n)
+	if (!policy->scripts.n)
 		return 0;
-	job->identity = s->identity;
-	if (s->identity && (str_set(&job->client_id, s->identity->client_id) < 0 ||
-			    str_set(&job->object_id, s->identity->object_id) < 0 ||
-			    str_set(&job->resource_id, s->identity->resource_id) < 0))
-		return -ENOMEM;
-	if (!network)
-		return 0;
-	if (str_set(&job->ca_file, network->ca_file) < 0 || (!str_empty(proxy) && add_secret(secrets, JOB_CONTENT_PROXY, proxy) < 0))
-		return -ENOMEM;
-	to = job->no_proxy.items = calloc(network->no_proxy.n + 1, sizeof(*to));
+	to = job->allowed.items = calloc(policy->scripts.n, sizeof(*to));
 	if (!to)
 		return -ENOMEM;
-	job->no_proxy.n = network->no_proxy.n;
-	for (size_t i = 0; i < network->no_proxy.n; i++) {
-		to[i] = strdup(hosts[i]);
+	job->allowed.n = policy->scripts.n;
+	for (size_t i = 0; i < policy->scripts.n; i++) {
+		to[i] = strdup(from[i]);
 		if (!to[i])
 			return -ENOMEM;
 	}
@@ -218,11 +141,11 @@ int script_job_make(const struct handler *h, const struct script_settings *s, co
 	if (r >= 0)
 		r = make_arguments(s, &job);
 	if (r >= 0)
+		r = make_allowed(&h->policy, &job);
+	if (r >= 0)
 		r = make_environment(h, s, &job, &secrets);
 	if (r >= 0)
-		r = make_downloads(h, s, &job, &secrets, err);
-	if (r >= 0)
-		r = make_network(h, s, &job, &secrets);
+		r = script_job_sources(h, s, &job, &secrets, err);
 	if (r >= 0 && (str_set(&job.id, id) < 0 || str_set(&job.handler, SCRIPT_HANDLER) < 0 ||
 		       str_set(&job.title, s->name) < 0 || str_set(&job.boot_id, h->host->boot_id) < 0 ||
 		       str_set(&job.user, s->run_as) < 0 ||
@@ -246,64 +169,5 @@ int script_job_possible(const struct script_settings *s, struct error *err)
 		if (str_empty(files[i].name))
 			return error_set(err, ERROR_USER, -EINVAL, "script %s: the URI of file %zu holds no file name; give one in \"name\"",
 					 s->name, i + 1);
-	if (!str_empty(s->output.stdout_uri.text) || s->output.stdout_uri.ref || !str_empty(s->output.stderr_uri.text) ||
-	    s->output.stderr_uri.ref)
-		return error_set(err, ERROR_USER, -EOPNOTSUPP,
-				 "script %s: sending output to blobs is not built yet in this version, so it is not run; remove "
-				 "output.stdoutUri and output.stderrUri",
-				 s->name);
 	return 0;
-}
-
-/* ---- keeping ---- */
-
-struct kept {
-	char *name;
-	struct timespec made;
-};
-
-static int newest_first(const void *a, const void *b)
-{
-	const struct kept *x = a, *y = b;
-
-	return time_compare(&y->made, &x->made);
-}
-
-/* Exactly "cs-SLUG-" and then eight hexadecimal digits, "-" and a number: "a" is not "a-b". */
-static bool is_job_of(const char *id, const char *s)
-{
-	size_t n = strlen(s);
-	const char *rest;
-
-	if (!str_starts(id, PREFIX) || strncmp(id + strlen(PREFIX), s, n) != 0)
-		return false;
-	rest = id + strlen(PREFIX) + n;
-	if (rest[0] != '-' || strspn(rest + 1, "0123456789abcdef") != RANDOM_LENGTH || rest[1 + RANDOM_LENGTH] != '-')
-		return false;
-	rest += 2 + RANDOM_LENGTH;
-	return *rest && strspn(rest, "0123456789") == strlen(rest);
-}
-
-void script_job_prune(const struct handler *h, const char *name, int64_t keep, const char *running)
-{
-	_cleanup_free_ char *s = slug(name);
-	_cleanup_strv_ char **names = NULL;
-	_cleanup_free_ struct kept *all = NULL;
-	struct error e = ERROR_INIT;
-	size_t n = 0;
-
-	if (!s || fs_list(h->host->paths->jobs, JOBS_LISTED_MAX, &names, &e) < 0)
-		return;
-	all = calloc(strv_length(names) + 1, sizeof(*all));
-	for (char **p = names; all && p && *p; p++) {
-		_cleanup_free_ char *path = path_join(h->host->paths->jobs, *p);
-		struct stat st;
-
-		if (path && is_job_of(*p, s) && !str_equal(*p, running) && lstat(path, &st) == 0)
-			all[n++] = (struct kept){ *p, st.st_mtim };
-	}
-	if (n)
-		qsort(all, n, sizeof(*all), newest_first);
-	for (size_t i = (size_t)keep; i < n; i++)
-		jobs_forget(h->host->jobs, all[i].name, true);
 }

@@ -12,18 +12,22 @@
 #include "agent/io/loop.h"
 #include "handlers/custom_script/script_private.h"
 
-/* Both tails with their heads, so that a whole message with its first line stays within LIMIT_STATUS_MESSAGE. */
-#define OUTPUT_MAX   3600
-#define SENTENCE_MAX 400
+/* Both tails together. All scripts share what the file of the status has room for; each has at least what stays, with
+ * heads and first line, within LIMIT_STATUS_MESSAGE. */
+#define OUTPUT_ALL   (32 * 1024)
+#define OUTPUT_LEAST 3600
+#define STDOUT_HEAD  "\n[stdout]\n"
+#define STDERR_HEAD  "\n[stderr]\n"
+#define SENTENCE_MAX 400 /* a longer one, up to twice that, takes its room from the tails */
 #define LIVE_MAX     600 /* of each stream while it runs */
 #define NAME_MAX_LENGTH 96
 
 /* ---- results ---- */
 
 /* What one stream does not need, the other may have. */
-static char *both_tails(const char *out, const char *err, size_t max)
+static char *both_tails(const char *out, size_t n_out, const char *err, size_t n_err, size_t max, int64_t *ret_stderr_at)
 {
-	size_t n_out = out ? strlen(out) : 0, n_err = err ? strlen(err) : 0, half = max / 2;
+	size_t half = max / 2;
 	size_t take_out = n_out, take_err = n_err, from_out, from_err;
 
 	if (n_out + n_err > max) {
@@ -32,7 +36,21 @@ static char *both_tails(const char *out, const char *err, size_t max)
 	}
 	from_out = n_out ? utf8_tail(out, n_out, take_out) : 0;
 	from_err = n_err ? utf8_tail(err, n_err, take_err) : 0;
-	return str_format("\n[stdout]\n%s\n[stderr]\n%s", n_out ? out + from_out : "", n_err ? err + from_err : "");
+	*ret_stderr_at = (int64_t)(strlen(STDOUT_HEAD) + n_out - from_out);
+	return str_format(STDOUT_HEAD "%.*s" STDERR_HEAD "%.*s", (int)(n_out - from_out), n_out ? out + from_out : "",
+			  (int)(n_err - from_err), n_err ? err + from_err : "");
+}
+
+/* Of each stream what it may have at most when they are told a second time. NULL on out of memory. */
+static char *shorter_output(const struct script_run *run)
+{
+	const char *output = run->output ? run->output : "";
+	size_t len = strlen(output), out = strlen(STDOUT_HEAD), at = (size_t)run->stderr_at, err = at + strlen(STDERR_HEAD);
+	int64_t ignored;
+
+	if (run->stderr_at <= 0 || at < out || err > len)
+		return strdup(output);
+	return both_tails(output + out, at - out, output + err, len - err, OUTPUT_LEAST, &ignored);
 }
 
 static void say_end(const struct script_settings *s, const struct job_result *r, enum script_next next, bool rebooted,
@@ -54,23 +72,42 @@ static void say_end(const struct script_settings *s, const struct job_result *r,
 		(void)buf_puts(out, "; it asks for a reboot");
 	else if (s && s->reboot_exit_code && r->end == JOB_EXITED && r->exit_code == s->reboot_exit_code)
 		(void)buf_printf(out, "; it asks for a reboot once more, after %d", SCRIPT_REBOOTS_MAX);
+	if (!str_empty(r->notice))
+		(void)buf_printf(out, "; %s", r->notice);
 	if (r->survivors > 0)
 		(void)buf_printf(out, "; %" PRId64 " process%s left running", r->survivors, r->survivors == 1 ? "" : "es");
 }
 
-int script_report_result(struct script_run *run, const struct script_settings *s, const struct job_result *r,
-			 enum script_next next, const char *boot_id)
+/* What the runner has kept of each stream is no more than tailInBytes. */
+static size_t output_most(const struct handler *h, const struct script_settings *s)
+{
+	size_t most = s ? OUTPUT_ALL / h->section->scripts.n : OUTPUT_LEAST;
+
+	return most < OUTPUT_LEAST ? OUTPUT_LEAST : most;
+}
+
+int script_report_result(const struct handler *h, struct script_run *run, const struct script_settings *s,
+			 const struct job_result *r, enum script_next next)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
-	_cleanup_free_ char *output = both_tails(r->stdout_tail, r->stderr_tail, OUTPUT_MAX);
+	_cleanup_free_ char *output = NULL;
 	char span[TIMEFMT_MAX];
+	size_t len, most;
 
 	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
-	say_end(s, r, next, !str_equal(run->boot_id, boot_id), span, &text);
-	if (!output || buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
+	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), span, &text);
+	if (s && !h->host->bus && (s->limits.memory_bytes || s->limits.cpu_percent))
+		(void)buf_puts(&text, "; it ran without its limits of memory and processor time, since no systemd manager answers");
+	if (buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
 		return -ENOMEM;
-	if (utf8_cut(run->message, strlen(run->message), SENTENCE_MAX) < strlen(run->message))
-		run->message[utf8_cut(run->message, strlen(run->message), SENTENCE_MAX)] = '\0';
+	len = utf8_cut(run->message, strlen(run->message), 2 * SENTENCE_MAX);
+	run->message[len] = '\0';
+	most = output_most(h, s);
+	output = both_tails(r->stdout_tail, r->stdout_tail ? strlen(r->stdout_tail) : 0, r->stderr_tail,
+			    r->stderr_tail ? strlen(r->stderr_tail) : 0, len > SENTENCE_MAX ? most + SENTENCE_MAX - len : most,
+			    &run->stderr_at);
+	if (!output)
+		return -ENOMEM;
 	run->code = next == SCRIPT_ENDED_WELL || next == SCRIPT_REBOOT ? CODE_NONE : r->code ? r->code : CODE_EXECUTION_UNKNOWN;
 	free(run->output);
 	run->output = TAKE_PTR(output);
@@ -91,6 +128,7 @@ void script_report_progress(struct handler *h, struct script_live *live)
 				 err = BUF_INIT(4 * LIVE_MAX);
 	_cleanup_free_ char *tails = NULL;
 	char span[TIMEFMT_MAX];
+	int64_t ignored;
 
 	elapsed(h, live->since_boot, span);
 	(void)buf_printf(&text, "running for %s", span);
@@ -98,7 +136,7 @@ void script_report_progress(struct handler *h, struct script_live *live)
 		(void)buf_printf(&text, ", try %" PRId64, run->attempts);
 	if (jobs_tail(h->host->jobs, live->job, false, LIVE_MAX, &out) >= 0 &&
 	    jobs_tail(h->host->jobs, live->job, true, LIVE_MAX, &err) >= 0 && (out.len || err.len)) {
-		tails = both_tails(buf_str(&out), buf_str(&err), 2 * LIVE_MAX);
+		tails = both_tails(buf_str(&out), out.len, buf_str(&err), err.len, 2 * LIVE_MAX, &ignored);
 		(void)buf_puts(&text, tails ? tails : "");
 	}
 	if (buf_ok(&text) == 0 && str_set(&live->progress, buf_str(&text)) < 0)
@@ -112,14 +150,6 @@ struct told {
 	char name[NAME_MAX_LENGTH];
 	struct buf message, headline;
 };
-
-static const struct script_live *find_live(const struct handler *h, const char *name)
-{
-	for (const struct script_live *l = h->lives; l; l = l->next)
-		if (!l->over && str_equal(l->name, name))
-			return l;
-	return NULL;
-}
 
 static void say_busy(const struct handler *h, struct buf *out)
 {
@@ -137,32 +167,37 @@ static void say_busy(const struct handler *h, struct buf *out)
 	(void)buf_puts(out, "waiting for scripts of a former sequence");
 }
 
-static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+void script_report_waiting(const struct handler *h, const struct script_run *run, struct buf *out)
 {
 	char span[TIMEFMT_MAX];
 
-	t->c.level = STATUS_TRANSITIONING;
-	t->c.duty = DUTY_OPEN;
 	if (h->phase == SCRIPTS_BUSY) {
-		say_busy(h, &t->message);
+		say_busy(h, out);
 	} else if (h->phase == SCRIPTS_WAITING) {
 		elapsed(h, h->wait_since, span);
-		(void)buf_printf(&t->message, "waiting for %s for %s", h->waiting_for, span);
+		(void)buf_printf(out, "waiting for %s for %s", h->waiting_for, span);
 	} else if (h->phase == SCRIPTS_REBOOTING) {
-		(void)buf_puts(&t->message, "waiting for the reboot that an earlier script asked for");
+		(void)buf_puts(out, "waiting for the reboot that an earlier script asked for");
 	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
 		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
-		(void)buf_printf(&t->message, "try %" PRId64 ": %s; tried again in %s", run->attempts,
-				 run->message ? run->message : "failed", span);
+		(void)buf_printf(out, "try %" PRId64 ": %s; tried again in %s", run->attempts, run->message ? run->message : "failed",
+				 span);
 	} else {
-		(void)buf_puts(&t->message, "waiting for its turn");
+		(void)buf_puts(out, "waiting for its turn");
 	}
+}
+
+static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+{
+	t->c.level = STATUS_TRANSITIONING;
+	t->c.duty = DUTY_OPEN;
+	script_report_waiting(h, run, &t->message);
 }
 
 static void tell_running(const struct handler *h, const struct script_settings *s, const struct script_run *run,
 			 struct told *t)
 {
-	const struct script_live *live = find_live(h, run->name);
+	const struct script_live *live = script_lives_find(h, run->name);
 	bool ours = str_equal(run->key, h->key);
 
 	t->c.level = s->asynchronous && ours ? STATUS_SUCCESS : STATUS_TRANSITIONING;
@@ -174,12 +209,26 @@ static void tell_running(const struct handler *h, const struct script_settings *
 				 live && live->progress ? live->progress : "running");
 }
 
+/* Of one script alone the top message tells all that there is. */
+static void tell_output(const struct handler *h, const struct script_run *run, struct told *t)
+{
+	_cleanup_free_ char *less = NULL;
+
+	t->c.has_output = true;
+	if (!run->output)
+		return;
+	if (h->section->scripts.n == 1)
+		less = shorter_output(run);
+	(void)buf_puts(&t->message, less ? less : run->output);
+}
+
 static void tell_done(const struct handler *h, const struct script_run *run, bool skipped, struct told *t)
 {
 	t->c.level = STATUS_SUCCESS;
 	t->c.duty = DUTY_DONE;
-	(void)buf_printf(&t->message, "%s%s%s", skipped ? "not run again, its content is the same: " : "",
-			 run->message ? run->message : "done", run->output ? run->output : "");
+	(void)buf_printf(&t->message, "%s%s", skipped ? "not run again, its content is the same: " : "",
+			 run->message ? run->message : "done");
+	tell_output(h, run, t);
 	/* What tools that read the result of Custom Script look for. */
 	if (h->section->scripts.n == 1)
 		(void)buf_printf(&t->headline, "Enable succeeded: %s", run->output ? run->output : "\n[stdout]\n\n[stderr]\n");
@@ -193,7 +242,8 @@ static void tell_failed(const struct handler *h, const struct script_settings *s
 	t->c.level = STATUS_ERROR;
 	t->c.duty = s->treat_failure_as_deployment_failure && !s->asynchronous ? DUTY_FAILED : DUTY_DONE;
 	t->c.code = (int)run->code;
-	(void)buf_printf(&t->message, "%s%s", run->message ? run->message : "failed", output);
+	(void)buf_puts(&t->message, run->message ? run->message : "failed");
+	tell_output(h, run, t);
 	if (t->c.duty != DUTY_FAILED)
 		return;
 	if (h->settings->drop_in_script && run->message && sscanf(run->message, "exit code %" SCNd64, &status) == 1)
@@ -259,7 +309,7 @@ static int report_left(struct handler *h, handler_report_fn add, void *userdata)
 	int r = 0;
 
 	for (const struct script_live *l = h->lives; r >= 0 && l; l = l->next) {
-		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_MESSAGE), .headline = BUF_INIT(2 * LIMIT_STATUS_MESSAGE) };
+		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_OUTPUT), .headline = BUF_INIT(2 * LIMIT_STATUS_OUTPUT) };
 
 		if (l->over)
 			continue;
@@ -278,7 +328,7 @@ int script_report_all(struct handler *h, handler_report_fn add, void *userdata)
 	if (!s)
 		return report_left(h, add, userdata);
 	for (size_t i = 0; r >= 0 && i < h->section->scripts.n; i++) {
-		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_MESSAGE), .headline = BUF_INIT(2 * LIMIT_STATUS_MESSAGE) };
+		struct told t = { .message = BUF_INIT(2 * LIMIT_STATUS_OUTPUT), .headline = BUF_INIT(2 * LIMIT_STATUS_OUTPUT) };
 
 		tell(h, i, &t);
 		r = add_told(&t, s[i].name, add, userdata);

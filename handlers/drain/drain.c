@@ -97,8 +97,10 @@ void drain_say(struct handler *h, enum log_level level, const char *event_id, bo
 	char *copy = strdup(text);
 
 	log_for(level, (.handler = "drain", .event_id = event_id, .milestone = milestone), "%s", text);
-	if (!copy)
+	if (!copy || level == LOG_LEVEL_DEBUG) {
+		free(copy);
 		return;
+	}
 	free(l->text);
 	*l = (struct told_line){
 		.number = ++h->n_told, .wall = loop_now_wall(h->host->loop), .level = level, .text = copy

@@ -10,15 +10,16 @@
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/base64.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/timefmt.h"
 #include "agent/codec/x509.h"
 #include "agent/io/paths.h"
 #include "handlers/key_refresh/layout.h"
 
 #define JOB_TIMEOUT_SECONDS 60
-#define PUBLIC_MODE         "0644"
-#define FILES_MAX           6
-#define CONTENT_MAX         (4 * LIMIT_VAULT_SECRET) /* a bundle written out again, all of it in one file */
+#define PUBLIC_MODE	    "0644"
+#define CONTENT_MAX	    (4 * LIMIT_VAULT_SECRET) /* a bundle written out again, all of it in one file */
 
 /* ---- where it must be writable ---- */
 
@@ -53,6 +54,7 @@ static int write_part(const struct x509_bundle *b, enum key_part part, struct bu
 	case PART_SECRET:
 	case PART_LINK:
 	case PART_NOTE:
+	case PART_PKCS12:
 		return -EINVAL;
 	case PART_FULLCHAIN:
 		return x509_write_fullchain(b, out);
@@ -98,16 +100,28 @@ static int write_note(const struct key_found *f, struct buf *out)
 
 /* What goes into the files of one item. */
 struct material {
+	const struct key_wish *wish;
 	const struct key_found *found;
 	const struct x509_bundle *bundle;
 	const char *value;
 	size_t len;
 };
 
+/* Bytes, which the job carries as base64. */
+static int write_pkcs12(const struct material *m, struct buf *out)
+{
+	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(CONTENT_MAX);
+	int r = pkcs12_write(m->bundle, key_name(m->wish), m->wish->password, &der);
+
+	return r < 0 ? r : base64_encode(der.data, der.len, out);
+}
+
 static int write_file(const struct material *m, enum key_part part, struct buf *out)
 {
 	if (part == PART_SECRET)
 		return buf_append(out, m->value, m->len);
+	if (part == PART_PKCS12)
+		return write_pkcs12(m, out);
 	return part == PART_NOTE ? write_note(m->found, out) : write_part(m->bundle, part, out);
 }
 
@@ -123,8 +137,9 @@ static int add_content(struct key_job *j, struct job_file *f, struct buf *conten
 }
 
 /* The lists have room. */
-static int add_file(struct key_job *j, const struct key_wish *w, const struct key_file *from, const struct material *m)
+static int add_file(struct key_job *j, const struct key_file *from, const struct material *m)
 {
+	const struct key_wish *w = m->wish;
 	const struct certificate_settings *c = w->certificate;
 	struct job_file *f = (struct job_file *)j->job.files.items + j->job.files.n++;
 	_cleanup_buf_ struct buf content = BUF_SECRET_INIT(CONTENT_MAX);
@@ -137,6 +152,7 @@ static int add_file(struct key_job *j, const struct key_wish *w, const struct ke
 		return -ENOMEM;
 	if (from->link)
 		return 0;
+	f->base64 = from->part == PART_PKCS12;
 	r = write_file(m, from->part, &content);
 	if (r >= 0)
 		r = add_content(j, f, &content);
@@ -184,7 +200,7 @@ int key_job_install(const struct paths *paths, const struct key_item *item, cons
 {
 	_cleanup_(key_job_done) struct key_job j = { 0 };
 	_cleanup_(key_layout_done) struct key_layout l = { 0 };
-	const struct material m = { found, bundle, value, len };
+	const struct material m = { &item->wish, found, bundle, value, len };
 	char set[KEY_SET_MAX];
 	int r = key_layout_find(paths, &item->wish, found, &l);
 
@@ -198,7 +214,7 @@ int key_job_install(const struct paths *paths, const struct key_item *item, cons
 		r = str_set(&j.job.version, set);
 	}
 	for (size_t i = 0; r >= 0 && i < l.n; i++)
-		r = add_file(&j, &item->wish, &l.files[i], &m);
+		r = add_file(&j, &l.files[i], &m);
 	if (r >= 0) {
 		j.writable = nearest(l.directory);
 		r = j.writable ? 0 : -ENOMEM;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
@@ -16,6 +17,7 @@
 #include "agent/base/log.h"
 #include "agent/base/random.h"
 #include "agent/base/str.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/x509.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
@@ -23,6 +25,7 @@
 #include "handlers/common/jobs.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/layout.h"
+#include "handlers/key_refresh/older.h"
 
 #define CONTENT_PFX "application/x-pkcs12"
 
@@ -70,14 +73,14 @@ static int load_item(struct item *i)
 
 /* ---- jobs ---- */
 
-static void forget_job(struct item *i)
+void item_forget_job(struct item *i)
 {
 	jobs_handle_free(TAKE_PTR(i->job));
 	free(TAKE_PTR(i->job_id));
 	free(TAKE_PTR(i->job_url));
 }
 
-static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
+int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
 	const char *const writable[] = { j->writable, NULL };
 	const struct jobs_request req = {
@@ -94,7 +97,7 @@ static int start_job(struct item *i, const struct key_job *j, jobs_done_fn done,
 	if (r >= 0)
 		r = jobs_start(i->h->host->jobs, &req, done, i, &i->job, err);
 	if (r < 0)
-		forget_job(i);
+		item_forget_job(i);
 	return r;
 }
 
@@ -114,7 +117,7 @@ static void on_removed(const struct job_result *result, void *userdata)
 	else if (fs_unlink(i->record_path, &e) < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
+	item_forget_job(i);
 	i->phase = PHASE_IDLE;
 	i->h->host->changed(i->h->host);
 }
@@ -127,7 +130,7 @@ static void remove_files(struct item *i)
 
 	i->phase = PHASE_REMOVING;
 	if (r >= 0)
-		r = start_job(i, &j, on_removed, &e);
+		r = item_start_files(i, &j, on_removed, &e);
 	if (r < 0) {
 		i->phase = PHASE_IDLE;
 		tell_not_removed(i, e.msg);
@@ -160,7 +163,7 @@ static void log_expiry(struct item *i)
 }
 
 /* What is next is seen from the loop: this may be inside of the search for it. */
-static void ended(struct item *i)
+void item_ended(struct item *i)
 {
 	i->phase = PHASE_IDLE;
 	log_expiry(i);
@@ -177,7 +180,7 @@ static void failed(struct item *i, bool first)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s; it is tried again", i->name,
 			i->plan.problem.msg);
 	save_item(i, FS_NO_SYNC);
-	ended(i);
+	item_ended(i);
 }
 
 static void fetch_failed(struct item *i, int status, usec_t retry_after, const struct error *why)
@@ -217,7 +220,7 @@ static void kept(struct item *i)
 	key_kept(&i->plan, &clock);
 	if (noted)
 		save_item(i, FS_NO_SYNC);
-	ended(i);
+	item_ended(i);
 }
 
 /* ---- installing ---- */
@@ -248,8 +251,8 @@ static void on_pruned(const struct job_result *result, void *userdata)
 	if (result->end != JOB_SUCCEEDED)
 		tell_not_removed(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
-	ended(i);
+	item_forget_job(i);
+	item_ended(i);
 }
 
 /* What a store keeps too many of. It is no failure of the certificate when that does not go. */
@@ -261,11 +264,11 @@ static void prune(struct item *i)
 
 	i->phase = PHASE_REMOVING;
 	if (r > 0)
-		r = start_job(i, &j, on_pruned, &e) < 0 ? -1 : 1;
+		r = item_start_files(i, &j, on_pruned, &e) < 0 ? -1 : 1;
 	if (r < 0)
 		tell_not_removed(i, e.msg);
 	if (r <= 0)
-		ended(i);
+		item_ended(i);
 }
 
 static void on_installed(const struct job_result *result, void *userdata)
@@ -280,7 +283,7 @@ static void on_installed(const struct job_result *result, void *userdata)
 		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
 				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
-	forget_job(i);
+	item_forget_job(i);
 	if (why.msg[0])
 		install_failed(i, &why);
 	else
@@ -296,14 +299,14 @@ static void install(struct item *i, const struct x509_bundle *bundle, const stru
 	memcpy(i->job_shape, i->plan.shape, sizeof(i->job_shape));
 	i->phase = PHASE_INSTALLING;
 	if (r >= 0)
-		r = start_job(i, &j, on_installed, &e);
+		r = item_start_files(i, &j, on_installed, &e);
 	if (r < 0)
 		install_failed(i, &e);
 }
 
 /* ---- fetching ---- */
 
-static bool is_pinned(const struct item *i)
+bool item_is_pinned(const struct item *i)
 {
 	static const char middle[] = "/secrets/";
 	const char *name = strstr(key_url(&i->plan.wish), middle);
@@ -312,7 +315,15 @@ static bool is_pinned(const struct item *i)
 	return name && name[1];
 }
 
-static int understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
+/* By its content type; somebody who put the secret there by hand may have left that out. */
+static bool is_pkcs12(const struct vault_secret *s)
+{
+	if (str_equal_nocase(s->content_type, CONTENT_PFX))
+		return true;
+	return !s->content_type[0] && str_starts(s->value, "MI") && !strstr(s->value, "-----BEGIN");
+}
+
+int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
 		      struct key_found *ret, struct error *err)
 {
 	struct x509_facts facts;
@@ -320,15 +331,11 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 
 	*ret = (struct key_found){ .created = s->created };
 	(void)snprintf(ret->version, sizeof(ret->version), "%s", s->version);
+	(void)snprintf(ret->previous, sizeof(ret->previous), "%s", s->previous);
 	if (!i->plan.wish.certificate)
 		return 0;
-	if (str_equal(s->content_type, CONTENT_PFX))
-		return error_set(err, ERROR_USER, -EBADMSG,
-				 "version %s came as PKCS#12, which is not built yet; give the certificate's policy "
-				 "the content type "
-				 "application/x-pem-file",
-				 s->version);
-	r = x509_bundle_parse(s->value, s->len, ret_bundle, err);
+	r = is_pkcs12(s) ? pkcs12_parse_text(s->value, s->len, ret_bundle, err)
+			 : x509_bundle_parse(s->value, s->len, ret_bundle, err);
 	if (r < 0)
 		return error_wrap(err, r, "version %s of the vault", s->version);
 	x509_bundle_facts(*ret_bundle, &facts);
@@ -339,16 +346,25 @@ static int understand(const struct item *i, const struct vault_secret *s, struct
 	return 0;
 }
 
+static void note_disabled(struct item *i, bool disabled)
+{
+	if (disabled && !i->plan.newest_disabled)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+			"%s: the newest version in the vault is disabled; the newest one that is not is used", i->name);
+	i->plan.newest_disabled = disabled;
+}
+
 static void judge(struct item *i, const struct vault_secret *secret, const char *who)
 {
 	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
 	struct error e = ERROR_INIT;
-	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : understand(i, secret, &bundle, &i->found, &e);
+	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : item_understand(i, secret, &bundle, &i->found, &e);
 	enum key_verdict verdict = KEY_REFUSE;
 
+	note_disabled(i, secret->newest_disabled);
 	if (r >= 0)
 		verdict =
-			key_judge(&i->plan, &i->found, is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
+			key_judge(&i->plan, &i->found, item_is_pinned(i), key_layout_there(i->h->host->paths, &i->plan.wish),
 				  loop_now_wall(i->h->host->loop), &e);
 	switch (verdict) {
 	case KEY_KEEP:
@@ -358,7 +374,10 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 		refused(i, &e);
 		return;
 	case KEY_INSTALL:
-		install(i, bundle, secret);
+		if (older_is_wanted(i, secret))
+			older_begin(i, secret);
+		else
+			install(i, bundle, secret);
 	}
 }
 
@@ -378,11 +397,16 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 void item_fetch(struct item *i)
 {
 	struct handler *h = i->h;
+	const struct key_record *r = &i->plan.record;
+	bool known = r->version && str_equal(r->url, key_url(&i->plan.wish));
+	const char *const versions[] = { known ? r->version : NULL, known ? r->previous : NULL, NULL };
 	const struct vault_request req = { .url = key_url(&i->plan.wish),
 					   .suffixes = h->suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
-					   .want_pem = i->plan.wish.certificate };
+					   .want_pem = i->plan.wish.certificate,
+					   .vaults = h->vaults,
+					   .known_versions = versions };
 	struct error e = ERROR_INIT;
 
 	i->phase = PHASE_FETCHING;
@@ -397,13 +421,14 @@ void item_free(struct item *i)
 	if (!i)
 		return;
 	vault_call_free(i->call);
-	forget_job(i);
+	item_forget_job(i);
 	key_item_done(&i->plan);
 	free(i->identity);
 	free(i->name);
 	free(i->record_path);
 	free(i);
 }
+
 int item_new(struct handler *h, const char *name, struct item **ret)
 {
 	_cleanup_(item_freep) struct item *i = calloc(1, sizeof(*i));
@@ -425,12 +450,29 @@ int item_new(struct handler *h, const char *name, struct item **ret)
 	return 0;
 }
 
+/* Only a password needs one. It is kept with the first install under it. */
+static int ensure_salt(struct key_record *r, const struct key_wish *wish)
+{
+	unsigned char bytes[16];
+	char hex[SHA256_HEX_MAX];
+
+	if (r->salt || !wish->password)
+		return 0;
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return -EIO;
+	if (sha256_hex(bytes, sizeof(bytes), hex) < 0)
+		return -ENOMEM;
+	return str_set(&r->salt, hex);
+}
+
 int item_set_wish(struct item *i, const struct key_wish *wish, bool new_goal)
 {
 	char shape[SHA256_HEX_MAX], origin[SHA256_HEX_MAX];
 	bool moved, reshaped;
-	int r = key_shape(wish, shape);
+	int r = ensure_salt(&i->plan.record, wish);
 
+	if (r >= 0)
+		r = key_shape(wish, i->plan.record.salt, shape);
 	if (r >= 0)
 		r = key_origin(i->h->settings, wish, origin);
 	if (r < 0)

@@ -11,12 +11,13 @@
 #include "agent/base/macros.h"
 #include "agent/core/key_plan.h"
 #include "handlers/common/handler.h"
+#include "handlers/common/jobs.h"
 
 struct jobs_handle;
 struct loop_timer;
 struct vault_call;
 
-#define HANDLER    "keyRefresh"
+#define HANDLER	   "keyRefresh"
 #define RECORD_MAX (64UL * 1024)
 
 enum item_phase { PHASE_IDLE, PHASE_FETCHING, PHASE_INSTALLING, PHASE_REMOVING };
@@ -32,13 +33,15 @@ struct item {
 	char *job_id, *job_url, *identity;
 	char job_shape[SHA256_HEX_MAX];
 	struct key_found found;
+	char older_for[64]; /* the newest version, when the one before it has been tried (older.h) */
 	int64_t warned_days; /* told in the log; -1: nothing yet */
 };
 
 struct handler {
 	const struct handler_host *host;
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
-	const char **suffixes;                       /* NULL-terminated; the texts belong to the settings */
+	struct vaults *vaults;
+	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
 	char *goal_path, *directory;
 	struct item **items;
@@ -61,3 +64,20 @@ void item_fetch(struct item *i);
 void item_retire(struct item *i);
 
 DEFINE_CLEANUP(struct item *, item_free)
+
+/* ---- for the other parts of this handler ---- */
+
+struct key_job;
+struct vault_secret;
+struct x509_bundle;
+
+/* Runs a job that writes or removes files; `done` forgets it. */
+_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
+void item_forget_job(struct item *i);
+/* Idle again; the handler looks for what is next. */
+void item_ended(struct item *i);
+/* The url names a version. */
+bool item_is_pinned(const struct item *i);
+/* What the vault gave. *ret_bundle stays as it is for a plain secret. */
+_nodiscard_ int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
+				struct key_found *ret, struct error *err);

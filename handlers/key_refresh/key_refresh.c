@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/azure/keyvault.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
@@ -116,24 +117,28 @@ static void free_items(struct item **items, size_t n)
 	free(items);
 }
 
-static struct key_wish wish_at(const struct key_refresh_settings *k, size_t n)
+static struct key_wish wish_at(const struct settings *all, size_t n)
 {
+	const struct key_refresh_settings *k = all->key_refresh;
 	const struct certificate_settings *c = k->certificates.items;
 	const struct key_secret_settings *s = k->secrets.items;
+	const char *password;
 
-	if (n < k->certificates.n)
-		return (struct key_wish){ .certificate = &c[n] };
-	return (struct key_wish){ .secret = &s[n - k->certificates.n] };
+	if (n >= k->certificates.n)
+		return (struct key_wish){ .secret = &s[n - k->certificates.n] };
+	password = c[n].files.pkcs12 ? settings_value(all, SECTION_KEY_REFRESH, &c[n].pkcs12_password) : NULL;
+	return (struct key_wish){ .certificate = &c[n], .password = str_empty(password) ? NULL : password };
 }
 
-static int set_items(struct handler *h, const struct key_refresh_settings *k, bool new_goal, usec_t deadline)
+static int set_items(struct handler *h, const struct settings *all, bool new_goal, usec_t deadline)
 {
+	const struct key_refresh_settings *k = all->key_refresh;
 	size_t n = k->certificates.n + k->secrets.n;
 	struct item **items = calloc(n ? n : 1, sizeof(*items));
 	int r = items ? 0 : -ENOMEM;
 
 	for (size_t x = 0; r >= 0 && x < n; x++) {
-		const struct key_wish wish = wish_at(k, x);
+		const struct key_wish wish = wish_at(all, x);
 
 		items[x] = take_item(h, key_name(&wish));
 		if (!items[x])
@@ -178,6 +183,7 @@ static void handler_free(struct handler *h)
 		return;
 	drop_items(h);
 	loop_timer_free(h->timer);
+	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
 	free(h->suffixes);
 	free(h->goal_path);
@@ -196,7 +202,8 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	h->host = host;
 	h->goal_path = path_join(host->paths->records, "key-refresh.goal");
 	h->directory = path_join(host->paths->records, "key-refresh");
-	if (!h->goal_path || !h->directory || loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
+	if (!h->goal_path || !h->directory || vaults_new(&h->vaults) < 0 ||
+	    loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
 	if (r < 0)
@@ -238,7 +245,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 	deadline = key_goal_deadline(&h->goal, timeout, loop_now_boot(h->host->loop), loop_now_wall(h->host->loop));
 	r = set_suffixes(h, k);
 	if (r >= 0)
-		r = set_items(h, k, new_goal, deadline);
+		r = set_items(h, goal->settings, new_goal, deadline);
 	if (r < 0) {
 		/* Items without a wish must not be looked at. */
 		drop_items(h);

@@ -27,7 +27,7 @@ void key_layout_done(struct key_layout *l)
 
 static bool holds_key(enum key_part part)
 {
-	return part == PART_SECRET || part == PART_KEY || part == PART_COMBINED;
+	return part == PART_SECRET || part == PART_KEY || part == PART_COMBINED || part == PART_PKCS12;
 }
 
 /* Both texts are taken, also on failure. */
@@ -53,11 +53,9 @@ static int own_layout(const struct paths *paths, const struct certificate_settin
 	const struct {
 		enum key_part part;
 		const char *name;
-	} all[] = { { PART_FULLCHAIN, c->files.fullchain },
-		    { PART_CERTIFICATE, c->files.certificate },
-		    { PART_CHAIN, c->files.chain },
-		    { PART_KEY, c->files.key },
-		    { PART_COMBINED, c->files.combined } };
+	} all[] = { { PART_FULLCHAIN, c->files.fullchain }, { PART_CERTIFICATE, c->files.certificate },
+		    { PART_CHAIN, c->files.chain },	    { PART_KEY, c->files.key },
+		    { PART_COMBINED, c->files.combined },   { PART_PKCS12, c->files.pkcs12 } };
 	int r = 0;
 
 	l->is_set = true;
@@ -101,7 +99,7 @@ static int store3_layout(const struct certificate_settings *c, const char *base,
 	if (!file)
 		return -ENOMEM;
 	r = add(l, PART_COMBINED, strdup(file), NULL, false);
-	return r < 0 ? r : add(l, PART_LINK, strdup(link), strdup(file), false);
+	return r < 0 || f->older ? r : add(l, PART_LINK, strdup(link), strdup(file), false);
 }
 
 /* Chain and key apart, a link for each, and a note that is written last: what an application is told to watch. */
@@ -121,6 +119,8 @@ static int store4_layout(const char *base, const struct key_found *f, struct key
 	r = add(l, PART_KEY, strdup(key), NULL, false);
 	if (r >= 0)
 		r = add(l, PART_FULLCHAIN, strdup(pem), NULL, false);
+	if (f->older)
+		return r;
 	if (r >= 0)
 		r = add(l, PART_LINK, str_format("%s.keyid", base), strdup(key), false);
 	if (r >= 0)

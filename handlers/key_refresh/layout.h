@@ -22,14 +22,15 @@ enum key_part {
 	PART_CHAIN,
 	PART_KEY,
 	PART_COMBINED, /* full chain, then key */
-	PART_NOTE,     /* the store's .luma */
+	PART_PKCS12,
+	PART_NOTE, /* the store's .luma */
 	PART_LINK,
 };
 
 struct key_file {
 	enum key_part part;
 	char *name;
-	char *link;     /* PART_LINK: what it shows */
+	char *link;	/* PART_LINK: what it shows */
 	bool everybody; /* may read it: no key is in it, and the settings' mode is not meant */
 };
 

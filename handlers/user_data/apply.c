@@ -161,7 +161,7 @@ bool apply_note(struct handler *h, enum userdata_state state)
 		r->ended_usec = (int64_t)loop_now_wall(h->host->loop);
 		if (str_set(&h->memory.applied, r->sha256) < 0)
 			return false;
-		if (watch_copy(h, &copy, &e) >= 0)
+		if (userdata_copy(h, &copy, &e) >= 0)
 			keep_applied(h, buf_str(&copy), copy.len);
 	}
 	if (apply_save(h, &e) < 0) {

@@ -177,7 +177,7 @@ static int fetch_includes(struct handler *h, struct error *err)
 static int take_apart(struct handler *h, const struct userdata_revision *r, struct error *err)
 {
 	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED), encoded = BUF_SECRET_INIT(2 * LIMIT_USER_DATA_DECODED);
-	int k = watch_copy(h, &data, err);
+	int k = userdata_copy(h, &data, err);
 
 	/* Lost or spoilt: the next look brings it again. */
 	if (k < 0) {

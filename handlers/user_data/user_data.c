@@ -12,7 +12,7 @@ static void handler_free(struct handler *h)
 	if (!h)
 		return;
 	apply_close(h);
-	watch_close(h);
+	userdata_watch_close(h);
 	free(h);
 }
 DEFINE_CLEANUP(struct handler *, handler_free)
@@ -25,7 +25,7 @@ static int user_data_start(const struct handler_host *host, struct handler **ret
 	if (!h)
 		return error_oom(err);
 	h->host = host;
-	r = watch_open(h, err);
+	r = userdata_watch_open(h, err);
 	if (r >= 0)
 		r = apply_open(h, err);
 	if (r < 0)
@@ -41,7 +41,7 @@ static int user_data_apply(struct handler *h, const struct handler_goal *goal, s
 	free(TAKE_PTR(h->offered));
 	if (goal->user_data_refused && str_set(&h->settings_problem, goal->user_data_refused) < 0)
 		return error_oom(err);
-	watch_apply(h);
+	userdata_watch(h);
 	apply_soon(h);
 	h->host->changed(h->host);
 	return 0;
@@ -56,7 +56,7 @@ static bool user_data_busy(const struct handler *h)
 static void user_data_retire(struct handler *h)
 {
 	h->retired = true;
-	watch_stop(h);
+	userdata_unwatch(h);
 	loop_timer_stop(h->apply_timer);
 }
 

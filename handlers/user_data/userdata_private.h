@@ -58,12 +58,12 @@ struct handler {
 };
 
 /* watch.c */
-_nodiscard_ int watch_open(struct handler *h, struct error *err);
-void watch_apply(struct handler *h);
-void watch_stop(struct handler *h);
-void watch_close(struct handler *h);
+_nodiscard_ int userdata_watch_open(struct handler *h, struct error *err);
+void userdata_watch(struct handler *h);
+void userdata_unwatch(struct handler *h);
+void userdata_watch_close(struct handler *h);
 /* Appends the last good copy, if it is what the record says. -ENOENT, -EBADMSG. */
-_nodiscard_ int watch_copy(const struct handler *h, struct buf *out, struct error *err);
+_nodiscard_ int userdata_copy(const struct handler *h, struct buf *out, struct error *err);
 
 /* apply.c: looks at everything anew each time, so that it can be called at any moment; apply_soon() from anywhere. */
 _nodiscard_ int apply_open(struct handler *h, struct error *err);

@@ -63,7 +63,7 @@ static void keep(struct handler *h, const struct userdata_step *step, const void
 		save_record(h);
 }
 
-int watch_copy(const struct handler *h, struct buf *out, struct error *err)
+int userdata_copy(const struct handler *h, struct buf *out, struct error *err)
 {
 	char digest[SHA256_HEX_MAX];
 	int r = fs_read_nofollow(h->copy_path, LIMIT_USER_DATA_DECODED, out, err);
@@ -187,25 +187,25 @@ static void on_due(void *userdata)
 	loop_timer_at(h->watch_timer, h->plan.next_boot);
 }
 
-void watch_stop(struct handler *h)
+void userdata_unwatch(struct handler *h)
 {
 	loop_timer_stop(h->watch_timer);
 	imds_call_free(TAKE_PTR(h->call));
 	h->source = -1;
 }
 
-void watch_apply(struct handler *h)
+void userdata_watch(struct handler *h)
 {
 	const struct userdata_settings *s = h->section;
 	int64_t former = h->interval_seconds;
 
 	if (!s) {
-		watch_stop(h);
+		userdata_unwatch(h);
 		return;
 	}
 	h->interval_seconds = s->polling_interval_seconds;
 	if (h->source != s->source) {
-		watch_stop(h);
+		userdata_unwatch(h);
 		h->source = s->source;
 		loop_timer_after(h->watch_timer, 0);
 	} else if (h->interval_seconds != former && !h->call) {
@@ -234,7 +234,7 @@ static int load_record(struct handler *h, struct error *err)
 	return 0;
 }
 
-int watch_open(struct handler *h, struct error *err)
+int userdata_watch_open(struct handler *h, struct error *err)
 {
 	_cleanup_free_ char *record = path_join(h->host->paths->records, "user-data.record");
 	_cleanup_free_ char *fallback = path_join(h->host->paths->run, "user-data.record");
@@ -260,7 +260,7 @@ int watch_open(struct handler *h, struct error *err)
 	return r < 0 ? error_oom(err) : 0;
 }
 
-void watch_close(struct handler *h)
+void userdata_watch_close(struct handler *h)
 {
 	imds_call_free(h->call);
 	loop_timer_free(h->watch_timer);

@@ -204,6 +204,21 @@ def short_freeze(host):
     assert host.notes() == [] and host.ready() == 200 and len(host.acks(event)) == 1
 
 
+@PROGRAMME.scenario
+def ignored(host):
+    """Not even told, but for what is done about it."""
+    host.configure(host.step("a"), policy=[{"types": ["Freeze"], "action": "ignore", "acknowledge": "immediately"},
+                                           {"types": ["Redeploy"], "action": "notify"}])
+    host.start()
+    event = host.platform.add_event("Freeze", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event)
+    host.platform.remove_event(event)
+    event = host.platform.add_event("Redeploy", not_before_in_seconds=600)
+    host.wait_for("the other to be told", lambda: f"Redeploy {event} is scheduled" in host.log_text())
+    assert [line.rpartition(" Freeze ")[2].split()[1] for line in host.log_text().splitlines() if " Freeze " in line] == ["acknowledged"]
+    assert host.notes() == [] and host.ready() == 200 and host.acks(event) == []
+
+
 # The application's health
 
 class Application(http.server.BaseHTTPRequestHandler):
@@ -769,18 +784,37 @@ def read_only_disk(host):
     host.start()
     host.wait_says("watching")
     host.stop_daemon()
-    host.start(prefix=["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
-                       str(host.root / "var/lib/evenkeel")])
+    read_only = ["unshare", "-m", "sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"',
+                 str(host.root / "var/lib/evenkeel")]
+    host.start(prefix=read_only)
     host.wait_says("watching")
-    drains_and_restores(host)
+
+    def kill():
+        host.kill_daemon()
+        host.start(prefix=read_only)
+        host.wait_says("drained for Reboot")
+
+    drains_and_restores(host, kill)
+    kill_and_look(host, read_only)
     assert "it is lost at a reboot" in host.log_text()
 
 
-def drains_and_restores(host):
+def kill_and_look(host, prefix):
+    """Nothing is left of the drain that is over."""
+    host.kill_daemon()
+    host.start(prefix=prefix)
+    host.wait_says("watching")
+    host.wait_polls(2)
+    assert host.ready() == 200 and len(host.notes()) == 4
+
+
+def drains_and_restores(host, meanwhile=lambda: None):
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
     host.platform.wait_for_acknowledgement(event)
     assert host.notes() == [("begin", "a"), ("end", "a")]
     assert host.ready() == 503
+    meanwhile()
+    assert host.ready() == 503 and len(host.notes()) == 2
     host.platform.remove_event(event)
     host.wait_ready(200)
     assert host.notes()[2:] == [("undo", "a"), ("undone", "a")]

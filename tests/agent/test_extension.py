@@ -463,23 +463,6 @@ def newer(tmp_path_factory):
     return next_version(BINARY, tmp_path_factory.mktemp("newer"))
 
 
-def go_over(vm, number, old, new, downgrade=False):
-    """What the agent does between two versions (extension-contract.md 9.5 and 9.6), and the manager's restart."""
-    old_folder, new_folder = vm.folder(old), vm.folder(new)
-    shutil.copy2(old_folder / f"config/{number}.settings", new_folder / "config")
-    vm.command("disable", number, version=old)
-    for path in (old_folder / "status").iterdir():
-        shutil.copy2(path, new_folder / "status")
-    vm.command("update", number, version=old if downgrade else new, VERSION=new,
-               AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=new if downgrade else old, AZURE_GUEST_AGENT_DISABLE_CMD_EXIT_CODE="0")
-    vm.command("uninstall", number, version=old)
-    shutil.rmtree(old_folder)
-    vm.command("install", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
-    vm.stop_daemon()
-    vm.start_daemon(version=new)
-    vm.command("enable", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
-
-
 def owner(vm):
     return json.loads((vm.root / "var/lib/evenkeel/state/owner.json").read_text())
 
@@ -493,7 +476,7 @@ def test_upgrade_and_downgrade(service, newer):
     first = owner(service)
     assert first["version"] == service.version
 
-    go_over(service, 4, service.version, version)
+    service.go_over(4, service.version, version)
     assert service.content(4, version=version) == before
     assert service.status()["version"] == version
     assert owner(service) == {**first, "version": version}
@@ -502,7 +485,7 @@ def test_upgrade_and_downgrade(service, newer):
     assert f"/usr/local/libexec/evenkeel/{version}/evenkeel daemon" in unit
 
     service.unpack(service.version, service.binary)
-    go_over(service, 4, version, service.version, downgrade=True)
+    service.go_over(4, version, service.version, downgrade=True)
     assert service.content(4) == before
     assert service.status()["version"] == service.version
     assert owner(service) == first
@@ -518,7 +501,7 @@ def test_upgrade_while_a_script_runs(service, newer):
     service.unpack(version, binary)
     service.enable(0, script(f"echo begun >>{service.root}/ran; sleep 2; echo ended >>{service.root}/ran"))
     wait_until("the script to begin", lambda: ran(service) == ["begun"], 5)
-    go_over(service, 0, service.version, version)
+    service.go_over(0, service.version, version)
     assert service.settled(0, version=version)["status"] == "success"
     assert ran(service) == ["begun", "ended"]
 

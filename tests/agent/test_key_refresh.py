@@ -223,7 +223,7 @@ def test_faults_are_told_and_outlived(vm, platform, fault):
     vm.wait_top("success")
 
 
-@pytest.mark.parametrize("what", ["expired", "future", "mismatch", "no key", "garbage", "disabled", "absent", "pfx"])
+@pytest.mark.parametrize("what", ["expired", "future", "mismatch", "no key", "garbage", "disabled", "absent"])
 def test_what_is_no_good_never_replaces_what_is(vm, platform, what):
     good = vm.make()
     version = vm.put(good)
@@ -243,26 +243,19 @@ def test_what_is_no_good_never_replaces_what_is(vm, platform, what):
         vm.put({"pem": "this is no certificate"})
     elif what == "disabled":
         vm.platform.disable_version(VAULT_NAME, "web")
-    elif what == "absent":
-        vm.platform.delete_secret(VAULT_NAME, "web")
     else:
-        # An older cloud that cannot convert.
-        platform.set_vault(VAULT_NAME, newest_api_version="7.4")
-        vm.put({"pem": vm.make()["pfx_base64"]}, content_type="application/x-pkcs12")
+        vm.platform.delete_secret(VAULT_NAME, "web")
     before = vm.set_of()
     vm.start()
     said = vm.wait_says("keyRefresh/web", "warning", "it cannot be refreshed: ")
     words = {"expired": "expired on", "future": "not valid before", "mismatch": "key", "no key": "key", "garbage": "certificate",
-             "disabled": "isabled", "absent": "404", "pfx": "PKCS#12"}
+             "disabled": "all of its versions are disabled", "absent": "404"}
     assert words[what] in said, said
     assert said.startswith(f"Version {version}, thumbprint {good['thumbprint']}")
     assert vm.set_of() == before
     assert vm.top() == "success"
     # What is put right is taken.
-    if what == "absent":
-        platform.set_vault(VAULT_NAME)
     vm.stop_daemon()
-    platform.set_vault(VAULT_NAME)
     newest = vm.put(vm.make())
     vm.start()
     vm.wait_installed(newest)
@@ -368,13 +361,12 @@ def test_what_is_not_built_is_an_error_and_not_half_installed(vm, platform):
     vm.put(vm.make())
     vm.put(vm.make(), "good")
     vm.refresh({"name": "web", "activate": {"reloadUnits": ["nginx.service"]}},
-               {"name": "pfx", "url": f"{SECRETS}/web", "files": {"pkcs12": "web.pfx"}}, {"name": "good"})
+               {"name": "good"})
     vm.start()
     assert "activate is not built yet" in vm.wait_says("keyRefresh/web", "error", "Not installed: ")
-    assert "files.pkcs12 is not built yet" in vm.wait_says("keyRefresh/pfx", "error", "Not installed: ")
     vm.wait_says("keyRefresh/good", "success")
     vm.wait_top("error")
-    assert not vm.file(f"{HOME}/web").exists() and not vm.file(f"{HOME}/pfx").exists()
+    assert not vm.file(f"{HOME}/web").exists()
     assert platform.requests("vault", "/secrets/web") == []
 
 

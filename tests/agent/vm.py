@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -92,7 +93,8 @@ def check_status(text):
         assert item["status"] in LEVELS and type(item["code"]) is int and item["name"]
         message = item["formattedMessage"]
         assert set(message) == {"lang", "message"} and isinstance(message["message"], str)
-        assert len(message["message"].encode()) <= 4096
+        output = item is status or item["name"].startswith("customScript/")
+        assert len(message["message"].encode()) <= (36 * 1024 if output else 4096)
     assert len({item["name"] for item in substatus}) == len(substatus)
     return status
 
@@ -177,6 +179,22 @@ class VM(Stage):
                               capture_output=True, text=True, errors="replace", **more)
         check_sanitizers(done.stderr)
         return done
+
+    def go_over(self, number, old, new, downgrade=False):
+        """What the agent does between two versions (extension-contract.md 9.5 and 9.6), and the manager's restart."""
+        old_folder, new_folder = self.folder(old), self.folder(new)
+        shutil.copy2(old_folder / f"config/{number}.settings", new_folder / "config")
+        self.command("disable", number, version=old)
+        for path in (old_folder / "status").iterdir():
+            shutil.copy2(path, new_folder / "status")
+        self.command("update", number, version=old if downgrade else new, VERSION=new,
+                     AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=new if downgrade else old, AZURE_GUEST_AGENT_DISABLE_CMD_EXIT_CODE="0")
+        self.command("uninstall", number, version=old)
+        shutil.rmtree(old_folder)
+        self.command("install", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
+        self.stop_daemon()
+        self.start_daemon(version=new)
+        self.command("enable", number, version=new, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
 
     # What is told
 

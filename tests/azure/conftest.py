@@ -14,7 +14,7 @@ sys.path.insert(0, str(HERE.parent / "platform"))
 from fakeplatform import Platform  # noqa: E402
 
 PROBE = os.path.join(os.environ["EK_TEST_BINARY_DIR"], "tests", "azure_probe")
-VAULTS = ("shop.vault.azure.net", "shop.vault.azure.cn", "shop.vault.example")
+VAULTS = ("shop.vault.azure.net", "mill.vault.azure.net", "shop.vault.azure.cn", "shop.vault.example")
 CLOSED = "closed.vault.azure.net"  # where nobody listens
 
 

@@ -1,5 +1,6 @@
 """agent/azure/identity: which identity, the cache and its renewal, retries inside a deadline, Arc's challenge."""
 
+import os
 import time
 
 import pytest
@@ -108,6 +109,25 @@ def test_renewed_at_half_life(platform, probe):
     assert token(probe)["token"] != first and len(asked(platform)) == 2
 
 
+@pytest.mark.parametrize("quoted", ['"%d"', "%d"], ids=["text", "number"])
+def test_renewed_when_the_answer_says_so(platform, probe, quoted):
+    """Sooner than at the half; the service may write numbers either way."""
+    body = '{"access_token": "t%d", "expires_in": ' + quoted % 3600 + ', "refresh_in": ' + quoted % 1 + "}"
+    platform.set_fault("imds", PATH, body=body % 1, times=1)
+    assert token(probe)["token"] == "t1"
+    time.sleep(1.1)
+    platform.set_fault("imds", PATH, body=body % 2, times=1)
+    assert token(probe)["token"] == "t2" and len(asked(platform)) == 2
+
+
+def test_a_late_refresh_is_no_excuse(platform, probe):
+    """What is to be renewed after its end is renewed at the half."""
+    platform.set_fault("imds", PATH, body=b'{"access_token": "t1", "expires_in": 3, "refresh_in": 3600}', times=1)
+    assert token(probe)["token"] == "t1"
+    time.sleep(1.7)
+    assert token(probe)["token"] != "t1"
+
+
 def test_renewal_that_fails(platform, probe):
     """The token at hand is good for a while; after that there is none."""
     platform.set_token(lifetime_in_seconds=4)
@@ -125,7 +145,7 @@ def test_renewal_that_fails(platform, probe):
 
 @pytest.mark.parametrize("fault, requests", [
     ({"status": 500, "times": 2}, 3), ({"status": 429, "headers": {"Retry-After": "1"}, "times": 1}, 2),
-    ({"status": 404, "times": 1}, 2), ({"status": 410, "times": 1}, 2), ({"drop": True, "times": 1}, 2),
+    ({"status": 404, "times": 2}, 3), ({"status": 408, "times": 1}, 2), ({"status": 410, "times": 1}, 2), ({"drop": True, "times": 1}, 2),
     ({"cut_after_bytes": 20, "times": 1}, 2), ({"garbage": True, "times": 1}, 2), ({"garbage": "http", "times": 1}, 2),
     ({"body": b'{"access_token": "a b"}', "times": 1}, 2), ({"body": b'{"access_token": "t"}', "times": 1}, 2),
     ({"body": b'{"access_token": "t", "expires_in": "60", "token_type": "PoP"}', "times": 1}, 2),
@@ -259,6 +279,8 @@ def test_arc_key_with_line_end(platform, probe, arc, tmp_path):
     ("Basic realm=/var/opt/azcmagent/tokens/empty.key", "holds no key"),
     ("Basic realm=/var/opt/azcmagent/tokens/lines.key", "holds no key"),
     ("Basic realm=/var/opt/azcmagent/tokens/binary.key", "holds no key"),
+    ("Basic realm=/var/opt/azcmagent/tokens/pipe.key", "pipe.key"),
+    ("Basic realm=/var/opt/azcmagent/tokens/directory.key", "directory.key"),
 ])
 def test_arc_challenge_refused(platform, probe, arc, tmp_path, challenge, word):
     directory = tmp_path / "var/opt/azcmagent/tokens"
@@ -269,6 +291,8 @@ def test_arc_challenge_refused(platform, probe, arc, tmp_path, challenge, word):
     (directory / "lines.key").write_text("one\ntwo\nthree\n")
     (directory / "binary.key").write_bytes(b"a\x01b")
     (directory / "x.txt").write_text("secret")
+    os.mkfifo(directory / "pipe.key")
+    (directory / "directory.key").mkdir()
     platform.set_fault("imds", PATH, status=401, headers={"WWW-Authenticate": challenge} if challenge else None)
     answer = token(probe, endpoint=arc)
     assert (answer["given"], answer["class"] in ("platform", "system")) == (False, True)

@@ -14,8 +14,8 @@ PEM = "application/x-pem-file"
 PFX = "application/x-pkcs12"
 
 
-def get(probe, url=URL, how="pem", identity="-", *suffixes):
-    return probe.ask("vault", url, IMDS, identity, how, *suffixes)
+def get(probe, url=URL, how="pem", identity="-", *suffixes, known=()):
+    return probe.ask("vault", url, IMDS, identity, how, *suffixes, *(["known", *known] if known else []))
 
 
 def asked(platform):
@@ -30,7 +30,7 @@ def test_plain_secret(platform, probe):
     version = platform.put_secret("shop", "web", "pass\nword ü", content_type="text/plain", nbf=10, exp=4000000000)
     answer = get(probe, how="raw")
     assert answer.pop("created") > 1700000000
-    assert answer == {"status": 200, "length": 12, "enabled": True, "notBefore": 10, "expires": 4000000000,
+    assert answer == {"status": 200, "length": 12, "enabled": True, "newestDisabled": False, "previous": "", "notBefore": 10, "expires": 4000000000,
                       "value": "pass\nword ü", "version": version, "contentType": "text/plain", "who": f"client id {SYSTEM}"}
     assert asked(platform) == [("/secrets/web", {"api-version": "7.4"}, 200)]
     [request] = platform.requests("vault")
@@ -97,8 +97,43 @@ def test_revoked_token_and_older_cloud(platform, probe):
     platform.set_vault("shop", newest_api_version="7.4")
     get(probe)
     platform.revoke_tokens()
-    assert get(probe)["value"] == "value"
+    platform.put_secret("mill", "web", "value")
+    platform.set_vault("mill", newest_api_version="7.4")
+    # Another vault: what it speaks is not known yet.
+    assert get(probe, URL.replace("shop", "mill"))["value"] == "value"
     assert [status for _, _, status in asked(platform)[2:]] == [401, 400, 200]
+
+
+def test_older_cloud_is_remembered(platform, probe):
+    platform.put_secret("shop", "web", "value", content_type="text/plain")
+    platform.put_secret("shop", "other", "value")
+    platform.put_secret("mill", "web", "value")
+    for vault in ("shop", "mill"):
+        platform.set_vault(vault, newest_api_version="7.4")
+    for _ in range(3):
+        assert get(probe)["value"] == "value"
+    assert get(probe, URL.replace("web", "other"))["value"] == "value"
+    assert [status for _, _, status in asked(platform)] == [400, 200, 200, 200, 200]
+    assert get(probe, URL.replace("shop", "mill"))["value"] == "value"
+    assert [status for _, _, status in asked(platform)[5:]] == [400, 200]
+
+
+def test_a_secret_that_cannot_be_converted_makes_no_vault_old(platform, probe):
+    platform.put_secret("shop", "word", "value", content_type="text/plain")
+    platform.put_secret("shop", "web", platform.make_certificate("shop.example", key="ec")["pfx_base64"], content_type=PFX)
+    assert get(probe, URL.replace("web", "word"))["value"] == "value"
+    assert get(probe)["contentType"] == PEM
+    assert [status for _, _, status in asked(platform)] == [400, 200, 200]
+
+
+def test_an_older_cloud_that_is_down_is_not_remembered(platform, probe):
+    platform.put_secret("shop", "web", "value")
+    platform.set_vault("shop", newest_api_version="7.4")
+    platform.set_fault("vault", "/secrets/web?api-version=7.4", status=503)
+    assert get(probe)["status"] == 503
+    platform.clear_faults()
+    assert get(probe)["value"] == "value"
+    assert [status for _, _, status in asked(platform)] == [400, 503, 400, 200]
 
 
 def test_unauthorized_for_good(platform, probe):
@@ -106,6 +141,42 @@ def test_unauthorized_for_good(platform, probe):
     answer = get(probe)
     assert (answer["status"], answer["class"]) == (401, "platform") and "nor a fresh one" in answer["message"]
     assert len(asked(platform)) == 2 and len(tokens(platform)) == 2
+
+
+def test_a_challenge_chooses_nothing(platform, probe):
+    """Neither where the token comes from nor for whom: both follow from the settings."""
+    platform.put_secret("shop", "web", "value")
+    platform.set_fault("vault", "/secrets", status=401, times=1, headers={
+        "WWW-Authenticate": 'Bearer authorization="https://evil.example/tenant", resource="https://evil.example"'})
+    assert get(probe, how="raw")["value"] == "value"
+    assert [request["query"]["resource"] for request in tokens(platform)] == ["https://vault.azure.net"] * 2
+    assert tokens(platform)[1]["query"]["bypass_cache"] == "true"
+
+
+@pytest.mark.parametrize("id", [
+    "https://mill.vault.azure.net/secrets/web/" + "1" * 32, "https://shop.vault.azure.net/secrets/other/" + "1" * 32,
+    "https://shop.vault.azure.net/keys/web/" + "1" * 32, "secrets/web/" + "1" * 32])
+def test_answers_about_others(platform, probe, id):
+    platform.set_fault("vault", "/secrets/web", body=json.dumps({"value": "hush", "id": id}))
+    answer = get(probe)
+    assert (answer["status"], answer["class"]) == (200, "platform") and "about another secret" in answer["message"]
+    assert "hush" not in answer["message"]
+
+
+def test_answers_in_other_letters(platform, probe):
+    """Names know no case; a pinned version is that version."""
+    body = {"value": "value", "id": "https://SHOP.vault.azure.net:443/secrets/WEB/" + "a" * 32}
+    platform.set_fault("vault", "/secrets/web", body=json.dumps(body))
+    assert get(probe)["value"] == "value"
+    assert get(probe, URL + "/" + "A" * 32)["value"] == "value"
+    assert "another version" in get(probe, URL + "/" + "b" * 32)["message"]
+
+
+def test_slow_body(platform, probe):
+    platform.put_secret("shop", "web", "x" * 20000)
+    platform.set_fault("vault", "/secrets", bytes_per_second=20000)
+    started = time.monotonic()
+    assert get(probe, how="raw")["length"] == 20000 and time.monotonic() - started > 0.5
 
 
 def test_wrong_audience(platform, probe):
@@ -168,11 +239,117 @@ def test_forbidden_otherwise(platform, probe, inner, word):
     assert answer["message"].endswith("it says: does not have secrets get permission")
 
 
-def test_disabled(platform, probe):
-    platform.put_secret("shop", "web", "value")
-    platform.disable_version("shop", "web")
+# The newest version is disabled
+
+def put_many(platform, count, disabled):
+    """Versions, oldest first; these of them are disabled."""
+    versions = [platform.put_secret("shop", "web", f"value {n}") for n in range(count)]
+    for n in disabled:
+        platform.disable_version("shop", "web", versions[n])
+    return versions
+
+
+@pytest.mark.parametrize("count, disabled, wanted", [(3, [2], 1), (3, [1, 2], 0), (60, [59], 58), (60, range(1, 60), 0)])
+def test_newest_is_disabled(platform, probe, count, disabled, wanted):
+    """By the time they were made, which is not the order of the list."""
+    versions = put_many(platform, count, disabled)
+    answer = get(probe, how="raw")
+    assert (answer["value"], answer["version"], answer["newestDisabled"]) == (f"value {wanted}", versions[wanted], True)
+    requests = platform.requests("vault")
+    pages = (count + 24) // 25
+    assert [request["path"] for request in requests] == ["/secrets/web"] + ["/secrets/web/versions"] * pages + [
+        f"/secrets/web/{versions[wanted]}"]
+    assert all(request["headers"]["host"] == "shop.vault.azure.net" for request in requests)
+    assert len(tokens(platform)) == 1
+    platform.disable_version("shop", "web", enabled=True)
+    answer = get(probe, how="raw")
+    assert (answer["version"], answer["newestDisabled"]) == (versions[-1], False)
+
+
+def test_all_are_disabled(platform, probe):
+    put_many(platform, 30, range(30))
     answer = get(probe)
-    assert (answer["status"], answer["disabled"]) == (403, True) and "enable it" in answer["message"]
+    assert (answer["status"], answer["disabled"], answer["class"]) == (403, True, "platform")
+    assert answer["message"] == "shop.vault.azure.net/secrets/web: all of its versions are disabled; enable one, or add a new one"
+
+
+def test_pinned_and_disabled(platform, probe):
+    """Nobody asked for another one."""
+    versions = put_many(platform, 3, [1])
+    answer = get(probe, f"{URL}/{versions[1]}")
+    assert (answer["status"], answer["disabled"]) == (403, True)
+    assert "this version is disabled; enable it" in answer["message"] and len(asked(platform)) == 1
+
+
+def test_disabled_and_not_to_be_listed(platform, probe):
+    versions = put_many(platform, 4, [3])
+    platform.set_vault("shop", listing=False)
+    answer = get(probe)
+    assert (answer["status"], answer["disabled"], answer["class"]) == (403, True, "platform")
+    assert "its newest version is disabled" in answer["message"] and "(403 AccessDenied)" in answer["message"]
+    assert "let the identity list secrets" in answer["message"] and f"client id {SYSTEM}" in answer["message"]
+    # What is known from before is tried, in turn.
+    answer = get(probe, known=[versions[2], versions[1]])
+    assert (answer["version"], answer["newestDisabled"]) == (versions[2], True)
+    platform.disable_version("shop", "web", versions[2])
+    answer = get(probe, known=["0" * 32, versions[2], "../x", versions[1], versions[0]])
+    assert (answer["version"], answer["newestDisabled"]) == (versions[1], True)
+    answer = get(probe, known=[versions[2], "0" * 32])
+    assert (answer["status"], answer["disabled"]) == (403, True) and "(403 AccessDenied)" in answer["message"]
+    # Who may list does not guess.
+    platform.set_vault("shop")
+    assert get(probe, known=[versions[0]])["version"] == versions[1]
+
+
+def test_previous_version_is_told(platform, probe):
+    versions = put_many(platform, 2, [])
+    assert get(probe, how="raw")["previous"] == ""
+    platform.put_secret("shop", "word", "first")
+    last = platform.put_secret("shop", "word", "second", content_type=PEM)
+    answer = get(probe, URL.replace("web", "word"))
+    assert answer["version"] == last and len(answer["previous"]) == 32 and answer["previous"] not in versions
+
+
+@pytest.mark.parametrize("link", [
+    "https://evil.example/secrets/web/versions?a=b", "https://shop.vault.azure.net.evil.example/secrets/web/versions?a=b",
+    "http://shop.vault.azure.net/secrets/web/versions?a=b", "https://shop.vault.azure.net:8443/secrets/web/versions?a=b",
+    "https://shop.vault.azure.net/secrets/other/versions?a=b", "https://shop.vault.azure.net/secrets/web/versions",
+    "https://me@shop.vault.azure.net/secrets/web/versions?a=b", "//evil.example/x?a=b", "nonsense"])
+def test_links_that_lead_elsewhere(platform, probe, link):
+    put_many(platform, 2, [1])
+    platform.set_fault("vault", "/secrets/web/versions", body=json.dumps({"value": [], "nextLink": link}))
+    answer = get(probe, how="raw")
+    assert (answer["status"], answer["class"]) == (200, "platform") and "nextLink leads elsewhere" in answer["message"]
+    assert "a=b" not in answer["message"]
+    assert [path for path, _, _ in asked(platform)] == ["/secrets/web", "/secrets/web/versions"]
+
+
+def test_lists_without_end(platform, probe):
+    put_many(platform, 2, [1])
+    platform.set_fault("vault", "/secrets/web/versions", body=json.dumps(
+        {"value": [], "nextLink": "https://shop.vault.azure.net:443/secrets/web/versions?api-version=7.4&$skiptoken=MA%3D%3D"}))
+    answer = get(probe)
+    assert (answer["status"], answer["class"]) == (200, "platform") and "more than 100 pages" in answer["message"]
+    assert len(platform.requests("vault", "/secrets/web/versions")) == 100
+
+
+@pytest.mark.parametrize("fault, status, error_class", [
+    ({"status": 429, "headers": {"Retry-After": "7"}}, 429, "transient"), ({"status": 503}, 503, "transient"),
+    ({"drop": True}, 0, "transient"), ({"garbage": True}, 200, "platform"), ({"body": b"x" * 600000}, 200, "platform"),
+    ({"body": b'{"value": [{"id": 5}]}'}, 200, "platform")])
+def test_lists_that_fail(platform, probe, fault, status, error_class):
+    put_many(platform, 2, [1])
+    platform.set_fault("vault", "/secrets/web/versions", **fault)
+    answer = get(probe)
+    assert (answer["status"], answer["class"]) == (status, error_class)
+    assert answer["retryAfter"] == (7 if status == 429 else 0)
+
+
+def test_revoked_token_while_listing(platform, probe):
+    versions = put_many(platform, 2, [1])
+    platform.set_fault("vault", "/secrets/web/versions", status=401, times=1)
+    assert get(probe, how="raw")["version"] == versions[0]
+    assert [status for _, _, status in asked(platform)] == [403, 401, 200, 200]
 
 
 @pytest.mark.parametrize("url", [URL, URL + "/" + "0" * 32])

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What the program costs, beside the peers' figures: enable, enable to terminal status, the idle daemon, event to first
-action, hooks. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
+action, hooks, scripts of every kind. Prints ratios and their spread; judges nothing. Started by scripts/bench."""
 
 import argparse
 import os
@@ -12,8 +12,9 @@ import sys
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(SOURCE / "tests/support"))
+sys.path[:0] = [str(SOURCE / "tests/support"), str(SOURCE / "tests/bench")]
 
+from bench_scripts import Scripts  # noqa: E402
 from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
@@ -68,8 +69,11 @@ class Table:
 
 
 class Bench:
-    def __init__(self, quick, minutes=None, drain=False):
-        self.parts = (self.idle, self.drain, self.hooks) if drain else (self.enable, self.deploy, self.idle, self.drain, self.hooks)
+    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts")
+    DRAIN = ("idle", "drain", "hooks")
+
+    def __init__(self, quick, minutes=None, parts=PARTS):
+        self.quick, self.parts = quick, parts
         self.runs = 15 if quick else 200
         self.deployments = 5 if quick else 60
         self.idle_seconds = minutes * 60 if minutes else 5 if quick else 75
@@ -229,6 +233,9 @@ class Bench:
             self.table.add(f"{label}: the same, at most", [max(dirty)], "MiB")
         self.table.add(f"{label}: resident, at most, ever", [peak_resident(pid)], "MiB", f"sample, idle {SAMPLE_RESIDENT} MB", SAMPLE_RESIDENT)
 
+    def scripts(self, label, stage):
+        Scripts(self, label, stage, spawn, cpu_seconds).run()
+
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
             done = stage.command("install")
@@ -237,8 +244,8 @@ class Bench:
             stage.start_daemon()
             try:
                 for part in self.parts:
-                    print(f"measuring {label}: {part.__name__} …", file=sys.stderr, flush=True)
-                    part(label, stage)
+                    print(f"measuring {label}: {part} …", file=sys.stderr, flush=True)
+                    getattr(self, part)(label, stage)
             except (StageError, TimeoutError) as error:
                 print(f"bench: {error}", *stage.log_tail(), sep="\n  ", file=sys.stderr)
                 return False
@@ -296,11 +303,12 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--drain", action="store_true", help="only what draining costs")
     parser.add_argument("--minutes", type=float, help="how long to watch the idle daemon")
+    parser.add_argument("--only", action="append", choices=Bench.PARTS, help="only this part; may be given more than once")
     parser.add_argument("--directory", type=pathlib.Path, required=True)
     parser.add_argument("programs", nargs="+", metavar="LABEL=FILE")
     options = parser.parse_args()
     load, middle, worst = noise()
-    bench = Bench(options.quick, options.minutes, options.drain)
+    bench = Bench(options.quick, options.minutes, options.only or (Bench.DRAIN if options.drain else Bench.PARTS))
     good = all([bench.measure(label, binary, options.directory)
                 for label, _, binary in (program.partition("=") for program in options.programs)])
     load_after = os.getloadavg()[0]

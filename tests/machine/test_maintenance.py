@@ -123,7 +123,9 @@ def test_probes_are_refused_and_connections_waited_for(started):
 
     machine = started()
     platform = machine.platform
-    with_files(machine, draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]}))
+    who = ["sh", "-c", "test $(id -un) = nobody"]
+    with_files(machine, draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]},
+                                 {"type": "run", "user": "nobody", "command": who, "undo": who}))
     with machine.inside(socket.create_server, ("0.0.0.0", 8080)), connect() as client, connect(PROBES) as probe:
         event = platform.add_event("Reboot", not_before_in_seconds=600)
         machine.wait_until(lambda: "table inet evenkeel" in machine.run("nft list tables"), 15, "the table")
@@ -136,6 +138,7 @@ def test_probes_are_refused_and_connections_waited_for(started):
         client.close()
         platform.wait_for_acknowledgement(event, 15)
         assert web_is(machine, "inactive")
+        assert told(machine, "drain")[0] == "success", "every step went well, also as another user"
         platform.remove_event(event)
         machine.wait_until(lambda: told(machine, "drain") == ("success", "watching"), 15, "the restore")
         assert machine.run("nft list tables") == ""

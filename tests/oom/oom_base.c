@@ -24,6 +24,7 @@
 #include "agent/codec/cms.h"
 #include "agent/codec/digest.h"
 #include "agent/codec/gzip.h"
+#include "agent/codec/pkcs12.h"
 #include "agent/codec/uri.h"
 #include "agent/codec/x509.h"
 #include "tests/support/certificates.h"
@@ -167,6 +168,23 @@ static int run_x509(struct error *err)
 	return r;
 }
 
+/* Out and in again. */
+static int run_pkcs12(struct error *err)
+{
+	_cleanup_(x509_bundle_freep) struct x509_bundle *b = NULL, *again = NULL;
+	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(100000), text = BUF_SECRET_INIT(100000);
+	int r;
+
+	r = x509_bundle_parse(pem.data, pem.len, &b, err);
+	if (r == 0)
+		r = pkcs12_write(b, "name", NULL, &der);
+	if (r == 0)
+		r = base64_encode(der.data, der.len, &text);
+	if (r == 0)
+		r = pkcs12_parse_text(text.data, text.len, &again, err);
+	return r;
+}
+
 static int run_cms(struct error *err)
 {
 	_cleanup_buf_ struct buf out = BUF_SECRET_INIT(10000);
@@ -228,6 +246,7 @@ static void test_ours(void **state)
 	sweep(run_uri);
 	sweep(run_codecs);
 	sweep(run_x509);
+	sweep(run_pkcs12);
 	sweep(run_cms);
 }
 
@@ -235,6 +254,7 @@ static void test_tls(void **state)
 {
 	(void)state;
 	sweep_tls(run_x509, 7);
+	sweep_tls(run_pkcs12, 151);
 	sweep_tls(run_cms, 7);
 }
 
@@ -273,7 +293,7 @@ static int make_all(void **state)
 	EVP_PKEY_free(keys[0]);
 	EVP_PKEY_free(keys[1]);
 	EVP_PKEY_free(rsa);
-	return run_x509(NULL) < 0 || run_cms(NULL) < 0; /* what OpenSSL keeps for ever, it has by now */
+	return run_x509(NULL) < 0 || run_pkcs12(NULL) < 0 || run_cms(NULL) < 0; /* what OpenSSL keeps for ever, it has by now */
 }
 
 static int free_all(void **state)

@@ -66,7 +66,7 @@ def test_handler_manifest_is_what_the_agent_reads(binary, tmp_path):
         assert manifest.pop(f"{verb}Command") == f"bin/evenkeel {verb}"
     # Agent 2.7.3 takes any non-empty string for true, so these must be booleans.
     assert manifest == {"rebootAfterInstall": False, "reportHeartbeat": False, "updateMode": "UpdateWithInstall",
-                        "continueOnUpdateFailure": True, "supportsMultipleExtensions": False}
+                        "continueOnUpdateFailure": True, "supportsMultipleExtensions": False, "supportsPolicy": True}
     assert all(isinstance(v, (bool, str)) for v in manifest.values())
 
 

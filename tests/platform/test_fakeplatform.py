@@ -670,6 +670,10 @@ def test_faults(platform):
     platform.set_fault("imds", drop=True)
     with pytest.raises(http.client.RemoteDisconnected):
         imds(platform, EVENTS)
+    platform.set_fault("blob", "/logs/lost", lose=True)
+    with pytest.raises(http.client.RemoteDisconnected):
+        blob(platform, "/logs/lost?" + platform.make_sas("/logs/lost", "c"), "PUT", x_ms_blob_type="AppendBlob")
+    assert platform.get_blob("/logs/lost") == b""
     platform.set_fault("imds", delay_in_seconds=0.2, body="mine")
     started = time.monotonic()
     assert imds(platform, EVENTS).body == b"mine" and time.monotonic() - started >= 0.2

@@ -7,7 +7,7 @@
  *   token ENDPOINT RESOURCE IDENTITY cached|fresh MILLISECONDS COUNT     COUNT answers; IDENTITY: - or clientId=…;
  *                                                                        the last * of RESOURCE: the call's number
  *   abandon (the same)                                                   asks, and gives up at once: one answer
- *   vault URL ENDPOINT IDENTITY pem|raw [SUFFIX…]
+ *   vault URL ENDPOINT IDENTITY pem|raw [SUFFIX…] [known VERSION…]
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -33,6 +33,7 @@ struct probe {
 	struct loop *loop;
 	struct http *http;
 	struct tokens *tokens;
+	struct vaults *vaults;
 	struct imds_call *imds;
 	struct token_call *calls[CALLS];
 	struct vault_call *vault;
@@ -166,13 +167,14 @@ static void on_secret(const struct vault_secret *s, const struct vault_failure *
 				 (double)f->retry_after / (double)USEC_PER_SEC, f->disabled ? "true" : "false");
 		put_error(&p->line, &f->err);
 	} else {
-		(void)buf_printf(&p->line, "{\"status\": 200, \"length\": %zu, \"enabled\": %s", s->len,
-				 s->enabled ? "true" : "false");
+		(void)buf_printf(&p->line, "{\"status\": 200, \"length\": %zu, \"enabled\": %s, \"newestDisabled\": %s",
+				 s->len, s->enabled ? "true" : "false", s->newest_disabled ? "true" : "false");
 		(void)buf_printf(&p->line,
 				 ", \"notBefore\": %" PRIu64 ", \"expires\": %" PRIu64 ", \"created\": %" PRIu64,
 				 s->not_before / USEC_PER_SEC, s->expires / USEC_PER_SEC, s->created / USEC_PER_SEC);
 		put_text(&p->line, "value", s->value);
 		put_text(&p->line, "version", s->version);
+		put_text(&p->line, "previous", s->previous);
 		put_text(&p->line, "contentType", s->content_type);
 	}
 	put_text(&p->line, "who", who);
@@ -202,14 +204,22 @@ static void set_identity(struct probe *p, char *word)
 
 static int begin_vault(struct probe *p, char **words, struct error *err)
 {
+	char **known = words + 5;
 	struct vault_request req = {
 		.url = words[1],
 		.identity_endpoint = words[2],
 		.identity = &p->identity,
 		.want_pem = str_equal(words[4], "pem"),
 		.suffixes = (const char *const *)words + 5,
+		.vaults = p->vaults,
 	};
 
+	while (*known && !str_equal(*known, "known"))
+		known++;
+	if (*known) {
+		*known++ = NULL;
+		req.known_versions = (const char *const *)known;
+	}
 	set_identity(p, words[3]);
 	return vault_get(p->loop, p->http, p->tokens, &req, on_secret, p, &p->vault, err);
 }
@@ -320,7 +330,7 @@ int main(int argc, char **argv)
 	options.connect_to = argv[1];
 	options.ca_file = argv[2];
 	if (loop_new(&p.loop, &err) < 0 || http_new(&p.http, p.loop, &options, &err) < 0 ||
-	    tokens_new(&p.tokens, p.loop, p.http, &err) < 0 || tokens_set_root(p.tokens, argv[3]) < 0 ||
+	    tokens_new(&p.tokens, p.loop, p.http, &err) < 0 || vaults_new(&p.vaults) < 0 || tokens_set_root(p.tokens, argv[3]) < 0 ||
 	    loop_timer_new(p.loop, "later", on_abandoned, &p, &p.later) < 0 ||
 	    loop_timer_new(p.loop, "begin", on_command, &p, &p.begin) < 0) {
 		(void)fprintf(stderr, "%s\n", err.msg);
@@ -329,6 +339,7 @@ int main(int argc, char **argv)
 	while (getline(&p.command, &size, stdin) > 0)
 		run(&p);
 	tokens_free(p.tokens);
+	vaults_free(p.vaults);
 	http_free(p.http);
 	loop_timer_free(p.later);
 	loop_timer_free(p.begin);

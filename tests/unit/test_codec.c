@@ -199,6 +199,8 @@ static void test_time_format(void **state)
 	assert_string_equal(timefmt_utc_usec(1795161600123456, text), "2026-11-20T08:00:00.123456Z");
 	assert_string_equal(timefmt_utc_usec(0, text), "1970-01-01T00:00:00.000000Z");
 	assert_string_equal(timefmt_clock(1795168931000000, text), "10:02:11");
+	assert_string_equal(timefmt_http(1795168931000000, text), "Fri, 20 Nov 2026 10:02:11 GMT");
+	assert_string_equal(timefmt_http(1709164800000000, text), "Thu, 29 Feb 2024 00:00:00 GMT");
 	assert_string_equal(timefmt_utc_usec(UINT64_MAX, text), "586524-01-19T08:01:49.551615Z");
 	for (size_t i = 0; i < ARRAY_SIZE(spans); i++)
 		assert_string_equal(timefmt_span(spans[i].span, text), spans[i].text);

@@ -460,7 +460,8 @@ static void test_not_run_at_all(void **state)
 	assert_int_equal(status_top(w->model), STATUS_ERROR);
 	assert_non_null(strstr(status_top_message(w->model), "a storage account key opens blobs only"));
 	assert_int_equal(status_top_code(w->model), CODE_BAD_URI);
-	apply(w, "2", "{'scripts':[{'name':'a','commandToExecute':'echo ran > @/log','output':{'stdoutUri':'https://h.example/o'}}]}");
+	apply(w, "2", "{'scripts':[{'name':'a','commandToExecute':'echo ran > @/log','output':"
+			"{'stdoutUri':'https://h.example/o?sig=a','stderrUri':'https://h.example/o?sig=b'}}]}");
 	run_until(w, idle);
 	look(w);
 	expect_said(w, "log", "");
@@ -796,6 +797,13 @@ static void test_wait_in_vain(void **state)
 
 /* ---- keeping ---- */
 
+static bool four_are_left(struct world *w)
+{
+	_cleanup_strv_ char **names = NULL;
+
+	return fs_list(w->paths.jobs, 100, &names, NULL) == 0 && strv_length(names) == 4;
+}
+
 static void test_keep_runs(void **state)
 {
 	struct world *w = *state;
@@ -810,6 +818,10 @@ static void test_keep_runs(void **state)
 		      "{'keepRuns':2,'scripts':[{'name':'A_b','commandToExecute':'true'},{'name':'a-b-c','commandToExecute':'true'}]}");
 		run_until(w, idle);
 	}
+	/* It is looked at in a moment of its own. */
+	w->stop_at = usec_add(time_boot(), 30 * USEC_PER_SEC);
+	run_until(w, four_are_left);
+	w->stop_at = 0;
 	assert_int_equal(fs_list(w->paths.jobs, 100, &names, NULL), 0);
 	assert_int_equal(strv_length(names), 4);
 	for (char **n = names; *n; n++)

@@ -41,6 +41,8 @@ struct world {
 	bool free_in_callback, submit_again;
 	size_t sunk;
 	int sink_result;
+	int heads, head_result; /* calls of the head's callback, and what it gives back */
+	long head_status;
 };
 
 static int start_server(void **state)
@@ -615,6 +617,61 @@ static void test_sink(void **state)
 	assert_int_equal(w->sunk, 5); /* "hello", not the redirect's own body */
 }
 
+static int on_head(const struct http_response *resp, void *userdata)
+{
+	struct world *w = userdata;
+
+	assert_int_equal(w->sunk, 0);
+	assert_int_equal(resp->result, 0);
+	assert_non_null(http_response_header(resp, "content-length"));
+	w->heads++;
+	w->head_status = resp->status;
+	return w->head_result;
+}
+
+static void test_head_before_the_body(void **state)
+{
+	_cleanup_free_ char *big = url_of("/big"), *error = url_of("/big-error"), *moved = url_of("/redirect");
+	struct world *w = *state;
+	struct http_request req = { .url = moved, .timeout_usec = 3 * USEC_PER_SEC, .max_body = 5000, .sink = on_piece,
+				    .head = on_head, .max_redirects = 1 };
+
+	run(w, &req);
+	assert_int_equal(w->result, 0);
+	assert_int_equal(w->heads, 1);
+	assert_int_equal(w->head_status, 200);
+
+	w->sunk = 0;
+	w->head_result = -EBADMSG;
+	req.url = big;
+	run(w, &req);
+	assert_int_equal(w->result, -EBADMSG);
+	assert_int_equal(w->heads, 2);
+	assert_int_equal(w->sunk, 0);
+
+	req.url = error;
+	run(w, &req);
+	assert_int_equal(w->result, 0);
+	assert_int_equal(w->heads, 2);
+}
+
+/* The other server speaks no CONNECT, so it stands for a proxy that refuses. */
+static void test_proxy_that_refuses(void **state)
+{
+	_cleanup_free_ char *proxy = url_of("");
+	struct world *w = *state;
+	struct http_request req = { .url = "https://vault.example/a?sig=hunter2", .timeout_usec = 3 * USEC_PER_SEC, .max_body = 100 };
+
+	assert_int_equal(http_configure(w->http, &(struct http_options){ .proxy = proxy }, NULL), 0);
+	run(w, &req);
+	assert_true(w->result < 0);
+	assert_string_equal(w->detail, "the proxy refuses the way to vault.example with status 501");
+	assert_int_equal(http_configure(w->http, &(struct http_options){ .proxy = "http://127.0.0.1:1" }, NULL), 0);
+	run(w, &req);
+	assert_int_equal(w->result, -ECONNREFUSED);
+	assert_non_null(strstr(w->detail, "vault.example through the proxy failed"));
+}
+
 /* More at once than connections are allowed: they queue, and all are answered. */
 static void test_many(void **state)
 {
@@ -649,6 +706,8 @@ int main(void)
 		TEST(test_redirect_credentials),
 		TEST(test_tls),
 		TEST(test_sink),
+		TEST(test_head_before_the_body),
+		TEST(test_proxy_that_refuses),
 		TEST(test_many),
 	};
 

@@ -399,6 +399,62 @@ static void test_script(void **state)
 	assert_non_null(strstr(w->message, "/no/such/interpreter"));
 }
 
+/* Also what a script of another user has left. */
+static void test_forget(void **state)
+{
+	struct world *w = *state;
+	struct job job = new_job(JOB_SCRIPT), forget = new_job(JOB_FORGET);
+	struct job_file files[] = { { .name = (char[]){ "old" } }, { .name = (char[]){ "never-was" } }, { .name = (char[]){ "self" } } };
+	static const char text[] = "mkdir -p a/b; echo >a/b/c; chmod 0 a/b a; [ $(id -u) != 0 ] || chown -R 65534 a\n";
+	_cleanup_free_ char *old = NULL, *other = NULL;
+
+	job.id = (char[]){ "old" };
+	run_script(w, &job, text, strlen(text));
+	assert_int_equal(w->end, JOB_SUCCEEDED);
+	job.id = (char[]){ "other" };
+	run_script(w, &job, "true\n", 5);
+	old = job_file(w, "old", "result.json");
+	other = job_file(w, "other", "result.json");
+	assert_int_equal(access(old, F_OK), 0);
+
+	forget.id = (char[]){ "forget" };
+	forget.files = (struct jd_list){ files, 2 };
+	run(w, &forget, NULL);
+	/* Who is not root cannot even enter what it has locked itself. */
+	assert_int_equal(w->end, geteuid() == 0 ? JOB_SUCCEEDED : JOB_EXITED);
+	assert_int_equal(access(old, F_OK) == 0, false);
+	assert_int_equal(access(other, F_OK), 0);
+
+	forget.id = (char[]){ "self" };
+	forget.files = (struct jd_list){ files + 2, 1 };
+	run(w, &forget, NULL);
+	assert_int_equal(w->end, JOB_EXITED);
+	assert_non_null(strstr(w->message, "\"self\" is not a job to forget"));
+}
+
+/* What was made out elsewhere is written down once, and only where there is a job. */
+static void test_kept_result(void **state)
+{
+	struct world *w = *state;
+	struct job job = new_job(JOB_SCRIPT);
+	const struct job_result gone = { .end = JOB_INTERRUPTED, .message = (char[]){ "gone" } };
+	_cleanup_free_ char *path = NULL, *text = NULL, *again = NULL;
+
+	job.id = (char[]){ "kept" };
+	run_script(w, &job, "true\n", 5);
+	path = job_file(w, "kept", "result.json");
+	jobs_keep_result(w->jobs, "kept", &gone);
+	text = read_file(path);
+	assert_null(strstr(text, "gone"));
+	assert_int_equal(unlink(path), 0);
+	jobs_keep_result(w->jobs, "kept", &gone);
+	again = read_file(path);
+	assert_non_null(strstr(again, "\"id\":\"kept\""));
+	assert_non_null(strstr(again, "\"end\":\"interrupted\""));
+	jobs_keep_result(w->jobs, "nobody", &gone);
+	jobs_keep_result(w->jobs, "../kept", &gone);
+}
+
 /* ---- ending ---- */
 
 static bool alive(const char *path)
@@ -937,7 +993,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_command), TEST(test_secrets_are_nowhere), TEST(test_missing_secret), TEST(test_no_such_program),
-		TEST(test_input_and_descriptors), TEST(test_signal), TEST(test_script), TEST(test_timeout_ends_all),
+		TEST(test_input_and_descriptors), TEST(test_signal), TEST(test_script), TEST(test_forget), TEST(test_kept_result), TEST(test_timeout_ends_all),
 		TEST(test_deadline), TEST(test_stop), TEST(test_survivors), TEST(test_output_cap), TEST(test_odd_output),
 		TEST(test_user), TEST(test_hooks), TEST(test_install), TEST(test_install_keeps_versions),
 		TEST(test_install_refuses), TEST(test_install_plain), TEST(test_restart), TEST(test_unknown), TEST(test_kills),

@@ -25,7 +25,7 @@
 #define T2    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA2"
 /* A text that the settings' structs take. */
 #define MUTABLE(text) ((char[]){ text })
-#define URL           "https://v.vault.azure.net/secrets/web"
+#define URL	      "https://v.vault.azure.net/secrets/web"
 
 static int64_t warning_days[] = { 30, 14, 7, 1 };
 static const struct key_refresh_settings section = { .polling_interval_seconds = 3600,
@@ -67,7 +67,7 @@ static struct key_found found(const char *version, const char *thumbprint, int64
 static void wish(struct key_item *i, const struct certificate_settings *c)
 {
 	i->wish = (struct key_wish){ .certificate = c };
-	assert_int_equal(key_shape(&i->wish, i->shape), 0);
+	assert_int_equal(key_shape(&i->wish, NULL, i->shape), 0);
 	assert_int_equal(key_origin(&section, &i->wish, i->origin), 0);
 	i->deadline_boot = BOOT + 1800 * USEC_PER_SEC;
 }
@@ -263,7 +263,7 @@ static void test_plain_secrets_have_no_dates(void **state)
 	struct error why = ERROR_INIT;
 
 	(void)state;
-	assert_int_equal(key_shape(&i.wish, i.shape), 0);
+	assert_int_equal(key_shape(&i.wish, NULL, i.shape), 0);
 	assert_int_equal(key_judge(&i, &f, false, false, WALL, &why), KEY_INSTALL);
 	installed(&i, &f, 0);
 	assert_int_equal(key_judge(&i, &f, false, true, WALL, &why), KEY_KEEP);
@@ -283,7 +283,7 @@ static void test_shape_and_origin(void **state)
 	struct acl_settings acl = { .user = MUTABLE("app") };
 	struct identity id = { .client_id = MUTABLE("x") };
 	const struct key_wish w = { .certificate = &web };
-	struct certificate_settings changed[] = { web, web, web, web, web, web, web };
+	struct certificate_settings changed[] = { web, web, web, web, web, web, web, web };
 
 	(void)state;
 	changed[0].mode = MUTABLE("0640");
@@ -294,12 +294,13 @@ static void test_shape_and_origin(void **state)
 	changed[5].acls = (struct jd_list){ &acl, 1 };
 	changed[6].files.combined = changed[6].files.fullchain;
 	changed[6].files.fullchain = NULL;
-	assert_int_equal(key_shape(&w, a), 0);
+	changed[7].files.pkcs12 = MUTABLE("web.p12");
+	assert_int_equal(key_shape(&w, "salt", a), 0);
 	assert_int_equal(key_origin(&section, &w, o), 0);
 	for (size_t i = 0; i < sizeof(changed) / sizeof(changed[0]); i++) {
 		const struct key_wish c = { .certificate = &changed[i] };
 
-		assert_int_equal(key_shape(&c, b), 0);
+		assert_int_equal(key_shape(&c, "salt", b), 0);
 		assert_string_not_equal(a, b);
 		assert_int_equal(key_origin(&section, &c, p), 0);
 		assert_string_equal(o, p);
@@ -311,7 +312,7 @@ static void test_shape_and_origin(void **state)
 
 		other.keep_versions = 5;
 		other.identity = &id;
-		assert_int_equal(key_shape(&c, b), 0);
+		assert_int_equal(key_shape(&c, "other", b), 0);
 		assert_string_equal(a, b);
 		assert_int_equal(key_origin(&section, &c, p), 0);
 		assert_string_not_equal(o, p);
@@ -320,10 +321,31 @@ static void test_shape_and_origin(void **state)
 	}
 }
 
+/* Another password makes another file, and nobody can try passwords against the name of the set. */
+static void test_passwords_shape(void **state)
+{
+	struct certificate_settings pfx = web;
+	const struct key_wish w[] = { { .certificate = &web },
+				      { .certificate = &pfx },
+				      { .certificate = &pfx, .password = "word" },
+				      { .certificate = &pfx, .password = "another" } };
+	char shapes[4][SHA256_HEX_MAX], salted[SHA256_HEX_MAX];
+
+	(void)state;
+	pfx.files.pkcs12 = MUTABLE("web.p12");
+	for (size_t a = 0; a < 4; a++) {
+		assert_int_equal(key_shape(&w[a], "salt", shapes[a]), 0);
+		for (size_t b = 0; b < a; b++)
+			assert_string_not_equal(shapes[a], shapes[b]);
+		assert_int_equal(key_shape(&w[a], "other", salted), 0);
+		assert_int_equal(str_equal(salted, shapes[a]), a < 2);
+	}
+}
+
 static void test_what_is_not_built(void **state)
 {
 	char *units[] = { MUTABLE("nginx.service") };
-	struct certificate_settings c[] = { web, web, web, web, web, web, web, web };
+	struct certificate_settings c[] = { web, web, web, web, web, web, web };
 	struct key_secret_settings s = word;
 	const struct key_wish plain = { .certificate = &web }, secret = { .secret = &s };
 
@@ -338,12 +360,11 @@ static void test_what_is_not_built(void **state)
 
 		assert_null(key_unbuilt(&w));
 	}
-	c[2].files.pkcs12 = MUTABLE("web.pfx");
-	c[3].activate.check = (struct jd_list){ units, 1 };
-	c[4].activate.reload_units = (struct jd_list){ units, 1 };
-	c[5].activate.restart_units = (struct jd_list){ units, 1 };
-	c[6].activate.commands = (struct jd_list){ units, 1 };
-	c[7].activate.verify.endpoint = MUTABLE("127.0.0.1:443");
+	c[2].activate.check = (struct jd_list){ units, 1 };
+	c[3].activate.reload_units = (struct jd_list){ units, 1 };
+	c[4].activate.restart_units = (struct jd_list){ units, 1 };
+	c[5].activate.commands = (struct jd_list){ units, 1 };
+	c[6].activate.verify.endpoint = MUTABLE("127.0.0.1:443");
 	for (size_t n = 2; n < sizeof(c) / sizeof(c[0]); n++) {
 		const struct key_wish w = { .certificate = &c[n] };
 
@@ -356,7 +377,8 @@ static void test_what_is_not_built(void **state)
 
 		wish(&i, &c[2]);
 		says(&i, 0, STATUS_ERROR, DUTY_FAILED, CODE_BAD_CONFIGURATION,
-		     "Not installed: files.pkcs12 is not built yet; remove it, or make it from fullchain and key");
+		     "Not installed: activate is not built yet; remove it, and reload the application by a systemd path "
+		     "unit on the files");
 	}
 }
 
@@ -401,9 +423,9 @@ static void test_codes_of_a_late_one(void **state)
 		enum error_class cls;
 		int code;
 	} cases[] = {
-		{ 401, ERROR_PLATFORM, CODE_IDENTITY_DENIED },    { 403, ERROR_PLATFORM, CODE_IDENTITY_DENIED },
+		{ 401, ERROR_PLATFORM, CODE_IDENTITY_DENIED },	  { 403, ERROR_PLATFORM, CODE_IDENTITY_DENIED },
 		{ 404, ERROR_PLATFORM, CODE_IDENTITY_NOT_FOUND }, { 0, ERROR_TRANSIENT, CODE_IDENTITY_FAILED },
-		{ 500, ERROR_PLATFORM, CODE_IDENTITY_FAILED },    { 0, ERROR_SYSTEM, CODE_INTERNAL },
+		{ 500, ERROR_PLATFORM, CODE_IDENTITY_FAILED },	  { 0, ERROR_SYSTEM, CODE_INTERNAL },
 		{ 0, ERROR_USER, CODE_BAD_CONFIGURATION },
 	};
 
@@ -613,6 +635,13 @@ static void test_warnings_and_failures(void **state)
 	key_fetch_failed(&i, 404, 0, &why, &c);
 	says(&i, 3600, STATUS_WARNING, DUTY_DONE, CODE_NONE,
 	     SET("2026-02-18T10:00:00Z") "; it cannot be refreshed: 404 SecretNotFound; next try in 1 h");
+	/* The newest one of the vault is disabled, and so this one stays, or was taken instead. */
+	installed(&i, &f, 0);
+	i.newest_disabled = true;
+	says(&i, 1, STATUS_WARNING, DUTY_DONE, CODE_NONE,
+	     SET("2026-02-18T10:00:00Z") "; the newest version in the vault is disabled: enable it there, or add a new one");
+	i.newest_disabled = false;
+	says(&i, 1, STATUS_SUCCESS, DUTY_DONE, CODE_NONE, SET("2026-02-18T10:00:00Z"));
 	/* An expiry that is near is the worse. */
 	f.not_after = WALL + 7200 * USEC_PER_SEC;
 	installed(&i, &f, 0);
@@ -635,7 +664,9 @@ static void test_record_round_trip(void **state)
 
 	(void)state;
 	f.incomplete = true;
+	strcpy(f.previous, V2);
 	wish(&i, &web);
+	assert_int_equal(str_set(&i.record.salt, "0123"), 0);
 	installed(&i, &f, 0);
 	key_install_failed(&i, &why, &c);
 	assert_int_equal(key_record_encode(&i.record, &text), 0);
@@ -647,6 +678,8 @@ static void test_record_round_trip(void **state)
 	assert_int_equal(key_judge(&i, &f, false, true, WALL, &why), KEY_KEEP);
 	assert_string_equal(i.record.error, "disk");
 	assert_string_equal(i.record.identity, "system-assigned");
+	assert_string_equal(i.record.previous, V2);
+	assert_string_equal(i.record.salt, "0123"); /* over installs */
 	assert_true(i.record.incomplete);
 	assert_int_equal(i.record.installed_usec, WALL);
 }
@@ -690,6 +723,7 @@ int main(void)
 		cmocka_unit_test(test_versions_become_names),
 		cmocka_unit_test(test_plain_secrets_have_no_dates),
 		cmocka_unit_test(test_shape_and_origin),
+		cmocka_unit_test(test_passwords_shape),
 		cmocka_unit_test(test_what_is_not_built),
 		cmocka_unit_test(test_first_install_in_time),
 		cmocka_unit_test(test_codes_of_a_late_one),

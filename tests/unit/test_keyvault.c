@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "agent/azure/keyvault.h"
+#include "agent/azure/keyvault_internal.h"
 #include "agent/base/str.h"
 
 #define VERSION "0123456789abcdef0123456789ABCDEF"
@@ -178,11 +178,87 @@ static void test_reply_refused(void **state)
 	}
 }
 
+/* ---- pages of versions ---- */
+
+#define ITEM(version, enabled, created)                                                                                \
+	"{\"id\": \"https://s.vault.azure.net/secrets/n/" version "\", \"attributes\": {\"enabled\": " enabled         \
+	", \"created\": " created "}}"
+
+static int page(const char *text, struct vault_newest *newest, char **next, struct error *err)
+{
+	return vault_page_parse(text, strlen(text), "s.vault.azure.net", "n", newest, next, err);
+}
+
+static void test_pages(void **state)
+{
+	struct vault_newest newest = { .version = "" };
+	struct error err = ERROR_INIT;
+	char *next = NULL;
+
+	(void)state;
+	assert_int_equal(page("{\"value\": [" ITEM("a1", "true", "5") ", " ITEM("a2", "false", "9") ", " ITEM(
+				      "a3", "true", "7") ", " ITEM("a4", "true",
+								   "6") "], \"nextLink\": "
+									"\"https://S.vault.azure.net:443/secrets/N/"
+									"versions?api-version=7.4&$skiptoken=x%3D\"}",
+			      &newest, &next, &err),
+			 0);
+	assert_string_equal(newest.version, "a3");
+	assert_string_equal(next, "api-version=7.4&$skiptoken=x%3D");
+	free(next);
+	/* The newest of all pages; of two at the same time the first; strange items count for nothing. */
+	assert_int_equal(page("{\"value\": [" ITEM("b1", "true", "7") ", " ITEM("b2", "true", "6") ", " ITEM(
+				      "..", "true", "99") ", {\"id\": \"x\"}], \"nextLink\": null}",
+			      &newest, &next, &err),
+			 0);
+	assert_string_equal(newest.version, "a3");
+	assert_null(next);
+	assert_int_equal(page("{\"value\": [" ITEM("c1", "true", "8") "], \"nextLink\": \"\"}", &newest, &next, &err),
+			 0);
+	assert_string_equal(newest.version, "c1");
+	assert_null(next);
+	assert_int_equal(page("{}", &newest, &next, &err), 0);
+	/* Without dates any that is enabled will do. */
+	newest = (struct vault_newest){ .version = "" };
+	assert_int_equal(page("{\"value\": [{\"id\": \"/d1\"}]}", &newest, &next, &err), 0);
+	assert_string_equal(newest.version, "d1");
+}
+
+static void test_pages_refused(void **state)
+{
+	static const char *const texts[] = { "",
+					     "[]",
+					     "{\"value\": {}}",
+					     "{\"value\": [1]}",
+					     "{\"value\": [{}]}",
+					     "{\"nextLink\": \"https://evil.example/secrets/n/versions?hush\"}",
+					     "{\"nextLink\": \"https://s.vault.azure.net/secrets/n/versions\"}",
+					     "{\"nextLink\": \"https://s.vault.azure.net/secrets/n/versions?\"}",
+					     "{\"nextLink\": \"https://s.vault.azure.net/secrets/n/versions?a b\"}",
+					     "{\"nextLink\": \"https://s.vault.azure.net/secrets/n/versions?a#b\"}",
+					     "{\"nextLink\": \"/secrets/n/versions?hush\"}" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		struct vault_newest newest = { .version = "" };
+		struct error err = ERROR_INIT;
+		char *next = NULL;
+
+		if (page(texts[i], &newest, &next, &err) >= 0)
+			fail_msg("%s", texts[i]);
+		assert_null(next);
+		assert_int_equal(err.cls, ERROR_PLATFORM);
+		assert_null(strstr(err.msg, "hush"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_urls),  cmocka_unit_test(test_urls_refused),  cmocka_unit_test(test_long_names),
-		cmocka_unit_test(test_reply), cmocka_unit_test(test_reply_refused),
+		cmocka_unit_test(test_urls),	      cmocka_unit_test(test_urls_refused),
+		cmocka_unit_test(test_long_names),    cmocka_unit_test(test_reply),
+		cmocka_unit_test(test_reply_refused), cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_pages_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* The script plan, cell by cell: policy by state by key, content and boot; and what follows from each end of a job. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,6 +14,7 @@
 #include "agent/base/limits.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/script_plan.h"
+#include "agent/core/script_policy.h"
 
 enum { KEY = 1, CONTENT = 2, BOOT = 4 }; /* what is the same as in the record */
 
@@ -207,11 +209,21 @@ static void test_memory(void **state)
 	assert_null(script_memory_find(&m, "gone"));
 	assert_non_null(script_memory_find(&m, "runs"));
 
+	assert_int_equal(script_memory_add_by_hand(&m, "a.sh", "hand-a-1"), 0);
+	assert_int_equal(script_memory_add_by_hand(&m, "a.sh", "hand-a-2"), 0);
+	script_memory_drop_by_hand(&m, "hand-a-1");
+	script_memory_drop_by_hand(&m, "hand-a-1");
 	assert_int_equal(jd_encode(&script_memory_type, &m, false, &text), 0);
 	assert_int_equal(jd_decode_document(text.data, text.len, "record", LIMIT_RECORD, &script_memory_type, &back, NULL), 0);
 	assert_string_equal(back.key, "k");
 	assert_int_equal(back.jobs, 9);
 	assert_int_equal(back.runs.n, 2);
+	assert_int_equal(back.by_hand.n, 1);
+	assert_string_equal(script_memory_by_hand(&back, "hand-a-2")->name, "a.sh");
+	assert_null(script_memory_by_hand(&back, "hand-a-1"));
+	for (int i = 1; i < LIMIT_RUNS_BY_HAND; i++)
+		assert_int_equal(script_memory_add_by_hand(&back, "b", "hand-b"), 0);
+	assert_int_equal(script_memory_add_by_hand(&back, "b", "hand-b"), -EBUSY);
 	run = script_memory_find(&back, "kept");
 	assert_int_equal(run->state, SCRIPT_NOT_RUN);
 	assert_string_equal(run->message, "why \"so\"\n");
@@ -220,6 +232,41 @@ static void test_memory(void **state)
 	buf_done(&text);
 	jd_free(&script_memory_type, &m);
 	jd_free(&script_memory_type, &back);
+}
+
+/* ---- the machine's policy ---- */
+
+static int policy(const char *text, struct script_policy *p)
+{
+	struct error e = ERROR_INIT;
+
+	*p = (struct script_policy){ 0 };
+	return script_policy_decode(text, strlen(text), "policy", p, &e);
+}
+
+static void test_policy(void **state)
+{
+	static const char *const wrong[] = { "", "[]", "{\"allowedScripts\":\"x\"}", "{\"allowed\":[]}", "{\"requireSigning\":1}",
+					     "{\"allowedScripts\":[],\"AllowedCommandToExecute\":[]}" };
+	struct script_policy p;
+	struct error e = ERROR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		if (policy(wrong[i], &p) >= 0)
+			fail_msg("accepted: %s", wrong[i]);
+	assert_int_equal(policy("{}", &p), 0);
+	assert_int_equal(script_policy_check(&p, "anything", &e), 0);
+	assert_int_equal(policy("{\"AllowedCommandToExecute\":[\"date\",\"sh a.sh\"],\"AllowedScripts\":[\"00\"]}", &p), 0);
+	assert_int_equal(script_policy_check(&p, "sh a.sh", &e), 0);
+	assert_int_equal(script_policy_check(&p, NULL, &e), 0);
+	assert_int_equal(script_policy_check(&p, "sh a.sh ", &e), -EKEYREJECTED);
+	assert_int_equal(p.scripts.n, 1);
+	jd_free(&script_policy_type, &p);
+	assert_int_equal(policy("{\"requireSigning\":true,\"allowedCommandToExecute\":[\"date\"]}", &p), 0);
+	assert_int_equal(script_policy_check(&p, "date", &e), -EKEYREJECTED);
+	assert_int_equal(script_policy_check(&p, NULL, &e), -EKEYREJECTED);
+	jd_free(&script_policy_type, &p);
 }
 
 /* ---- the documents of jobs ---- */
@@ -278,7 +325,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_cell),     cmocka_unit_test(test_never_seen), cmocka_unit_test(test_endings),
 		cmocka_unit_test(test_nobody_asks),    cmocka_unit_test(test_content),	  cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_job_documents), cmocka_unit_test(test_phrases),
+		cmocka_unit_test(test_policy),	       cmocka_unit_test(test_job_documents), cmocka_unit_test(test_phrases),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

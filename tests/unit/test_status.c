@@ -280,6 +280,33 @@ static void test_limits(void **state)
 	status_model_free(m);
 }
 
+/* Only a script's output may be longer than other messages, and everything gives way before the file grows too large. */
+static void test_output(void **state)
+{
+	static char output[20001];
+	const struct component script = { .name = "customScript/a", .level = STATUS_ERROR, .duty = DUTY_FAILED,
+					  .code = CODE_SCRIPT_EXIT, .message = output, .has_output = true, .headline = output },
+			       other = { .name = "drain", .level = STATUS_SUCCESS, .message = output };
+	struct status_model *m = begin("4", "");
+	char *text;
+
+	(void)state;
+	memset(output, 'x', sizeof(output) - 1);
+	status_round_begin(m);
+	assert_int_equal(status_round_add(m, &script), 0);
+	assert_int_equal(status_round_add(m, &other), 0);
+	status_round_end(m);
+	text = document(m);
+	assert_int_equal(count(text, output), 2);
+	assert_int_equal(count(text, "[cut; the whole is in the log]"), 2); /* ErrorClarification and drain */
+	free(text);
+	/* Six bytes each in JSON. */
+	memset(output, 1, sizeof(output) - 1);
+	one(m, &script);
+	free(document(m));
+	status_model_free(m);
+}
+
 static void test_bad_bytes(void **state)
 {
 	const struct component c = { .name = "customScript/a", .level = STATUS_SUCCESS, .duty = DUTY_DONE,
@@ -334,6 +361,7 @@ int main(void)
 		cmocka_unit_test(test_attention_keeps_the_output),
 		cmocka_unit_test(test_document),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_output),
 		cmocka_unit_test(test_bad_bytes),
 		cmocka_unit_test(test_changed),
 		cmocka_unit_test(test_codes_have_meanings),

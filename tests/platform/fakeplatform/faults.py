@@ -23,6 +23,7 @@ class Fault:
     times: int = None
     bytes_per_second: int = None
     drop: bool = False
+    lose: bool = False
 
     @property
     def replaces_answer(self):
@@ -43,19 +44,20 @@ class Faults:
 
     @steering
     def set_fault(self, service, path_prefix="/", status=None, delay_in_seconds=0, cut_after_bytes=None, garbage=False,
-                  body=None, headers=None, times=None, bytes_per_second=None, drop=False):
+                  body=None, headers=None, times=None, bytes_per_second=None, drop=False, lose=False):
         """From now on, `times` times or until cleared, requests whose target ("/path?query") begins with path_prefix fail.
 
         status, body, garbage replace the answer, and the service never sees the request; a delay comes before anything
         else; cut_after_bytes counts bytes of the body, after which the connection closes; garbage is True (a body that is
-        nothing) or "http" (not even HTTP); drop closes without an answer. The fault set last wins.
+        nothing) or "http" (not even HTTP); drop closes without an answer, and lose does, too, after the service has done what
+        it was asked for. The fault set last wins.
         """
         if service not in SERVICES:
             raise ValueError(f"no such service: {service}")
         if isinstance(body, str):
             body = body.encode()
         fault = Fault(service, path_prefix, status, delay_in_seconds, cut_after_bytes, garbage, body, dict(headers or {}),
-                      times, bytes_per_second, drop)
+                      times, bytes_per_second, drop, lose)
         with self._lock:
             self._faults.insert(0, fault)
 

@@ -135,6 +135,9 @@ class _Connection(BaseHTTPRequestHandler):
             reply.headers.update(fault.headers)
         # Before the answer: whoever has it may ask for the journal at once.
         listener.record(request, reply.status, started, problem)
+        if fault and fault.lose:
+            self.close_connection = True
+            return
         if fault and fault.garbage == "http":
             self.wfile.write(bytes(range(256)))
             self.close_connection = True

@@ -38,6 +38,7 @@ class _Vault:
         self.tenant = tenant
         self.allowed = None
         self.firewall = False
+        self.listing = True
         self.versions = VERSIONS
 
 
@@ -86,14 +87,15 @@ class Vault(Service):
             del self._vault(vault).secrets[name.lower()]
 
     @steering
-    def set_vault(self, vault, tenant=None, allowed=None, firewall=False, newest_api_version=None):
+    def set_vault(self, vault, tenant=None, allowed=None, firewall=False, newest_api_version=None, listing=True):
         """A vault's rules: its tenant (None: that of the VM), the client ids that may read (None: everyone's), a firewall
-        that lets nobody in, the newest api-version known to an older cloud."""
+        that lets nobody in, the newest api-version known to an older cloud, whether its access policies allow to list."""
         with self._lock:
             rules = self._vault(vault)
             rules.tenant = tenant
             rules.allowed = allowed
             rules.firewall = firewall
+            rules.listing = listing
             rules.versions = VERSIONS[: VERSIONS.index(newest_api_version or VERSIONS[-1]) + 1]
 
     def _vault(self, name):
@@ -152,6 +154,9 @@ class Vault(Service):
             if not versions:
                 return self._not_found(parts[1])
             if parts[2:] == ["versions"]:
+                if not vault.listing:
+                    return _error(403, "Forbidden", f"The user, group or application 'appid={claims['appid']};oid={claims['oid']}' "
+                                  f"does not have secrets list permission on key vault '{name};location=westeurope'.", "AccessDenied")
                 return self._list(request, host, versions)
             return self._get(request, host, vault, versions, parts)
 

@@ -1,0 +1,11 @@
+/*
+ * All that a process has started, however often it forked: descendants are found in /proc by their parents. What
+ * was orphaned is among them only below a subreaper (PR_SET_CHILD_SUBREAPER) that still lives.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Sends `signo` (0: only count) to every descendant of `root`, zombies aside; their number. */
+size_t process_tree_signal(pid_t root, int signo);
