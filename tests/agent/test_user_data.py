@@ -168,16 +168,10 @@ def test_formats(vm, platform, data, kind):
     assert kind in vm.wait_says("userData", "success", revision(data))
 
 
-def test_what_is_not_built_is_an_error_and_does_nothing(vm, platform):
+def test_without_the_section_nothing_is_asked(vm, platform):
     platform.set_user_data(SCRIPT)
-    vm.configure(userData={"action": "apply", "pollingIntervalInSeconds": 10})
     vm.start()
-    vm.wait_says("userData", "error", f"revision {revision(SCRIPT)}")
-    assert '"apply" is not built yet' in vm.says("userData")
-    assert not list((vm.root / "var/lib/evenkeel/jobs").glob("*"))
-    vm.configure(userData={"source": "customData"})
-    vm.reload()
-    vm.wait_says("userData", "error", '"customData" is not built yet')
+    vm.wait_says("userData", "success", revision(SCRIPT))
     platform.clear_requests()
     # No section: nothing is asked, nothing is told.
     vm.configure()
