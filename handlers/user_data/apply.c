@@ -33,7 +33,7 @@
 
 /* ---- the record ---- */
 
-int apply_save(struct handler *h, struct error *err)
+int userdata_save(struct handler *h, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_USER_DATA_MEMORY);
 	int r = userdata_memory_encode(&h->memory, &text);
@@ -51,7 +51,7 @@ static void save_or_log(struct handler *h)
 {
 	struct error e = ERROR_INIT;
 
-	if (apply_save(h, &e) < 0)
+	if (userdata_save(h, &e) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
 }
 
@@ -78,7 +78,7 @@ static int load(struct handler *h, struct error *err)
 
 /* ---- what there is ---- */
 
-const char *apply_content(const struct handler *h)
+const char *userdata_content(const struct handler *h)
 {
 	return h->plan.record.removed_usec ? NULL : h->plan.record.sha256;
 }
@@ -106,7 +106,7 @@ static int boot_of(struct handler *h)
 static struct userdata_facts facts_of(struct handler *h)
 {
 	struct userdata_facts f = { .source = h->section ? h->section->source : USERDATA_IMDS,
-				    .sha256 = apply_content(h),
+				    .sha256 = userdata_content(h),
 				    .boot_id = h->host->boot_id,
 				    .boot = boot_of(h) };
 	char digest[SHA256_HEX_MAX];
@@ -138,7 +138,7 @@ static void tell(const struct handler *h, const char *text)
 }
 
 /* A content that has not been known so far. False: out of memory, or it could not be recorded. */
-bool apply_note(struct handler *h, enum userdata_state state)
+bool userdata_note(struct handler *h, enum userdata_state state)
 {
 	static const char *const words[_USERDATA_STATE_MAX] = {
 		[USERDATA_PENDING] = "is a change", [USERDATA_ADOPTED] = "was there before: it is the baseline and not run",
@@ -164,7 +164,7 @@ bool apply_note(struct handler *h, enum userdata_state state)
 		if (userdata_copy(h, &copy, &e) >= 0)
 			keep_applied(h, buf_str(&copy), copy.len);
 	}
-	if (apply_save(h, &e) < 0) {
+	if (userdata_save(h, &e) < 0) {
 		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
 		return false;
 	}
@@ -205,13 +205,13 @@ static struct userdata_revision *choose(struct handler *h)
 			wait_for_cloud_init(h);
 			return NULL;
 		case USERDATA_NOTE_CHANGE:
-			noted = apply_note(h, USERDATA_PENDING);
+			noted = userdata_note(h, USERDATA_PENDING);
 			break;
 		case USERDATA_ADOPT_NOW:
-			noted = apply_note(h, USERDATA_ADOPTED);
+			noted = userdata_note(h, USERDATA_ADOPTED);
 			break;
 		case USERDATA_NOTE_CLOUD_INIT:
-			noted = apply_note(h, USERDATA_CLOUD_INIT);
+			noted = userdata_note(h, USERDATA_CLOUD_INIT);
 			break;
 		case USERDATA_RUN_NOW:
 			return userdata_memory_find(&h->memory, f.sha256);
@@ -262,10 +262,10 @@ static void end_revision(struct handler *h, struct userdata_revision *r, bool ca
 	userdata_phrase(r, &text);
 	log_for(r->state == USERDATA_FAILED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = true), "%s", buf_str(&text));
 	tell(h, buf_str(&text));
-	prepare_done(h);
-	part_prune(h);
+	userdata_prepare_done(h);
+	userdata_part_prune(h);
 	h->host->changed(h->host);
-	apply_soon(h);
+	userdata_apply_soon(h);
 }
 
 static void fail_revision(struct handler *h, struct userdata_revision *r, const struct error *why)
@@ -356,7 +356,7 @@ static void on_done(const struct job_result *result, void *userdata)
 	}
 	h->attached = false;
 	h->host->changed(h->host);
-	apply_soon(h);
+	userdata_apply_soon(h);
 }
 
 static void attach(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i)
@@ -371,7 +371,7 @@ static void attach(struct handler *h, struct userdata_revision *r, struct userda
 	log_for(LOG_LEVEL_ERROR, (.handler = HANDLER, .job = run->job), "%s", e.msg);
 	judge(h, r, run, i, &gone);
 	h->attached = false;
-	apply_soon(h);
+	userdata_apply_soon(h);
 }
 
 static void start(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i)
@@ -381,17 +381,17 @@ static void start(struct handler *h, struct userdata_revision *r, struct userdat
 
 	h->attached = false;
 	h->progress.phase = USERDATA_APPLYING;
-	k = part_start(h, r, i, on_done, &e);
+	k = userdata_part_start(h, r, i, on_done, &e);
 	if (k == -EBUSY) {
 		run->state = USERDATA_RUN_PENDING;
 		run->attempts--;
 		h->try_at = usec_add(loop_now_boot(h->host->loop), BUSY_USEC);
-		apply_soon(h);
+		userdata_apply_soon(h);
 	} else if (k < 0) {
 		struct job_result not_run = { .end = JOB_NOT_STARTED, .code = CODE_INTERNAL, .message = e.msg };
 
 		judge(h, r, run, i, &not_run);
-		apply_soon(h);
+		userdata_apply_soon(h);
 	} else {
 		log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s) begins", USERDATA_REVISION_CHARS,
 			r->sha256, i + 1, run->name);
@@ -476,7 +476,7 @@ static void advance(struct handler *h)
 		r = choose(h);
 	/* Without anything to apply, or before its parts: what is offered may call our apply(), which only sets the timer. */
 	if (!r) {
-		offer_settings(h);
+		userdata_offer(h);
 		return;
 	}
 	if (!h->section)
@@ -487,15 +487,15 @@ static void advance(struct handler *h)
 	}
 	if (h->job)
 		return;
-	k = r->state == USERDATA_RUNNING && h->planned ? 0 : prepare(h, r, &e);
+	k = r->state == USERDATA_RUNNING && h->planned ? 0 : userdata_prepare(h, r, &e);
 	if (k > 0)
 		return;
 	if (k < 0) {
 		fail_revision(h, r, &e);
 		return;
 	}
-	offer_settings(h);
-	if (!h->section || offer_into_runs(h, r) < 0)
+	userdata_offer(h);
+	if (!h->section || userdata_offer_into_runs(h, r) < 0)
 		return;
 	if (!next_part(h, r))
 		end_revision(h, r, false);
@@ -509,12 +509,12 @@ static void on_timer(void *userdata)
 		advance(h);
 }
 
-void apply_soon(struct handler *h)
+void userdata_apply_soon(struct handler *h)
 {
 	loop_timer_after(h->apply_timer, 0);
 }
 
-int apply_open(struct handler *h, struct error *err)
+int userdata_apply_open(struct handler *h, struct error *err)
 {
 	_cleanup_free_ char *path = path_join(h->host->paths->records, "user-data.memory");
 	_cleanup_free_ char *fallback = path_join(h->host->paths->run, "user-data.memory");
@@ -530,10 +530,10 @@ int apply_open(struct handler *h, struct error *err)
 	return r;
 }
 
-void apply_close(struct handler *h)
+void userdata_apply_close(struct handler *h)
 {
 	jobs_handle_free(h->job);
-	fetch_free(h->fetch);
+	userdata_fetch_free(h->fetch);
 	loop_timer_free(h->apply_timer);
 	record_close(h->memory_record);
 	jd_free(&userdata_memory_type, &h->memory);

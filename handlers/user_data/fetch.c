@@ -14,16 +14,16 @@
 #define FETCH_USEC    (30 * USEC_PER_SEC)
 #define MAX_REDIRECTS 3
 
-struct fetch {
+struct userdata_fetch {
 	struct handler *handler;
-	fetch_done_fn done;
+	userdata_fetch_fn done;
 	char **urls;
 	size_t n, at;
 	struct buf bodies[LIMIT_USER_DATA_INCLUDES];
 	struct http_call *call;
 };
 
-void fetch_free(struct fetch *f)
+void userdata_fetch_free(struct userdata_fetch *f)
 {
 	if (!f)
 		return;
@@ -34,10 +34,10 @@ void fetch_free(struct fetch *f)
 	free(f);
 }
 
-static int next(struct fetch *f, struct error *err);
+static int next(struct userdata_fetch *f, struct error *err);
 
 /* The one end of it: the handler has let go of it before it is told. */
-static void finish(struct fetch *f, const struct error *failure)
+static void finish(struct userdata_fetch *f, const struct error *failure)
 {
 	struct userdata_body bodies[LIMIT_USER_DATA_INCLUDES];
 	struct handler *h = f->handler;
@@ -46,12 +46,12 @@ static void finish(struct fetch *f, const struct error *failure)
 		bodies[i] = (struct userdata_body){ buf_str(&f->bodies[i]), f->bodies[i].len };
 	h->fetch = NULL;
 	f->done(h, bodies, f->n, failure);
-	fetch_free(f);
+	userdata_fetch_free(f);
 }
 
 static void on_answer(const struct http_response *resp, void *userdata)
 {
-	struct fetch *f = userdata;
+	struct userdata_fetch *f = userdata;
 	struct error e = ERROR_INIT;
 
 	/* A URL may hold a signature: the host is all that is told. */
@@ -69,7 +69,7 @@ static void on_answer(const struct http_response *resp, void *userdata)
 	finish(f, e.msg[0] ? &e : NULL);
 }
 
-static int next(struct fetch *f, struct error *err)
+static int next(struct userdata_fetch *f, struct error *err)
 {
 	const struct http_request req = { .url = f->urls[f->at],
 					  .timeout_usec = FETCH_USEC,
@@ -81,20 +81,20 @@ static int next(struct fetch *f, struct error *err)
 	return http_submit(f->handler->host->http, &req, on_answer, f, &f->call, err);
 }
 
-int fetch_start(struct handler *h, const struct userdata_item *include, fetch_done_fn done, struct error *err)
+int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done, struct error *err)
 {
-	struct fetch *f = calloc(1, sizeof(*f));
+	struct userdata_fetch *f = calloc(1, sizeof(*f));
 	int r;
 
 	if (!f)
 		return error_oom(err);
-	*f = (struct fetch){ .handler = h, .done = done };
+	*f = (struct userdata_fetch){ .handler = h, .done = done };
 	r = userdata_item_urls(include, &f->urls, err);
 	f->n = r >= 0 ? strv_length(f->urls) : 0;
 	if (r >= 0 && f->n)
 		r = next(f, err);
 	if (r < 0 || !f->n) {
-		fetch_free(f);
+		userdata_fetch_free(f);
 		return r;
 	}
 	h->fetch = f;

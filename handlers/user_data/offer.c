@@ -69,7 +69,7 @@ static const char *counting(const struct handler *h)
 	if (!is_consented(h->section))
 		return "";
 	if (!r)
-		r = userdata_memory_find(&h->memory, apply_content(h));
+		r = userdata_memory_find(&h->memory, userdata_content(h));
 	if (!r || r->state == USERDATA_PENDING || r->state == USERDATA_IGNORED || r->state == USERDATA_CANCELLED)
 		return NULL;
 	return r->sha256;
@@ -93,7 +93,7 @@ static int find_parts(struct handler *h, const char *sha256, struct userdata_par
 	return r < 0 ? r : userdata_parts_make(buf_str(&data), data.len, sha256, made, err);
 }
 
-void offer_settings(struct handler *h)
+void userdata_offer(struct handler *h)
 {
 	const char *sha256 = counting(h);
 	_cleanup_(documents_done) struct documents d = { 0 };
@@ -120,7 +120,7 @@ void offer_settings(struct handler *h)
 	h->host->changed(h->host);
 }
 
-int offer_into_runs(const struct handler *h, struct userdata_revision *r)
+int userdata_offer_into_runs(const struct handler *h, struct userdata_revision *r)
 {
 	struct userdata_run *runs = r->runs.items;
 

@@ -29,7 +29,7 @@ static enum status_level describe(const struct handler *h, struct buf *out, int 
 	if (p.phase == USERDATA_DELAYED)
 		p.next_boot = h->try_at;
 	level = userdata_describe(&h->plan, h->section, now, loop_now_wall(h->host->loop), out, ret_code);
-	return userdata_tell(&h->memory, h->section, apply_content(h), &p, level, now, out, ret_code);
+	return userdata_tell(&h->memory, h->section, userdata_content(h), &p, level, now, out, ret_code);
 }
 
 /* For health.readyAfter: something has been applied once on this machine, or there is nothing to apply. */
@@ -96,7 +96,7 @@ int userdata_look(struct handler *h, const char *query, struct buf *json, struct
 /* The revision that an order is about: what is there now. */
 static int find_revision(struct handler *h, const char *argument, struct userdata_revision **ret, struct error *err)
 {
-	const char *sha256 = apply_content(h);
+	const char *sha256 = userdata_content(h);
 
 	if (!h->section)
 		return error_set(err, ERROR_USER, -ENOENT, "no settings have a userData section, so nothing is known of user data");
@@ -118,7 +118,7 @@ static int settle(struct handler *h, struct userdata_revision *r, enum userdata_
 
 	r->state = (int)state;
 	r->ordered = state == USERDATA_PENDING;
-	k = apply_save(h, err);
+	k = userdata_save(h, err);
 	if (k < 0) {
 		r->state = former;
 		r->ordered = ordered;
@@ -138,9 +138,9 @@ int userdata_operate(struct handler *h, const char *order, const char *argument,
 	k = find_revision(h, argument, &r, err);
 	if (k < 0)
 		return k;
-	if (!r && !apply_note(h, state))
+	if (!r && !userdata_note(h, state))
 		return error_set(err, ERROR_SYSTEM, -EIO, "the order could not be recorded");
-	r = userdata_memory_find(&h->memory, apply_content(h));
+	r = userdata_memory_find(&h->memory, userdata_content(h));
 	k = settle(h, r, state, err);
 	if (k < 0)
 		return k;
@@ -148,6 +148,6 @@ int userdata_operate(struct handler *h, const char *order, const char *argument,
 	(void)buf_printf(reply, apply ? "Revision %.*s is applied as soon as nothing is in its way; see: evenkeel userdata" :
 					"Revision %.*s is ignored", USERDATA_REVISION_CHARS, r->sha256);
 	h->host->changed(h->host);
-	apply_soon(h);
+	userdata_apply_soon(h);
 	return 0;
 }

@@ -57,7 +57,7 @@ static int make_secrets(const struct userdata_item *item, struct job_secrets *se
 	return str_set(&s->name, JOB_CONTENT_SCRIPT) < 0 ? -ENOMEM : str_set(&s->value, item->content ? item->content : "");
 }
 
-int part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err)
+int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err)
 {
 	struct userdata_run *run = (struct userdata_run *)r->runs.items + i;
 	const struct userdata_item *item = (const struct userdata_item *)h->parts.items.items + i;
@@ -90,7 +90,7 @@ int part_start(struct handler *h, const struct userdata_revision *r, size_t i, j
 	run->state = USERDATA_RUN_RUNNING;
 	run->attempts++;
 	if (k >= 0)
-		k = apply_save(h, err);
+		k = userdata_save(h, err);
 	if (k >= 0)
 		k = jobs_start(h->host->jobs, &request, done, h, &h->job, err);
 	jd_free(&job_secrets_type, &secrets);
@@ -112,7 +112,7 @@ static bool is_named(const struct handler *h, const char *id)
 	return false;
 }
 
-void part_prune(struct handler *h)
+void userdata_part_prune(struct handler *h)
 {
 	_cleanup_strv_ char **names = NULL;
 

@@ -30,11 +30,11 @@ static char *plan_path(const struct handler *h)
 	return path_join(h->host->paths->records, "user-data.plan");
 }
 
-void prepare_done(struct handler *h)
+void userdata_prepare_done(struct handler *h)
 {
 	_cleanup_free_ char *path = plan_path(h);
 
-	fetch_free(h->fetch);
+	userdata_fetch_free(h->fetch);
 	h->fetch = NULL;
 	userdata_parts_done(&h->parts);
 	h->planned = h->unlocked = false;
@@ -133,7 +133,7 @@ static void on_fetched(struct handler *h, const struct userdata_body *bodies, si
 		h->progress.problem = NULL;
 	}
 	h->host->changed(h->host);
-	apply_soon(h);
+	userdata_apply_soon(h);
 }
 
 /* 0: none is left; 1: one is being fetched, or will be. */
@@ -160,7 +160,7 @@ static int fetch_includes(struct handler *h, struct error *err)
 		if (h->progress.phase != USERDATA_FETCHING)
 			h->progress = (struct userdata_progress){ .phase = USERDATA_FETCHING, .since_boot = now };
 		h->include = i;
-		r = fetch_start(h, &items[i], on_fetched, err);
+		r = userdata_fetch_start(h, &items[i], on_fetched, err);
 		if (r != 0)
 			return r;
 		/* It names nothing. */
@@ -212,7 +212,7 @@ static int settle(struct handler *h, struct userdata_revision *r, struct error *
 	r->state = USERDATA_RUNNING;
 	r->begun_usec = (int64_t)loop_now_wall(h->host->loop);
 	r->ended_usec = 0;
-	k = apply_save(h, err);
+	k = userdata_save(h, err);
 	if (k < 0) {
 		r->state = USERDATA_PENDING;
 		return error_wrap(err, k, "not run, because that could not be recorded");
@@ -226,7 +226,7 @@ static int settle(struct handler *h, struct userdata_revision *r, struct error *
 	return 0;
 }
 
-int prepare(struct handler *h, struct userdata_revision *r, struct error *err)
+int userdata_prepare(struct handler *h, struct userdata_revision *r, struct error *err)
 {
 	int k;
 
@@ -239,8 +239,9 @@ int prepare(struct handler *h, struct userdata_revision *r, struct error *err)
 		return 0;
 	}
 	if (!h->parts.sha256 || !str_equal(h->parts.sha256, r->sha256)) {
-		fetch_free(TAKE_PTR(h->fetch));
+		userdata_fetch_free(TAKE_PTR(h->fetch));
 		h->fetch_tries = 0;
+		h->progress.problem = NULL;
 		free(TAKE_PTR(h->fetch_problem));
 		k = take_apart(h, r, err);
 		if (k != 0)

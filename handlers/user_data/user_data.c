@@ -11,7 +11,7 @@ static void handler_free(struct handler *h)
 {
 	if (!h)
 		return;
-	apply_close(h);
+	userdata_apply_close(h);
 	userdata_watch_close(h);
 	free(h);
 }
@@ -27,7 +27,7 @@ static int user_data_start(const struct handler_host *host, struct handler **ret
 	h->host = host;
 	r = userdata_watch_open(h, err);
 	if (r >= 0)
-		r = apply_open(h, err);
+		r = userdata_apply_open(h, err);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(h);
@@ -42,7 +42,7 @@ static int user_data_apply(struct handler *h, const struct handler_goal *goal, s
 	if (goal->user_data_refused && str_set(&h->settings_problem, goal->user_data_refused) < 0)
 		return error_oom(err);
 	userdata_watch(h);
-	apply_soon(h);
+	userdata_apply_soon(h);
 	h->host->changed(h->host);
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 #define HANDLER "userData"
 
-struct fetch;
+struct userdata_fetch;
 
 /*
  * On disk, all below state/, 0600: user-data (the last good copy), user-data.record (what it is), user-data.memory (what has
@@ -46,7 +46,7 @@ struct handler {
 	struct jobs_handle *job;
 	bool attached, cancelling;
 	usec_t try_at;
-	struct fetch *fetch;
+	struct userdata_fetch *fetch;
 	size_t include; /* which part it is for */
 	unsigned fetch_tries;
 	char *fetch_problem; /* of the last one, or NULL */
@@ -65,34 +65,34 @@ void userdata_watch_close(struct handler *h);
 /* Appends the last good copy, if it is what the record says. -ENOENT, -EBADMSG. */
 _nodiscard_ int userdata_copy(const struct handler *h, struct buf *out, struct error *err);
 
-/* apply.c: looks at everything anew each time, so that it can be called at any moment; apply_soon() from anywhere. */
-_nodiscard_ int apply_open(struct handler *h, struct error *err);
-void apply_soon(struct handler *h);
-void apply_close(struct handler *h);
+/* apply.c: looks at everything anew each time, so that it can be called at any moment; userdata_apply_soon() from anywhere. */
+_nodiscard_ int userdata_apply_open(struct handler *h, struct error *err);
+void userdata_apply_soon(struct handler *h);
+void userdata_apply_close(struct handler *h);
 /* What the source has now, as far as it is known: NULL when there is nothing. */
-const char *apply_content(const struct handler *h);
+const char *userdata_content(const struct handler *h);
 /* The content that is there now becomes a revision. False: it could not be recorded. */
-_nodiscard_ bool apply_note(struct handler *h, enum userdata_state state);
-_nodiscard_ int apply_save(struct handler *h, struct error *err);
+_nodiscard_ bool userdata_note(struct handler *h, enum userdata_state state);
+_nodiscard_ int userdata_save(struct handler *h, struct error *err);
 
 /* prepare.c: from content to parts that can be run. 1: not yet (a timer is set, or a fetch is under way); 0: ready;
  * negative: this revision cannot be applied, for good. */
-_nodiscard_ int prepare(struct handler *h, struct userdata_revision *r, struct error *err);
-void prepare_done(struct handler *h); /* forgets the plan, in memory and on disk */
+_nodiscard_ int userdata_prepare(struct handler *h, struct userdata_revision *r, struct error *err);
+void userdata_prepare_done(struct handler *h); /* forgets the plan, in memory and on disk */
 
 /* part_job.c */
-_nodiscard_ int part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err);
-void part_prune(struct handler *h); /* removes job directories that no revision names */
+_nodiscard_ int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err);
+void userdata_part_prune(struct handler *h); /* removes job directories that no revision names */
 
 /* fetch.c: the URLs of one include, one after the other. */
-typedef void (*fetch_done_fn)(struct handler *h, const struct userdata_body *bodies, size_t n, const struct error *failure);
-_nodiscard_ int fetch_start(struct handler *h, const struct userdata_item *include, fetch_done_fn done, struct error *err);
-void fetch_free(struct fetch *f);
+typedef void (*userdata_fetch_fn)(struct handler *h, const struct userdata_body *bodies, size_t n, const struct error *failure);
+_nodiscard_ int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done, struct error *err);
+void userdata_fetch_free(struct userdata_fetch *f);
 
 /* offer.c: settings parts of the content in force are what the daemon has; only from the apply timer. */
-void offer_settings(struct handler *h);
+void userdata_offer(struct handler *h);
 /* What the offer has come to, into the runs of a revision. -ENOMEM */
-_nodiscard_ int offer_into_runs(const struct handler *h, struct userdata_revision *r);
+_nodiscard_ int userdata_offer_into_runs(const struct handler *h, struct userdata_revision *r);
 
 /* operate.c */
 _nodiscard_ int userdata_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);

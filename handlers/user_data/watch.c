@@ -141,7 +141,7 @@ static void answered(struct handler *h, const void *data, size_t len)
 		h->host->changed(h->host);
 	/* Also when nothing has changed: something may have been waiting for the copy. */
 	if (step.change != USERDATA_SAME || was_due || !(h->memory.looked >> h->source & 1))
-		apply_soon(h);
+		userdata_apply_soon(h);
 }
 
 static void on_answer(const char *body, size_t len, const struct imds_failure *failure, void *userdata)

@@ -257,7 +257,7 @@ def test_every_form_in_order_and_what_is_not_for_us_is_named(vm):
     vm.push(gzip.compress(data))
     said = vm.wait_says("userData", "warning", "applied at")
     ran = vm.told()
-    assert ran[:5] == ["one", "two", "three", "four", "five"] and ran[6:] == ["archive"] and len(ran[5]) == 36
+    assert ran[:5] == ["one", "two", "three", "four", "five"] and ran[6:] == ["archive"] and len(ran[5]) in (32, 36)
     assert re.search(r"text/cloud-config\): not run: left to cloud-init", said)
     assert "text/part-handler): not run: of a type that is not supported" in said
     assert "it has no #! line" in said and 'userData.parts does not name "include"' in said
@@ -541,7 +541,7 @@ def test_command_line(vm):
         assert vm.run("userdata", "show").stdout.startswith("MIME-Version: 1.0")
         assert SECRET in vm.run("userdata", "show", "--applied").stdout
         diff = vm.run("userdata", "diff")
-        assert diff.returncode == 1 and "-#!/bin/sh" in diff.stdout and "+MIME-Version: 1.0" in diff.stdout, diff
+        assert diff.returncode == 1 and "@@ -1,3 " in diff.stdout and "+MIME-Version: 1.0" in diff.stdout, diff
     assert vm.run("userdata", "nonsense").returncode == 2
     refused = vm.run("userdata", "apply")
     assert refused.returncode == 4 and "not running" in refused.stderr
