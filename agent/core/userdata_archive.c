@@ -308,7 +308,8 @@ static bool is_no_text(const char *s)
 	for (const char *const *w = words; *w; w++)
 		if (str_equal_nocase(s, *w))
 			return true;
-	return !*s || strspn(s, "0123456789+-.eExXoabcdfABCDF_:") == strlen(s);
+	/* Numbers, times and dates begin like this; some texts, too, which are to be quoted then. */
+	return !*s || strchr("0123456789", *s) || (strchr("+-.", *s) && strspn(s, "0123456789+-.einfaNINFA_:") == strlen(s));
 }
 
 static int read_plain(struct yaml *y, size_t parent, struct buf *out)

@@ -391,7 +391,7 @@ int userdata_parts_include(struct userdata_parts *p, size_t index, const struct 
 	size_t rest = p->items.n - index - 1, made;
 	int k = 0;
 
-	if (m.depth > LIMIT_USER_DATA_INCLUDE_DEPTH)
+	if (n && m.depth > LIMIT_USER_DATA_INCLUDE_DEPTH)
 		k = error_set(err, ERROR_USER, -E2BIG, "includes lead to includes more than %d levels deep", LIMIT_USER_DATA_INCLUDE_DEPTH);
 	for (size_t i = 0; k >= 0 && i < n; i++)
 		k = take_whole(&m, bodies[i].data, bodies[i].len);
