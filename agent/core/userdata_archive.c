@@ -303,7 +303,7 @@ static int read_block(struct yaml *y, size_t parent, struct buf *out)
 /* What YAML takes for something else than a text. */
 static bool is_no_text(const char *s)
 {
-	static const char *const words[] = { "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", NULL };
+	static const char *const words[] = { "~", "null", "true", "false", "yes", "no", "on", "off", NULL };
 
 	for (const char *const *w = words; *w; w++)
 		if (str_equal_nocase(s, *w))
