@@ -2,16 +2,14 @@
 #include "handlers/common/cloud_init.h"
 
 #include <stdlib.h>
-#include <string.h>
+#include <sys/stat.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
-#include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/io/paths.h"
-
-#define ID_MAX 256
 
 static bool is_there(const struct paths *p, const char *path)
 {
@@ -33,22 +31,26 @@ enum cloud_init_stage cloud_init_look(const struct paths *p)
 	return is_there(p, "/run/cloud-init") || is_there(p, "/usr/bin/cloud-init") ? CLOUD_INIT_UNKNOWN : CLOUD_INIT_ABSENT;
 }
 
-static bool read_word(const struct paths *p, const char *path, struct buf *out)
+static bool changed_at(const struct paths *p, const char *path, struct timespec *ret)
 {
 	_cleanup_free_ char *real = path_under_root(p, path);
+	struct stat st;
 
-	if (!real || fs_read(real, ID_MAX, out, NULL) < 0 || !out->len)
+	if (!real || stat(real, &st) < 0)
 		return false;
-	out->data[strcspn(out->data, "\r\n")] = '\0';
+	*ret = st.st_mtim;
 	return true;
 }
 
+/* Its mark of having taken the user data apart for this instance is as new as what its generator has left at this boot.
+ * (previous-instance-id tells nothing: its second stage of the first boot overwrites it.) A clock that was set back during
+ * the boot makes a first boot look like a later one, never the reverse. */
 bool cloud_init_first_boot(const struct paths *p)
 {
-	_cleanup_buf_ struct buf now = BUF_INIT(ID_MAX + 1), before = BUF_INIT(ID_MAX + 1);
+	struct timespec consumed, booted;
 
-	return read_word(p, "/var/lib/cloud/data/instance-id", &now) && read_word(p, "/var/lib/cloud/data/previous-instance-id", &before) &&
-	       !str_equal(now.data, before.data);
+	return changed_at(p, "/var/lib/cloud/instance/sem/consume_data", &consumed) &&
+	       changed_at(p, "/run/cloud-init/enabled", &booted) && time_compare(&consumed, &booted) >= 0;
 }
 
 bool cloud_init_user_data(const struct paths *p, char ret[static SHA256_HEX_MAX])

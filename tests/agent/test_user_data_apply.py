@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import pathlib
 import re
 import threading
@@ -76,11 +77,12 @@ class ApplyingVM(Configured):
         run.mkdir(parents=True, exist_ok=True)
         (run / "enabled").touch()
         folder = self.root / CLOUD_INIT
-        for name in ("data", "instance"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        mark = folder / "instance/sem/consume_data"
+        mark.parent.mkdir(parents=True, exist_ok=True)
         (folder / "instance/user-data.txt").write_bytes(data)
-        (folder / "data/instance-id").write_text("this\n")
-        (folder / "data/previous-instance-id").write_text("NO_PREVIOUS_INSTANCE_ID\n" if first_boot else "this\n")
+        mark.touch()
+        booted = (run / "enabled").stat().st_mtime
+        os.utime(mark, (booted, booted + (1 if first_boot else -86400)))
         if finished:
             (run / "result.json").write_text("{}")
 
