@@ -22,7 +22,9 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
 
-#define UPLOAD_REST_USEC (20 * USEC_PER_SEC) /* after the end of the job, for what its blobs do not have yet */
+/* After the end of the job, for what its blobs do not have yet: not beyond the time it had, but some in any case. */
+#define UPLOAD_REST_USEC  (20 * USEC_PER_SEC)
+#define UPLOAD_LEAST_USEC (3 * USEC_PER_SEC)
 
 /* ---- preparing ---- */
 
@@ -250,7 +252,13 @@ static void open_upload(struct runner *r)
 
 static void close_upload(struct runner *r)
 {
-	upload_finish(r->upload, UPLOAD_REST_USEC);
+	usec_t due = USEC_INFINITY;
+
+	if (r->job.timeout_seconds)
+		due = usec_add(r->started_boot, usec_from_seconds((uint64_t)r->job.timeout_seconds));
+	if (r->job.deadline_boot_usec && str_equal(r->job.boot_id, r->boot_id))
+		due = usec_min(due, (usec_t)r->job.deadline_boot_usec);
+	upload_finish(r->upload, usec_max(usec_min(usec_sub(due, time_boot()), UPLOAD_REST_USEC), UPLOAD_LEAST_USEC));
 	if (!r->result.notice)
 		r->result.notice = upload_notice(r->upload);
 	upload_free(r->upload);
@@ -287,8 +295,9 @@ static void do_job(struct runner *r)
 		drain_output(r);
 }
 
-static void wipe(struct runner *r)
+static void wipe(void *userdata)
 {
+	struct runner *r = userdata;
 	struct error e = ERROR_INIT;
 	_cleanup_free_ char *command = path_join(r->directory, "command.sh"), *script = path_join(r->work, "script.sh");
 
@@ -353,7 +362,7 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
 	/* Files are put in place without a process, by a unit that may not even signal others. */
 	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
-		k = runner_guard(err);
+		k = runner_guard(wipe, r, err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)

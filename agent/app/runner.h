@@ -84,9 +84,10 @@ _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct er
 #define RUNNER_TOLD	SIGUSR1 /* … and when the guard was told to stop, whoever was told so beside it */
 
 /* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
- * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets
- * RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on unwatched. */
-_nodiscard_ int runner_guard(struct error *err);
+ * ends as the runner ends, and when the runner was killed it kills all that is left of it and calls `clean_up`. A runner
+ * whose guard was killed gets RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on
+ * unwatched and nothing secret stays. */
+_nodiscard_ int runner_guard(void (*clean_up)(void *userdata), void *userdata, struct error *err);
 
 /* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
 

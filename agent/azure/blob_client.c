@@ -32,6 +32,7 @@ struct blob_call {
 	struct blob_client *client;
 	struct blob_request req;
 	char *uri;
+	char **headers; /* NULL: none */
 	enum blob_right right;
 	char *who;
 	bool fresh; /* the token has been renewed already */
@@ -109,7 +110,7 @@ static int submit(struct blob_call *c, const char *token, struct error *err)
 
 	if (r < 0)
 		return r;
-	for (const char *const *p = req.headers; p && *p; p++) {
+	for (char *const *p = c->headers; p && *p; p++) {
 		if (n == HEADERS_MAX)
 			return error_set(err, ERROR_SYSTEM, -E2BIG, "too many headers for one request");
 		headers[n++] = *p;
@@ -165,6 +166,7 @@ void blob_call_free(struct blob_call *c)
 	http_call_free(c->http);
 	token_call_free(c->token);
 	erase_and_free(c->uri);
+	strv_free(c->headers);
 	free(c->who);
 	free(c);
 }
@@ -179,7 +181,9 @@ int blob_submit(struct blob_client *client, const struct blob_request *req, blob
 	if (!c)
 		return error_oom(err);
 	*c = (struct blob_call){ .client = client, .req = *req, .uri = strdup(req->uri), .done = done, .userdata = userdata };
-	if (!c->uri)
+	if (req->http.headers)
+		c->headers = strv_copy(req->http.headers);
+	if (!c->uri || (req->http.headers && !c->headers))
 		return error_oom(err);
 	c->right = blob_right_of(c->uri, &client->o.credentials);
 	if (c->right == BLOB_IDENTITY && req->anonymous)

@@ -293,6 +293,8 @@ static int result_of(const struct http_call *c, CURLcode code)
 		return -EKEYREJECTED;
 	case CURLE_TOO_MANY_REDIRECTS:
 		return -ELOOP;
+	case CURLE_BAD_CONTENT_ENCODING:
+		return -ENOTSUP;
 	case CURLE_WEIRD_SERVER_REPLY:
 		return -EPROTO;
 	case CURLE_UNSUPPORTED_PROTOCOL:
@@ -554,6 +556,9 @@ static int add_headers(struct http_call *c, const struct http_request *req, stru
 		r = add_header(c, "Content-Type:", err);
 	if (r == 0 && req->body)
 		r = add_header(c, "Expect:", err);
+	/* What is stored encoded comes so in any case; nothing is to be compressed for us, for then it has no length. */
+	if (r == 0 && req->decode)
+		r = add_header(c, "Accept-Encoding: identity", err);
 	return r;
 }
 
@@ -686,6 +691,8 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 #endif
 	if (req->unix_socket)
 		SET(CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
+	if (req->decode)
+		SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	if (c->headers)
 		SET(CURLOPT_HTTPHEADER, c->headers);
 	r = r != CURLE_OK ? r : set_protocols(c);

@@ -53,6 +53,7 @@ struct http_request {
 	http_sink_fn sink;	     /* NULL: the body is kept for the callback. Else it goes there, with the callback's
 				      * userdata, and only the beginning of other answers than 2xx is kept */
 	http_head_fn head;	     /* NULL: none; only with a sink */
+	bool decode;		     /* what comes with a Content-Encoding although none is asked for, is decoded: gzip */
 	bool secret;		     /* erase what was sent and received */
 };
 
@@ -60,7 +61,8 @@ struct http_request {
 struct http_response {
 	int result;	    /* 0, or a negative errno when no complete answer came (-ETIMEDOUT, -ECONNREFUSED,
 			     * -EHOSTUNREACH no such name, -EKEYREJECTED TLS, -EFBIG, -ENETUNREACH, -EACCES a local
-			     * rule forbids it, -EPROTO not HTTP, -ELOOP redirects, -EIO …) */
+			     * rule forbids it, -EPROTO not HTTP, -ELOOP redirects, -ENOTSUP
+			     * its encoding cannot be undone, -EIO …) */
 	long status;	    /* HTTP status; 0 if none was received */
 	const char *body;   /* NUL-terminated, `len` bytes */
 	size_t len;

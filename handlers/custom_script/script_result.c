@@ -2,8 +2,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "agent/base/cleanup.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/core/metrics.h"
 #include "agent/io/loop.h"
 #include "handlers/custom_script/script_private.h"
 
@@ -51,6 +53,26 @@ static void apply_next(struct handler *h, const struct script_settings *s, struc
 	}
 }
 
+/* The log, who is to be told, and who counts. */
+static void tell(const struct handler *h, const struct script_live *l, const struct script_run *run, enum script_next next,
+		 const struct job_result *r)
+{
+	static const char *const results[] = {
+		[SCRIPT_ENDED_WELL] = "succeeded",	[SCRIPT_ENDED_BADLY] = "failed", [SCRIPT_TRY_AGAIN] = "failed",
+		[SCRIPT_BEGIN_AGAIN] = "interrupted",	[SCRIPT_REBOOT] = "succeeded",
+	};
+	_cleanup_free_ char *text =
+		str_format("script %s %s: %s", l->name, next_words[next], run->message ? run->message : "");
+
+	metrics_count(h->host->metrics, METRIC_SCRIPT_RUNS, l->name, results[next]);
+	metrics_observe(h->host->metrics, METRIC_SCRIPT_SECONDS, (double)r->duration_msec / 1000, l->name);
+	if (!text)
+		return;
+	log_for(next == SCRIPT_ENDED_BADLY || next == SCRIPT_TRY_AGAIN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
+		(.handler = SCRIPT_HANDLER, .job = l->job, .sequence = run->sequence, .milestone = true), "%s", text);
+	h->host->tell(h->host, NOTICE_SCRIPT, l->name, NULL, text);
+}
+
 static void judge(struct script_live *l, const struct job_result *r)
 {
 	struct handler *h = l->handler;
@@ -67,9 +89,7 @@ static void judge(struct script_live *l, const struct job_result *r)
 	if (script_report_result(h, run, s, r, next) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "out of memory: the result of %s is not told", l->name);
 	apply_next(h, s, run, next);
-	log_for(next == SCRIPT_ENDED_BADLY || next == SCRIPT_TRY_AGAIN ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO,
-		(.handler = SCRIPT_HANDLER, .job = l->job, .sequence = run->sequence, .milestone = true), "script %s %s: %s", l->name,
-		next_words[next], run->message ? run->message : "");
+	tell(h, l, run, next, r);
 	script_record_save_or_log(h);
 	jobs_keep_result(h->host->jobs, l->job, r);
 	jobs_forget(h->host->jobs, l->job, false);
@@ -84,13 +104,16 @@ void script_on_done(const struct job_result *r, void *userdata)
 
 	if (r->end == JOB_STOPPED && !l->cancelled && run && str_equal(run->boot_id, h->host->boot_id)) {
 		/* Nothing is recorded until it is clear that the machine goes on. */
-		struct job_result told = { .format = r->format, .end = r->end, .code = r->code, .duration_msec = r->duration_msec };
+		struct job_result told = { .format = r->format, .end = r->end, .code = r->code, .duration_msec = r->duration_msec,
+					   .survivors = r->survivors };
 
 		l->result = told;
 		if (str_set(&l->result.stdout_tail, r->stdout_tail) < 0 || str_set(&l->result.stderr_tail, r->stderr_tail) < 0)
 			log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "out of memory: the output of %s is not told", l->name);
 		l->judge_at = usec_add(loop_now_boot(h->host->loop), SHUTDOWN_USEC);
 		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job), "script %s was stopped from outside", l->name);
+		script_report_progress(h, l);
+		h->host->changed(h->host);
 		return;
 	}
 	judge(l, r);

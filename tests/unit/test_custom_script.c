@@ -19,6 +19,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings.h"
@@ -27,6 +28,7 @@
 #include "agent/io/loop.h"
 #include "agent/io/machine.h"
 #include "agent/io/paths.h"
+#include "agent/core/metrics.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 
@@ -41,6 +43,8 @@ struct world {
 	struct loop *loop;
 	struct executor *executor;
 	struct jobs *jobs;
+	struct metrics *metrics;
+	unsigned notices;
 	struct handler_host host;
 	struct handler *handler;
 	struct settings settings, former;
@@ -70,6 +74,17 @@ static bool on_certificates_ready(const struct handler_host *host)
 	return ((struct world *)host->daemon)->certificates;
 }
 
+static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
+		    const char *message)
+{
+	struct world *w = host->daemon;
+
+	assert_int_equal(kind, NOTICE_SCRIPT);
+	assert_null(event_type);
+	assert_non_null(strstr(message, subject));
+	w->notices++;
+}
+
 static void open_world(struct world *w)
 {
 	struct error e = ERROR_INIT;
@@ -79,7 +94,7 @@ static void open_world(struct world *w)
 	assert_int_equal(jobs_new(&w->jobs, w->loop, w->executor, &w->paths, w->boot_id, NULL), 0);
 	w->host = (struct handler_host){ .loop = w->loop, .jobs = w->jobs, .paths = &w->paths, .boot_id = w->boot_id,
 					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready,
-					 .daemon = w };
+					 .tell = on_tell, .metrics = w->metrics, .daemon = w };
 	if (custom_script_class.start(&w->host, &w->handler, &e) < 0)
 		fail_msg("%s", e.msg);
 }
@@ -109,6 +124,8 @@ static int setup(void **state)
 	    fs_mkdirs(w->paths.jobs, 0711, NULL) < 0 || fs_mkdirs(w->paths.run_jobs, 0700, NULL) < 0 ||
 	    fs_mkdirs(w->paths.records, 0700, NULL) < 0 || status_model_new(&w->model) < 0)
 		return -1;
+	if (metrics_new(&w->metrics) < 0)
+		return -1;
 	open_world(w);
 	*state = w;
 	return 0;
@@ -122,6 +139,7 @@ static int teardown(void **state)
 	settings_done(&w->settings);
 	settings_done(&w->former);
 	status_model_free(w->model);
+	metrics_free(w->metrics);
 	if (fs_remove_tree(w->dir, NULL) < 0)
 		return -1;
 	paths_done(&w->paths);
@@ -327,6 +345,7 @@ static void test_in_order(void **state)
 
 static void test_one_script(void **state)
 {
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
 	struct world *w = *state;
 
 	apply(w, "1", "{'scripts':[{'name':'only','commandToExecute':'echo out; echo err >&2'}]}");
@@ -334,6 +353,10 @@ static void test_one_script(void **state)
 	look(w);
 	assert_string_equal(status_top_message(w->model), "Enable succeeded: \n[stdout]\nout\n\n[stderr]\nerr\n");
 	assert_true(str_starts(w->c[0].message, "exit code 0 after "));
+	assert_int_equal(w->notices, 1);
+	assert_int_equal(metrics_render(w->metrics, METRICS_TEXT, &text), 0);
+	assert_non_null(strstr(buf_str(&text), "evenkeel_script_runs_total{script=\"only\",result=\"succeeded\"} 1\n"));
+	assert_non_null(strstr(buf_str(&text), "evenkeel_script_duration_seconds_count{script=\"only\"} 1\n"));
 }
 
 static void test_failure(void **state)

@@ -1,0 +1,53 @@
+/* What answers say of the file that they are of. */
+#include "agent/app/runner_version.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/base/str.h"
+#include "agent/io/http.h"
+
+const struct version version_none = { .total = VERSION_UNKNOWN };
+
+/* Only a strong tag says that two pieces are of the same bytes (RFC 9110 8.8.3). */
+static const char *strong_tag(const struct http_response *resp)
+{
+	const char *tag = http_response_header(resp, "ETag");
+
+	return tag && tag[0] == '"' && strlen(tag) < LIMIT_ETAG ? tag : "";
+}
+
+struct version version_of(const struct http_response *resp)
+{
+	const char *length = http_response_header(resp, "Content-Length");
+	struct version v = version_none;
+
+	/* Length and parts are of what is sent, not of what it is decoded to. */
+	if (http_response_header(resp, "Content-Encoding"))
+		return v;
+	(void)(length && str_to_u64(length, INT64_MAX, &v.total));
+	(void)snprintf(v.etag, sizeof(v.etag), "%s", strong_tag(resp));
+	return v;
+}
+
+/* "bytes 100-199/200" must begin where we stopped, in a file as long as before. */
+const char *version_check_part(struct version *v, const struct http_response *resp, uint64_t received)
+{
+	const char *text = http_response_header(resp, "Content-Range"), *tag = strong_tag(resp);
+	uint64_t first, last, total = VERSION_UNKNOWN;
+	char end;
+
+	if (!text)
+		return "it gives a part (206) without saying which";
+	if (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%c", &first, &last, &total, &end) != 3 &&
+	    (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%c%c", &first, &last, &end, &end) != 3 || end != '*'))
+		return "its Content-Range cannot be read";
+	if (first != received || last < first || (total != VERSION_UNKNOWN && last >= total))
+		return "it gives another part (206) than was asked for";
+	if ((v->total != VERSION_UNKNOWN && total != VERSION_UNKNOWN && total != v->total) || (*tag && !str_equal(tag, v->etag)))
+		return "it gives a part (206) of another version of the file";
+	if (v->total == VERSION_UNKNOWN)
+		v->total = total;
+	return NULL;
+}
