@@ -1,6 +1,7 @@
 """User data that is applied by the built program: consent, cloud-init beside it, parts and formats, settings in it, orders."""
 
 import base64
+import fcntl
 import gzip
 import hashlib
 import http.server
@@ -8,12 +9,14 @@ import json
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import threading
 import time
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform, wait_until
+from vm import Platform, free_port, http_get, wait_until
 
 SECRET = "TOP-SECRET-WORD"
 CLOUD_INIT = "var/lib/cloud"
@@ -238,6 +241,33 @@ def test_disabled_cloud_init_is_not_waited_for(vm):
     vm.wait_says("userData", "success", "applied at")
 
 
+def test_package_managers_are_waited_for(vm):
+    vm.has_baseline()
+    lock = vm.root / "var/lib/dpkg/lock-frontend"
+    lock.parent.mkdir(parents=True)
+    with open(lock, "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        vm.push(vm.notes("one"))
+        vm.wait_says("userData", "transitioning", "waiting for the package manager's lock")
+        assert vm.told() == []
+    vm.wait_says("userData", "success", "applied at")
+    assert vm.told() == ["one"]
+
+
+def test_ready_after_user_data(vm):
+    """/ready waits for it, the deployment does not."""
+    port = free_port()
+    vm.apply(user={"baseline": "run", "timeoutInSeconds": 60}, health={"listen": f"127.0.0.1:{port}", "readyAfter": ["userData"]})
+    gate = vm.root / "gate"
+    vm.platform.set_user_data(script(f"while ! [ -e {gate} ]; do sleep 0.05; done"))
+    vm.start()
+    vm.wait_says("userData", "transitioning", "being applied")
+    assert vm.top() == "success" and http_get(f"http://127.0.0.1:{port}/ready")[0] == 503
+    gate.touch()
+    vm.wait_says("userData", "success", "applied at")
+    wait_until("readiness", lambda: http_get(f"http://127.0.0.1:{port}/ready")[0] == 200, PATIENCE)
+
+
 # Formats
 
 def test_every_form_in_order_and_what_is_not_for_us_is_named(vm):
@@ -399,6 +429,47 @@ def test_killed_at_any_time_nothing_runs_twice(vm):
     vm.start()
     vm.wait_says("userData", "success", "applied at")
     assert vm.told() == words
+
+
+def may_trace():
+    return shutil.which("strace") and subprocess.run(["strace", "-D", "-qq", "-e", "trace=none", "true"],
+                                                     capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("call, name, least", [("fdatasync", "user-data.memory", 6), ("fdatasync", "user-data.record", 1), ("fsync", "", 3)])
+def test_killed_at_each_write(vm, call, name, least):
+    """kill -9 at write number 1, 2, … of this file ("": of any of the directory), each with content of its own, until all is applied with fewer writes."""
+    if not may_trace():
+        pytest.skip("killing at the very write needs strace, and the right to trace")
+    vm.has_baseline()
+    vm.stop_daemon()
+    path, killed, words = vm.file(f"/var/lib/evenkeel/state/{name}".rstrip("/")), 0, []
+    while True:
+        number = killed + 1
+        new = [f"{number}a", f"{number}b"]
+        data = multipart(*(("text/x-shellscript", vm.notes(word)) for word in new))
+        vm.platform.set_user_data(data)
+        # -D: strace is the daemon's child
+        vm.start_daemon(binary=vm.binary, wait=False, prefix=["strace", "-D", "-qq", "-o", str(vm.root / "trace"), "-P", str(path),
+                                                              "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={number}"])
+        traced = vm._daemon
+        wait_until("a kill, or the end", lambda: traced.poll() is not None or f"revision {revision(data)}" in vm.says("userData")
+                   and "applied at" in vm.says("userData"), PATIENCE)
+        if traced.poll() is None:
+            vm.stop_daemon()
+        else:
+            vm._daemon = None
+            vm.start()
+            vm.wait_says("userData", "success", f"revision {revision(data)}")
+            vm.wait_says("userData", "success", "applied at")
+            vm.stop_daemon()
+            killed = number
+        words += new
+        assert vm.told() == words, f"after a kill at write {number} of {name}"
+        if killed < number:
+            break
+    assert killed >= least
+    vm.start()
 
 
 def test_memory_that_is_damaged_runs_nothing(vm):
