@@ -188,12 +188,11 @@ enum userdata_next userdata_decide(const struct userdata_memory *m, const struct
 		due = true;
 		break;
 	case USERDATA_ADOPTED:
-		due = s->baseline == USERDATA_RUN;
-		/* fall through */
 	case USERDATA_APPLIED:
 	case USERDATA_FAILED:
 	case USERDATA_CLOUD_INIT:
-		due = due || (s->run_policy == USERDATA_EVERY_BOOT && !str_equal(r->boot_id, f->boot_id));
+		due = (r->state == USERDATA_ADOPTED && s->baseline == USERDATA_RUN) ||
+		      (s->run_policy == USERDATA_EVERY_BOOT && !str_equal(r->boot_id, f->boot_id));
 		if (due && s->action != USERDATA_APPLY)
 			return USERDATA_KEEP;
 		break;

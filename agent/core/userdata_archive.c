@@ -410,34 +410,31 @@ static int read_member(struct yaml *y, size_t parent, struct userdata_archive_en
 	return str_equal(key, "filename") ? set(y, &e->filename, &value, NULL) : 0;
 }
 
-static struct userdata_archive_entry *add(struct yaml *y)
+static int add(struct yaml *y, struct userdata_archive_entry **ret)
 {
 	struct userdata_archive *a = &y->archive;
 	struct userdata_archive_entry *grown;
 
-	if (a->n >= LIMIT_USER_DATA_PARTS) {
-		(void)error_set(y->err, ERROR_USER, -E2BIG, "more than %d parts", LIMIT_USER_DATA_PARTS);
-		return NULL;
-	}
+	if (a->n >= LIMIT_USER_DATA_PARTS)
+		return error_set(y->err, ERROR_USER, -E2BIG, "more than %d parts", LIMIT_USER_DATA_PARTS);
 	grown = reallocarray(a->entries, a->n + 1, sizeof(*grown));
-	if (!grown) {
-		(void)error_oom(y->err);
-		return NULL;
-	}
+	if (!grown)
+		return error_oom(y->err);
 	a->entries = grown;
 	grown[a->n] = (struct userdata_archive_entry){ NULL };
-	return &grown[a->n++];
+	*ret = &grown[a->n++];
+	return 0;
 }
 
 /* After the "-". */
 static int read_entry(struct yaml *y, size_t dash)
 {
-	struct userdata_archive_entry *e = add(y);
+	struct userdata_archive_entry *e;
 	size_t parent;
-	int k;
+	int k = add(y, &e);
 
-	if (!e)
-		return -E2BIG;
+	if (k < 0)
+		return k;
 	while (peek(y) == ' ')
 		y->at++;
 	if (at_break(y) || peek(y) == '#')
@@ -510,13 +507,36 @@ static int read_json(struct yaml *y)
 	return 0;
 }
 
+/* What YAML does not allow, and what else it takes for the end of a line. */
+static int check_text(struct yaml *y)
+{
+	static const char *const breaks[] = { "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9" };
+
+	if (!utf8_valid(y->text, y->len))
+		return error_set(y->err, ERROR_USER, -EBADMSG, "line 1: it is no text");
+	for (y->at = 0; y->at < y->len; y->at++) {
+		unsigned char c = (unsigned char)y->text[y->at];
+
+		if ((c < ' ' && !strchr("\t\n\r", c)) || !c || c == 0x7f)
+			return refuse(y, -EBADMSG, "a control character");
+		if (c == '\r' && (y->at + 1 >= y->len || y->text[y->at + 1] != '\n'))
+			return not_read(y, "a carriage return alone");
+		for (size_t i = 0; c >= 0x80 && i < ARRAY_SIZE(breaks); i++)
+			if (y->len - y->at >= strlen(breaks[i]) && memcmp(y->text + y->at, breaks[i], strlen(breaks[i])) == 0)
+				return not_read(y, "a line's end of another kind");
+	}
+	y->at = 0;
+	return 0;
+}
+
 int userdata_archive_read(const char *text, size_t len, struct userdata_archive *ret, struct error *err)
 {
 	struct yaml y = { .text = text, .len = len, .err = err };
 	int k;
 
-	if (memchr(text, '\0', len) || !utf8_valid(text, len))
-		return error_set(err, ERROR_USER, -EBADMSG, "it is no text");
+	k = check_text(&y);
+	if (k < 0)
+		return k;
 	skip_nothing(&y);
 	if (column(&y) == 0 && starts(&y, "---")) {
 		y.at += 3;

@@ -107,18 +107,23 @@ static int kind_of(const char *type)
 	return USERDATA_KIND_OTHER;
 }
 
-/* For people only; never a path. */
-static char *name_of(const char *filename, size_t number)
+/* What others have named, as it is told and recorded: never a path, and not the thing that decides. NULL: out of memory. */
+static char *told(const char *text)
 {
-	char *clean = filename && *filename ? utf8_clean(filename, strlen(filename)) : NULL;
+	char *clean = utf8_clean(text, strlen(text));
 
 	if (!clean)
-		return str_format("part-%03zu", number);
+		return NULL;
 	clean[utf8_cut(clean, strlen(clean), NAME_MAX_BYTES)] = '\0';
 	for (char *p = clean; *p; p++)
 		if (*p == '\n' || *p == '\t')
 			*p = ' ';
 	return clean;
+}
+
+static char *name_of(const char *filename, size_t number)
+{
+	return filename && *filename ? told(filename) : str_format("part-%03zu", number);
 }
 
 /* What remains of the bytes is the program that is run; NULL: it is fit to be. */
@@ -164,7 +169,7 @@ static int add(struct maker *m, const char *type, const char *filename, const ch
 		return error_oom(m->err);
 	m->parts.items.items = grown;
 	item = &grown[m->parts.items.n];
-	*item = (struct userdata_item){ .type = strdup(type), .kind = kind_of(type), .size = (int64_t)len, .depth = m->depth };
+	*item = (struct userdata_item){ .type = told(type), .kind = kind_of(type), .size = (int64_t)len, .depth = m->depth };
 	item->name = name_of(filename, ++m->parts.items.n);
 	if (item->kind == USERDATA_KIND_SHELLSCRIPT || item->kind == USERDATA_KIND_BOOTHOOK) {
 		const char *unfit = script_of(item->kind, &text, &len);

@@ -190,6 +190,9 @@ static void test_archive_refusals_name_the_line(void **state)
 		{ "key: x\n", -EBADMSG, "line 1: expected a list" },
 		{ "[1, 2", -EBADMSG, "the list" },
 		{ "\xff", -EBADMSG, "it is no text" },
+		{ "- a\n- |\n x\ry\n", -EOPNOTSUPP, "line 3: a carriage return alone" },
+		{ "- a\x01\n", -EBADMSG, "line 1: a control character" },
+		{ "- a\xe2\x80\xa8\n", -EOPNOTSUPP, "line 1: a line's end of another kind" },
 	};
 
 	(void)state;
