@@ -228,14 +228,15 @@ static int read_block_header(struct yaml *y, struct block *b)
 /* Blank lines, and the blanks before a line as far as the text's own indentation. How many of the former. */
 static size_t skip_block_breaks(struct yaml *y, size_t indent)
 {
-	size_t breaks = 0;
+	size_t breaks = 0, at = column(y);
 
 	for (;;) {
-		while (column(y) < indent && peek(y) == ' ')
+		for (; at < indent && peek(y) == ' '; at++)
 			y->at++;
 		if (!at_break(y) || !skip_break(y))
 			return breaks;
 		breaks++;
+		at = 0;
 	}
 }
 
@@ -243,15 +244,18 @@ static size_t skip_block_breaks(struct yaml *y, size_t indent)
 static size_t find_indent(const struct yaml *y, size_t least)
 {
 	struct yaml look = *y;
-	size_t most = 0;
+	size_t most = 0, at = column(y);
 
 	while (peek(&look) == ' ' || (at_break(&look) && look.at < look.len)) {
-		if (peek(&look) == ' ')
+		if (peek(&look) == ' ') {
 			look.at++;
-		else if (!skip_break(&look))
-			look.at++;
-		if (column(&look) > most)
-			most = column(&look);
+			at++;
+		} else {
+			if (!skip_break(&look))
+				look.at++;
+			at = 0;
+		}
+		most = at > most ? at : most;
 	}
 	return most > least ? most : least;
 }
@@ -276,7 +280,7 @@ static int read_block(struct yaml *y, size_t parent, struct buf *out)
 		return k;
 	indent = b.increment ? parent + b.increment : find_indent(y, parent + 1);
 	breaks = skip_block_breaks(y, indent);
-	while (column(y) == indent && y->at < y->len) {
+	while (y->at < y->len && column(y) == indent) {
 		bool plain = peek(y) != ' ' && peek(y) != '\t', more;
 		size_t from = y->at;
 
@@ -285,7 +289,7 @@ static int read_block(struct yaml *y, size_t parent, struct buf *out)
 		(void)buf_append(out, y->text + from, y->at - from);
 		broken = skip_break(y);
 		breaks = skip_block_breaks(y, indent);
-		more = column(y) == indent && y->at < y->len;
+		more = y->at < y->len && column(y) == indent;
 		if (!more)
 			break;
 		if (!b.folded || !plain || peek(y) == ' ' || peek(y) == '\t')

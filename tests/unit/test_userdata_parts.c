@@ -207,13 +207,37 @@ static void test_archive_refusals_name_the_line(void **state)
 	}
 }
 
+/* What fits into 64 KiB of gzip takes no time to speak of. */
+static void test_blanks_cost_little(void **state)
+{
+	static const char *const heads[] = { "- |\n", "- content: |\n", "- x\n", "MIME-Version: 1.0\nContent-Type: ", "- |\n  x\n" };
+	size_t len = LIMIT_GUNZIP_DEFAULT / 2;
+	char *text = malloc(len);
+	struct userdata_parts p = { 0 };
+
+	(void)state;
+	assert_non_null(text);
+	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
+		bool archive = heads[i][0] == '-';
+		size_t n = archive ? strlen("#cloud-config-archive\n") : 0;
+
+		memset(text, ' ', len);
+		memcpy(text, "#cloud-config-archive\n", n);
+		memcpy(text + n, heads[i], strlen(heads[i]));
+		text[len - 1] = 'x';
+		if (userdata_parts_make(text, len, "x", &p, NULL) >= 0)
+			userdata_parts_done(&p);
+	}
+	free(text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_transfer_encodings),    cmocka_unit_test(test_parts_of_a_message),
 		cmocka_unit_test(test_limits),		      cmocka_unit_test(test_urls),
 		cmocka_unit_test(test_includes_take_their_place), cmocka_unit_test(test_document_round_trip),
-		cmocka_unit_test(test_archive_refusals_name_the_line),
+		cmocka_unit_test(test_archive_refusals_name_the_line), cmocka_unit_test(test_blanks_cost_little),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
