@@ -20,10 +20,10 @@
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
 
-#define REDIRECTS     5
-#define BROKEN_OFF    200		/* the status by which the rules know a body that ended too soon */
-#define PROGRESS_MIN  (1024UL * 1024)	/* an attempt that brought so much is none of those that are counted */
-#define WHY_MAX	      420
+#define REDIRECTS    5
+#define BROKEN_OFF   200	     /* the status by which the rules know a body that ended too soon */
+#define PROGRESS_MIN (1024UL * 1024) /* an attempt that brought so much is none of those that are counted */
+#define WHY_MAX	     420
 
 /* clang-format off */
 /* As Custom Script does: seven attempts, 3, 6, 12 … s between them; what cannot mend itself is not tried again. Where the
@@ -58,8 +58,8 @@ struct fetch {
 
 	struct version version; /* what is received later must be of the same */
 	uint64_t best;		/* the most that any attempt has had */
-	bool never_resume; /* the server has told a lie about parts */
-	bool as_it_is;	   /* it calls an encoding what is none */
+	bool never_resume;	/* the server has told a lie about parts */
+	bool as_it_is;		/* it calls an encoding what is none */
 
 	/* Of this attempt. */
 	bool resuming, began, too_large;
@@ -95,8 +95,8 @@ static void fail(struct fetch *f, int code, const char *why)
 		(void)snprintf(both, sizeof(both), "%s; without the identity %.*s", f->first_why,
 			       id && id - why < 120 ? (int)(id - why) : 120, why);
 	}
-	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s", f->q.download->name,
-			buf_str(&uri), f->attempt, f->q.limits->attempts, both);
+	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s",
+			f->q.download->name, buf_str(&uri), f->attempt, f->q.limits->attempts, both);
 	f->done(code, &e, f->userdata);
 }
 
@@ -138,7 +138,8 @@ static void try_again_or_fail(struct fetch *f, int status, usec_t retry_after, i
 	if (f->file.received > f->best)
 		f->best = f->file.received;
 	if (f->attempt < f->q.limits->attempts && now < f->until &&
-	    retry_failed(f->q.limits->policy, &f->retry, status, retry_after, random_jitter(), now, &wait) == RETRY_AFTER)
+	    retry_failed(f->q.limits->policy, &f->retry, status, retry_after, random_jitter(), now, &wait) ==
+		    RETRY_AFTER)
 		loop_timer_at(f->timer, usec_min(usec_add(now, wait), f->until));
 	else
 		fail(f, code, why);
@@ -168,7 +169,8 @@ static int on_head(const struct http_response *resp, void *userdata)
 
 	f->began = true;
 	if (resp->status == 206)
-		f->lie = f->resuming ? version_check_part(&f->version, resp, f->file.received) : "it gives a part (206) that was not asked for";
+		f->lie = f->resuming ? version_check_part(&f->version, resp, f->file.received)
+				     : "it gives a part (206) that was not asked for";
 	else if (resp->status == 200)
 		r = begin_whole(f, resp);
 	else
@@ -252,18 +254,22 @@ static void on_failure(struct fetch *f, const struct http_response *resp, const 
 	int code = resp->result == -ETIMEDOUT ? CODE_TIMEOUT : f->began ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED;
 
 	if (f->too_large) {
-		(void)snprintf(text, sizeof(text), "it is larger than maxSizeInBytes, %" PRId64, f->q.download->max_bytes);
+		(void)snprintf(text, sizeof(text), "it is larger than maxSizeInBytes, %" PRId64,
+			       f->q.download->max_bytes);
 		fail(f, CODE_BODY_FAILED, text);
 	} else if (f->local_error < 0) {
 		(void)snprintf(text, sizeof(text), "it cannot be stored here: %s", strerror(-f->local_error));
 		fail(f, CODE_INTERNAL, text);
 	} else if (f->lie) {
 		f->never_resume = true;
-		(void)snprintf(text, sizeof(text), "the server cannot be understood: %s, status %ld", f->lie, resp->status);
-		try_again_or_fail(f, BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED, text);
+		(void)snprintf(text, sizeof(text), "the server cannot be understood: %s, status %ld", f->lie,
+			       resp->status);
+		try_again_or_fail(f, BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED,
+				  text);
 	} else if (loop_now_boot(f->q.loop) >= f->until) {
 		timefmt_span(f->q.limits->total_usec, limit);
-		(void)snprintf(text, sizeof(text), "it was not done after %s, the limit of all attempts; the last: %.250s", limit, why);
+		(void)snprintf(text, sizeof(text),
+			       "it was not done after %s, the limit of all attempts; the last: %.250s", limit, why);
 		fail(f, CODE_TIMEOUT, text);
 	} else if (is_final(resp->result)) {
 		fail(f, code, why);
@@ -378,7 +384,8 @@ static void on_timer(void *userdata)
 	}
 	blob_call_free(TAKE_PTR(f->call));
 	timefmt_span(f->q.limits->stall_usec, span);
-	(void)snprintf(why, sizeof(why), "%s: nothing came for %s", f->began ? "receiving" : "waiting for an answer", span);
+	(void)snprintf(why, sizeof(why), "%s: nothing came for %s", f->began ? "receiving" : "waiting for an answer",
+		       span);
 	broke_off(f, CODE_TIMEOUT, why);
 }
 

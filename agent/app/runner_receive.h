@@ -1,5 +1,5 @@
 /*
- * A file on its way to disk: counted and hashed as it came, converted where it is a script, in a temporary file that gets
+ * A file on its way to disk: counted and, if somebody asks for it, hashed as it came, converted where it is a script, in a temporary file that gets
  * its name only when it is whole. For the runner's files only.
  */
 #pragma once
@@ -16,9 +16,9 @@ enum conversion { CONVERT_UNDECIDED, CONVERT_YES, CONVERT_NO };
 struct receive {
 	const char *name; /* borrowed, as the settings call it */
 	bool may_convert, hashed;
-	char *path, *made; /* the name it gets, and the temporary one */
-	int fd;		   /* -1: closed */
-	uint64_t received; /* bytes, as they came */
+	char *path, *made;   /* the name it gets, and the temporary one */
+	int fd;		     /* -1: closed */
+	uint64_t received;   /* bytes, as they came */
 	struct sha256 *hash; /* NULL: nobody asks for it, and it costs more than all the rest */
 	enum conversion conversion;
 	struct text_convert convert;

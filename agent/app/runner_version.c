@@ -1,7 +1,7 @@
 /* What answers say of the file that they are of. */
 #include "agent/app/runner_version.h"
 
-#include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -31,21 +31,50 @@ struct version version_of(const struct http_response *resp)
 	return v;
 }
 
-/* "bytes 100-199/200" must begin where we stopped, in a file as long as before. */
+static bool take_number(const char **p, uint64_t *ret)
+{
+	size_t n = strspn(*p, "0123456789");
+	char digits[24];
+
+	if (n >= sizeof(digits))
+		return false;
+	memcpy(digits, *p, n);
+	digits[n] = '\0';
+	*p += n;
+	return str_to_u64(digits, INT64_MAX, ret);
+}
+
+static bool take_literal(const char **p, const char *what)
+{
+	if (!str_starts(*p, what))
+		return false;
+	*p += strlen(what);
+	return true;
+}
+
+/* "bytes 100-199/200", or "bytes 100-199" and a star for a total that the server does not know. */
+static bool parse_range(const char *p, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_total)
+{
+	if (!take_literal(&p, "bytes ") || !take_number(&p, ret_first) || !take_literal(&p, "-") ||
+	    !take_number(&p, ret_last) || !take_literal(&p, "/"))
+		return false;
+	return (take_literal(&p, "*") || take_number(&p, ret_total)) && !*p;
+}
+
+/* It must begin where we stopped, in a file as long as before. */
 const char *version_check_part(struct version *v, const struct http_response *resp, uint64_t received)
 {
 	const char *text = http_response_header(resp, "Content-Range"), *tag = strong_tag(resp);
 	uint64_t first, last, total = VERSION_UNKNOWN;
-	char end;
 
 	if (!text)
 		return "it gives a part (206) without saying which";
-	if (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%c", &first, &last, &total, &end) != 3 &&
-	    (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%c%c", &first, &last, &end, &end) != 3 || end != '*'))
+	if (!parse_range(text, &first, &last, &total))
 		return "its Content-Range cannot be read";
 	if (first != received || last < first || (total != VERSION_UNKNOWN && last >= total))
 		return "it gives another part (206) than was asked for";
-	if ((v->total != VERSION_UNKNOWN && total != VERSION_UNKNOWN && total != v->total) || (*tag && !str_equal(tag, v->etag)))
+	if ((v->total != VERSION_UNKNOWN && total != VERSION_UNKNOWN && total != v->total) ||
+	    (*tag && !str_equal(tag, v->etag)))
 		return "it gives a part (206) of another version of the file";
 	if (v->total == VERSION_UNKNOWN)
 		v->total = total;

@@ -88,8 +88,8 @@ static int make_url(const struct blob_call *c, struct buf *url, struct error *er
 {
 	const struct blob_client_options *o = &c->client->o;
 	int r = c->right == BLOB_KEY ? blob_sign(c->uri, &o->credentials, o->permissions,
-						 usec_add(loop_now_wall(o->loop), SIGNED_USEC), url, err) :
-				       buf_puts(url, c->uri);
+						 usec_add(loop_now_wall(o->loop), SIGNED_USEC), url, err)
+				     : buf_puts(url, c->uri);
 
 	if (r >= 0 && c->req.query)
 		r = buf_printf(url, "%c%s", strchr(buf_str(url), '?') ? '&' : '?', c->req.query);
@@ -180,7 +180,9 @@ int blob_submit(struct blob_client *client, const struct blob_request *req, blob
 
 	if (!c)
 		return error_oom(err);
-	*c = (struct blob_call){ .client = client, .req = *req, .uri = strdup(req->uri), .done = done, .userdata = userdata };
+	*c = (struct blob_call){
+		.client = client, .req = *req, .uri = strdup(req->uri), .done = done, .userdata = userdata
+	};
 	if (req->http.headers)
 		c->headers = strv_copy(req->http.headers);
 	if (!c->uri || (req->http.headers && !c->headers))
@@ -217,8 +219,12 @@ void blob_describe(const struct blob_answer *a, const char *uri, bool writing, c
 		service_line(code, strlen(code), word, sizeof(word));
 	if (request)
 		service_line(request, strlen(request), id, sizeof(id));
-	blob_advise(&(struct blob_refusal){ .uri = uri, .right = a->right, .who = a->who, .writing = writing,
-					    .status = resp->status, .code = code },
+	blob_advise(&(struct blob_refusal){ .uri = uri,
+					    .right = a->right,
+					    .who = a->who,
+					    .writing = writing,
+					    .status = resp->status,
+					    .code = code },
 		    advice, sizeof(advice));
 	(void)snprintf(out, size, "the server says %ld%s%s%s%s%s%s%s", resp->status, word[0] ? " " : "", word,
 		       id[0] ? " (request id " : "", id, id[0] ? ")" : "", advice[0] ? "; " : "", advice);

@@ -99,7 +99,7 @@ def test_cut_is_resumed_defect_3(vm, web):
     first, second = web.requests("/resumed")
     assert second.headers["range"] == "bytes=1200000-"
     assert second.headers["if-range"] == second.headers["if-match"] == '"one"'
-    assert 0.8 < second.time - first.time < 10
+    assert second.time - first.time > 0.8
     assert [one.headers.get("range") for one in web.requests("/twice")] == [None, "bytes=1200000-", "bytes=2700000-"]
     assert [one.headers.get("range") for one in web.requests("/partial")] == [None, "bytes=1200000-", "bytes=2500000-"]
     for path in ("/changed", "/shorter", "/shifted", "/mixed", "/longer", "/unnamed"):
@@ -115,12 +115,12 @@ def test_a_part_that_nobody_asked_for(vm, web):
 
 
 def test_retry_after_in_seconds_and_as_date(vm, web):
-    web.pages.update({"/seconds": [later(429, 1), whole(b"x")], "/date": [later(503, 1, as_date=True), whole(b"x")]})
+    web.pages.update({"/seconds": [later(429, 4), whole(b"x")], "/date": [later(503, 4, as_date=True), whole(b"x")]})
     done = vm.deploy(files=[web.url("/seconds"), web.url("/date")])
     assert done.ok, done.message
-    for path, most in (("/seconds", 2.5), ("/date", 2.9)):
+    for path in ("/seconds", "/date"):
         first, second = web.requests(path)
-        assert 0.9 < second.time - first.time < most, path  # without the header it would be three seconds
+        assert second.time - first.time > 3.8, path  # without the header it would be three seconds
 
 
 def test_what_is_stored_compressed_comes_as_it_was(vm, web):
@@ -202,8 +202,8 @@ def test_codes_and_words_of_refusals(vm, web, answer, code, says):
 def test_what_is_under_way_when_time_is_up_10(vm, web):
     """Ask 10: host, address, phase and attempt of what did not come."""
     for uri, says in (("https://closed.example/a", "connecting to closed.example"),
-                      ("https://plain.example/a", "TLS with plain.example (127.0.0.1) failed after 0.0 s: ")):
-        done = vm.deploy(files=[uri], timeoutInSeconds=1)
+                      ("https://plain.example/a", "TLS with plain.example (127.0.0.1) failed after 0.")):
+        done = vm.deploy(files=[uri], timeoutInSeconds=2)
         assert not done.ok and "its files were still being downloaded: a: " + says in done.message, done.message
         assert done.codes == [56]
 
@@ -371,7 +371,7 @@ def test_proxy_and_exceptions_19(vm, web, platform):
 
     proxy = Proxy(0, "", refuse=407)
     done = vm.deploy(network={"proxy": {"secretRef": "p"}}, secrets={"p": f"http://127.0.0.1:{proxy.server_port}"},
-                     files=[f"{BLOBS}/box/tls"], timeoutInSeconds=1)
+                     files=[f"{BLOBS}/box/tls"], timeoutInSeconds=2)
     assert f"the proxy refuses the way to {ACCOUNT}.blob.core.windows.net with status 407" in done.message
     proxy.shutdown()
     proxy.server_close()
