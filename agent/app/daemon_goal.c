@@ -408,8 +408,8 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 	return first;
 }
 
-/* Goes over to `s` and takes it. The former settings live until every handler has let go of them. */
-static int put_in_force(struct daemon *d, struct settings *s, struct error *err)
+/* The former settings live until every handler has let go of them. */
+int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 {
 	struct settings former = d->settings;
 	bool had = d->have_settings;
@@ -453,8 +453,7 @@ static int load_with_stored(struct daemon *d, const struct documents *docs, stru
 	return r;
 }
 
-/* `offered`: instead of the settings that user data has brought before; NULL: these. */
-static int load_documents(struct daemon *d, const struct goal_request *g, const struct user_settings *offered, struct settings *s,
+int daemon_load_documents(struct daemon *d, const struct goal_request *g, const struct user_settings *offered, struct settings *s,
 			  char **ret_key, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
@@ -497,7 +496,7 @@ static void restore_former(struct daemon *d)
 	if (r == -ENOENT)
 		r = 0; /* nothing was ever accepted: the files below /etc, or nothing, count */
 	if (r >= 0)
-		r = load_documents(d, &former, NULL, &s, &key, &e);
+		r = daemon_load_documents(d, &former, NULL, &s, &key, &e);
 	if (r < 0) {
 		log_warning("the settings in force before cannot be used: %s", e.msg);
 		settings_done(&s);
@@ -505,7 +504,7 @@ static void restore_former(struct daemon *d)
 	}
 	free(d->key);
 	d->key = TAKE_PTR(key);
-	if (put_in_force(d, &s, &e) < 0)
+	if (daemon_put_in_force(d, &s, &e) < 0)
 		log_error("%s", e.msg);
 }
 
@@ -566,7 +565,7 @@ static int accepted(struct daemon *d, struct settings *s, char *key, struct erro
 	d->key = strdup(key);
 	if (!d->key)
 		return error_oom(err);
-	r = put_in_force(d, s, &e);
+	r = daemon_put_in_force(d, s, &e);
 	if (r < 0)
 		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, e.msg);
 	else
@@ -590,7 +589,7 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
 		return error_oom(err);
 
-	r = load_documents(d, &d->goal, NULL, &s, &key, &e);
+	r = daemon_load_documents(d, &d->goal, NULL, &s, &key, &e);
 	if (r < 0 && e.cls == ERROR_TRANSIENT)
 		r = undecidable(d, &e, err);
 	else if (r < 0)
@@ -602,90 +601,5 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 			d->undecidable_since = 0;
 		daemon_write_status(d);
 	}
-	return r;
-}
-
-/* ---- settings from user data ---- */
-
-/* What is in force is another goal state than the newest, which was refused or cannot be read yet. */
-static bool newest_in_force(const struct daemon *d)
-{
-	return !d->have_goal || str_equal(deployment_of(d->deployments)->key, d->key);
-}
-
-static int goal_in_force(struct daemon *d, struct goal_request *copy, const struct goal_request **ret, struct error *err)
-{
-	int r = 0;
-
-	*ret = &d->goal;
-	if (!newest_in_force(d)) {
-		r = goal_in_force_read(&d->paths, copy, err);
-		*ret = copy;
-	}
-	return r == -ENOENT ? 0 : r;
-}
-
-static int judge_offer(struct daemon *d, const struct goal_request *g, const struct user_settings *offered, struct error *err)
-{
-	_cleanup_(settings_done) struct settings s = { 0 };
-	_cleanup_free_ char *key = NULL;
-	struct jd_report told = d->report;
-	int r;
-
-	/* The report of what is in force stays what it is. */
-	d->report = (struct jd_report){ 0 };
-	r = load_documents(d, g, offered, &s, &key, err);
-	jd_report_done(&d->report);
-	d->report = told;
-	return r;
-}
-
-static int copy_documents(struct user_settings *to, const char *revision, const struct handler_document *documents, size_t n,
-			  struct error *err)
-{
-	struct user_document *list = calloc(n + 1, sizeof(*list));
-
-	if (!list || str_set(&to->revision, revision) < 0) {
-		free(list);
-		return error_oom(err);
-	}
-	to->documents = (struct jd_list){ list, n };
-	for (size_t i = 0; i < n; i++)
-		if (str_set(&list[i].name, documents[i].name) < 0 || str_set(&list[i].text, documents[i].text) < 0)
-			return error_oom(err);
-	return 0;
-}
-
-int daemon_offer_settings(struct daemon *d, const char *revision, const struct handler_document *documents, size_t n,
-			  struct error *err)
-{
-	_cleanup_(user_settings_done) struct user_settings offered = { 0 };
-	_cleanup_(goal_request_done) struct goal_request former = { 0 };
-	_cleanup_(settings_done) struct settings s = { 0 };
-	_cleanup_free_ char *key = NULL;
-	const struct goal_request *g;
-	char hash[SHA256_HEX_MAX];
-	int r;
-
-	if (n > LIMIT_USER_DATA_SETTINGS)
-		return error_set(err, ERROR_USER, -E2BIG, "user data holds more than %d settings parts", LIMIT_USER_DATA_SETTINGS);
-	r = copy_documents(&offered, revision, documents, n, err);
-	if (r >= 0)
-		r = user_settings_hash(&offered, hash, err);
-	if (r < 0 || (str_equal(hash, d->user_key) && !d->user_data_refused))
-		return r;
-	r = goal_in_force(d, &former, &g, err);
-	if (r >= 0 && n)
-		r = judge_offer(d, g, &offered, err);
-	if (r >= 0)
-		r = user_settings_write(&d->paths, &offered, err);
-	if (r < 0)
-		return r;
-	if (newest_in_force(d))
-		return daemon_load_goal(d, err);
-	r = load_documents(d, g, NULL, &s, &key, err);
-	if (r >= 0)
-		r = put_in_force(d, &s, err);
-	daemon_changed(d);
 	return r;
 }

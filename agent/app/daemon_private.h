@@ -74,7 +74,15 @@ extern const struct handler_class *const handler_classes[HANDLERS];
  * stops the daemon is returned. */
 _nodiscard_ int daemon_load_goal(struct daemon *d, struct error *err);
 
-/* The settings parts of user data instead of those before; see struct handler_host. */
+struct user_settings;
+/* The settings of this goal state and what the files and user data add; the report is made anew. `offered`: instead of the
+ * settings that user data has brought before, which may be refused; NULL: these, which are passed over then. */
+_nodiscard_ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const struct user_settings *offered,
+				      struct settings *s, char **ret_key, struct error *err);
+/* Goes over to `s` and takes it. */
+_nodiscard_ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err);
+
+/* daemon_user_data.c: the settings parts of user data instead of those before; see struct handler_host. */
 _nodiscard_ int daemon_offer_settings(struct daemon *d, const char *revision, const struct handler_document *documents, size_t n,
 				      struct error *err);
 

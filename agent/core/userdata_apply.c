@@ -232,7 +232,7 @@ bool userdata_part_due(const struct userdata_item *i, const struct userdata_sett
 	else if (!is_wanted(s, i->kind))
 		*ret_why = unwanted[i->kind];
 	else if (cloud_init_ran_it && (i->kind == USERDATA_KIND_BOOTHOOK || str_equal(i->type, "text/x-shellscript-per-boot")))
-		*ret_why = "run by cloud-init at this boot";
+		*ret_why = USERDATA_RUN_BY_CLOUD_INIT;
 	else
 		return true;
 	return false;

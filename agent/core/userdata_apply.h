@@ -100,6 +100,8 @@ enum userdata_next {
 /* `s` NULL: no section. */
 enum userdata_next userdata_decide(const struct userdata_memory *m, const struct userdata_settings *s, const struct userdata_facts *f);
 
+#define USERDATA_RUN_BY_CLOUD_INIT "run by cloud-init at this boot"
+
 /* Whether the part is run; else *ret_why is the phrase that says why not (a literal, or the part's own). */
 bool userdata_part_due(const struct userdata_item *i, const struct userdata_settings *s, bool cloud_init_ran_it, const char **ret_why);
 

@@ -97,6 +97,22 @@ static void put_when(int64_t when, struct buf *out)
 	(void)buf_printf(out, " at %s", timefmt_utc((usec_t)when, text));
 }
 
+/* What cloud-init sees to is as it should be, unless a change is nothing but that: then it reaches nobody. */
+static bool needs_attention(const struct userdata_revision *r)
+{
+	const struct userdata_run *runs = r->runs.items;
+	bool left = false;
+
+	for (size_t i = 0; i < r->runs.n; i++) {
+		if (runs[i].state != USERDATA_RUN_SKIPPED || str_equal(runs[i].message, USERDATA_RUN_BY_CLOUD_INIT))
+			continue;
+		if (runs[i].kind != USERDATA_KIND_CLOUD_CONFIG)
+			return true;
+		left = true;
+	}
+	return left && !count(r, USERDATA_RUN_DONE);
+}
+
 /* Of the content that is there now. */
 static enum status_level put_state(const struct userdata_revision *r, const struct userdata_settings *s,
 				   const struct userdata_progress *p, usec_t now_boot, struct buf *out, int *ret_code)
@@ -116,7 +132,7 @@ static enum status_level put_state(const struct userdata_revision *r, const stru
 		(void)buf_puts(out, ": ");
 		userdata_phrase(r, out);
 		put_parts(r, out);
-		return count(r, USERDATA_RUN_SKIPPED) ? STATUS_WARNING : STATUS_SUCCESS;
+		return needs_attention(r) ? STATUS_WARNING : STATUS_SUCCESS;
 	case USERDATA_FAILED:
 		(void)buf_puts(out, "; it failed");
 		put_when(r->ended_usec, out);

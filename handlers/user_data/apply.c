@@ -9,17 +9,13 @@
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
-#include "agent/codec/base64.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
-#include "agent/io/paths.h"
-#include "agent/io/record.h"
 #include "handlers/common/cloud_init.h"
 #include "handlers/user_data/userdata_private.h"
 
@@ -30,51 +26,6 @@
 #define BUSY_USEC	(10 * USEC_PER_SEC)    /* too many jobs at once */
 #define AGAIN_USEC	(60 * USEC_PER_SEC)    /* when something of this machine's did not work */
 #define REVISIONS_WHOLE 5		       /* whose parts and output are kept */
-
-/* ---- the record ---- */
-
-int userdata_save(struct handler *h, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_USER_DATA_MEMORY);
-	int r = userdata_memory_encode(&h->memory, &text);
-
-	if (r < 0)
-		return error_errno(err, r, "cannot make the record of user data");
-	r = record_save(h->memory_record, text.data, text.len, err);
-	if (r > 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the record of user data is kept below %s only; after a reboot it would be taken for new",
-			h->host->paths->run);
-	return r < 0 ? r : 0;
-}
-
-static void save_or_log(struct handler *h)
-{
-	struct error e = ERROR_INIT;
-
-	if (userdata_save(h, &e) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
-}
-
-static int load(struct handler *h, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_USER_DATA_MEMORY);
-	struct error e = ERROR_INIT;
-	int r = record_load(h->memory_record, &text, NULL, &e);
-
-	if (r == -ENOENT)
-		return 0;
-	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, "record of user data", LIMIT_USER_DATA_MEMORY, &userdata_memory_type,
-				       &h->memory, &e);
-	if (r == -EBADMSG || r == -EINVAL) {
-		/* What is there now is taken for the baseline: better not run than run twice. */
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s; what has been applied before is not known any more", e.msg);
-		return 0;
-	}
-	if (r < 0 && err)
-		*err = e;
-	return r;
-}
 
 /* ---- what there is ---- */
 
@@ -121,56 +72,10 @@ static struct userdata_facts facts_of(struct handler *h)
 	return f;
 }
 
-/* The content that the machine has now, for those who ask for the difference. */
-static void keep_applied(const struct handler *h, const void *data, size_t len)
-{
-	_cleanup_free_ char *path = path_join(h->host->paths->records, "user-data.applied");
-	struct error e = ERROR_INIT;
-
-	if (path && fs_write(path, data, len, 0600, FS_REPLACE, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
-}
-
 static void tell(const struct handler *h, const char *text)
 {
 	if (h->host->tell)
 		h->host->tell(h->host, NOTICE_USER_DATA, NULL, NULL, text);
-}
-
-/* A content that has not been known so far. False: out of memory, or it could not be recorded. */
-bool userdata_note(struct handler *h, enum userdata_state state)
-{
-	static const char *const words[_USERDATA_STATE_MAX] = {
-		[USERDATA_PENDING] = "is a change", [USERDATA_ADOPTED] = "was there before: it is the baseline and not run",
-		[USERDATA_CLOUD_INIT] = "has been applied by cloud-init at the first boot",
-		[USERDATA_IGNORED] = "is ignored by an operator's order",
-	};
-	const struct userdata_record *seen = &h->plan.record;
-	struct userdata_revision *r = userdata_memory_add(&h->memory, seen->sha256);
-	_cleanup_buf_ struct buf copy = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED);
-	struct error e = ERROR_INIT;
-
-	if (!r || str_set(&r->boot_id, h->host->boot_id) < 0)
-		return false;
-	r->size = seen->size;
-	r->form = seen->form;
-	r->seen_usec = seen->seen_usec;
-	r->state = (int)state;
-	h->memory.looked |= 1 << h->section->source;
-	if (state == USERDATA_ADOPTED || state == USERDATA_CLOUD_INIT) {
-		r->ended_usec = (int64_t)loop_now_wall(h->host->loop);
-		if (str_set(&h->memory.applied, r->sha256) < 0)
-			return false;
-		if (userdata_copy(h, &copy, &e) >= 0)
-			keep_applied(h, buf_str(&copy), copy.len);
-	}
-	if (userdata_save(h, &e) < 0) {
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
-		return false;
-	}
-	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "revision %.*s %s", USERDATA_REVISION_CHARS, r->sha256, words[state]);
-	h->host->changed(h->host);
-	return true;
 }
 
 static void wait_for_cloud_init(struct handler *h)
@@ -224,25 +129,7 @@ static struct userdata_revision *choose(struct handler *h)
 	return NULL;
 }
 
-/* Confirmed: there is none. What comes later is a change. */
-static void note_unset(struct handler *h)
-{
-	if (!h->plan.unset || !h->section || (h->memory.looked >> h->section->source & 1))
-		return;
-	h->memory.looked |= 1 << h->section->source;
-	save_or_log(h);
-}
-
 /* ---- the end of a revision ---- */
-
-static void keep_content(const struct handler *h)
-{
-	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED);
-	const char *text = h->parts.content;
-
-	if (text && base64_decode(text, strlen(text), false, &data, NULL) >= 0)
-		keep_applied(h, buf_str(&data), data.len);
-}
 
 static void end_revision(struct handler *h, struct userdata_revision *r, bool cancelled)
 {
@@ -254,9 +141,9 @@ static void end_revision(struct handler *h, struct userdata_revision *r, bool ca
 	if (cancelled)
 		r->state = USERDATA_CANCELLED;
 	userdata_memory_trim(&h->memory, REVISIONS_WHOLE);
-	save_or_log(h);
+	userdata_save_or_log(h);
 	if (r->state == USERDATA_APPLIED)
-		keep_content(h);
+		userdata_keep_applied(h);
 	(void)buf_printf(&text, "user data revision %.*s %s: ", USERDATA_REVISION_CHARS, r->sha256,
 			 cancelled ? "gives way to newer content" : r->state == USERDATA_FAILED ? "failed" : "is applied");
 	userdata_phrase(r, &text);
@@ -339,7 +226,7 @@ static void judge(struct handler *h, struct userdata_revision *r, struct userdat
 	log_for(after == USERDATA_ENDED_WELL ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, (.handler = HANDLER, .job = run->job),
 		"revision %.*s, part %zu (%s): %s%s", USERDATA_REVISION_CHARS, r->sha256, i + 1, run->name, run->message ? run->message : "",
 		after == USERDATA_TRY_AGAIN ? "; it is tried again" : "");
-	save_or_log(h);
+	userdata_save_or_log(h);
 }
 
 static void on_done(const struct job_result *result, void *userdata)
@@ -471,7 +358,7 @@ static void advance(struct handler *h)
 	struct error e = ERROR_INIT;
 	int k;
 
-	note_unset(h);
+	userdata_note_unset(h);
 	if (!r && h->section)
 		r = choose(h);
 	/* Without anything to apply, or before its parts: what is offered may call our apply(), which only sets the timer. */
@@ -516,18 +403,7 @@ void userdata_apply_soon(struct handler *h)
 
 int userdata_apply_open(struct handler *h, struct error *err)
 {
-	_cleanup_free_ char *path = path_join(h->host->paths->records, "user-data.memory");
-	_cleanup_free_ char *fallback = path_join(h->host->paths->run, "user-data.memory");
-	int r;
-
-	if (!path || !fallback)
-		return error_oom(err);
-	r = record_open(path, fallback, LIMIT_USER_DATA_MEMORY, USERDATA_MEMORY_VERSION, &h->memory_record, err);
-	if (r >= 0)
-		r = load(h, err);
-	if (r >= 0 && loop_timer_new(h->host->loop, "user-data-apply", on_timer, h, &h->apply_timer) < 0)
-		r = error_oom(err);
-	return r;
+	return loop_timer_new(h->host->loop, "user-data-apply", on_timer, h, &h->apply_timer) < 0 ? error_oom(err) : 0;
 }
 
 void userdata_apply_close(struct handler *h)
@@ -535,8 +411,6 @@ void userdata_apply_close(struct handler *h)
 	jobs_handle_free(h->job);
 	userdata_fetch_free(h->fetch);
 	loop_timer_free(h->apply_timer);
-	record_close(h->memory_record);
-	jd_free(&userdata_memory_type, &h->memory);
 	userdata_parts_done(&h->parts);
 	free(h->fetch_problem);
 	free(h->offered);

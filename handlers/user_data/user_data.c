@@ -12,6 +12,7 @@ static void handler_free(struct handler *h)
 	if (!h)
 		return;
 	userdata_apply_close(h);
+	userdata_memory_close(h);
 	userdata_watch_close(h);
 	free(h);
 }
@@ -26,6 +27,8 @@ static int user_data_start(const struct handler_host *host, struct handler **ret
 		return error_oom(err);
 	h->host = host;
 	r = userdata_watch_open(h, err);
+	if (r >= 0)
+		r = userdata_memory_open(h, err);
 	if (r >= 0)
 		r = userdata_apply_open(h, err);
 	if (r < 0)

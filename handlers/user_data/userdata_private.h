@@ -71,9 +71,16 @@ void userdata_apply_soon(struct handler *h);
 void userdata_apply_close(struct handler *h);
 /* What the source has now, as far as it is known: NULL when there is nothing. */
 const char *userdata_content(const struct handler *h);
+
+/* memory.c */
+_nodiscard_ int userdata_memory_open(struct handler *h, struct error *err);
+void userdata_memory_close(struct handler *h);
+_nodiscard_ int userdata_save(struct handler *h, struct error *err);
+void userdata_save_or_log(struct handler *h); /* where nothing more can be done than to go on */
 /* The content that is there now becomes a revision. False: it could not be recorded. */
 _nodiscard_ bool userdata_note(struct handler *h, enum userdata_state state);
-_nodiscard_ int userdata_save(struct handler *h, struct error *err);
+void userdata_note_unset(struct handler *h); /* confirmed that there is none: what comes later is a change */
+void userdata_keep_applied(const struct handler *h); /* the content of the plan is what the machine has now */
 
 /* prepare.c: from content to parts that can be run. 1: not yet (a timer is set, or a fetch is under way); 0: ready;
  * negative: this revision cannot be applied, for good. */
