@@ -1,5 +1,9 @@
 """User data beside Debian's cloud-init on a booted machine: what it applies at an instance's first boot is not run again, what changes
-later is run by us, a reboot runs nothing, and on a clone everything begins anew."""
+later is run by us, a reboot runs nothing, and on a clone everything begins anew.
+
+The data source is NoCloud: the one for Azure takes the instance's id from DMI, which cloud-init does not read in a container, and
+that is what these machines are to it. What it does differently (a reboot stores changed user data, and runs its boot hooks) is in the
+tables of tests/unit/test_userdata_apply.c."""
 
 import json
 import os
