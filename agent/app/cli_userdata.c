@@ -126,7 +126,7 @@ static void print_history(const struct userdata_memory *m)
 	cli_table(cells, m->revisions.n + 1, HISTORY_COLUMNS);
 }
 
-static void print_parts(const struct userdata_revision *r)
+static void print_parts(const struct paths *p, const struct userdata_revision *r)
 {
 	static const char *const head[PART_COLUMNS] = { "PART", "NAME", "TYPE", "STATE", "RESULT" };
 	const struct userdata_run *runs = r->runs.items;
@@ -148,6 +148,12 @@ static void print_parts(const struct userdata_revision *r)
 	}
 	printf("\nParts of revision %.*s:\n", USERDATA_REVISION_CHARS, r->sha256);
 	cli_table(cells, r->runs.n + 1, PART_COLUMNS);
+	for (size_t i = 0; i < r->runs.n; i++) {
+		_cleanup_free_ char *directory = str_empty(runs[i].job) ? NULL : path_of_job(p, runs[i].job);
+
+		if (directory && runs[i].state == USERDATA_RUN_FAILED)
+			printf("Output of part %zu: %s/stdout, stderr\n", i + 1, directory);
+	}
 }
 
 /* The first line of the sentence: its parts follow as a table. */
@@ -166,7 +172,7 @@ static void print_summary(const struct userdata_view *v)
 		       timefmt_utc((usec_t)w->seen_usec, seen), w->removed_usec ? ", removed since" : "");
 }
 
-static int print_state(const struct userdata_view *v)
+static int print_state(const struct paths *p, const struct userdata_view *v)
 {
 	const struct userdata_revision *list = v->memory.revisions.items;
 
@@ -177,7 +183,7 @@ static int print_state(const struct userdata_view *v)
 	print_history(&v->memory);
 	for (size_t i = 0; i < v->memory.revisions.n; i++)
 		if (list[i].runs.n) {
-			print_parts(&list[i]);
+			print_parts(p, &list[i]);
 			break;
 		}
 	return EXIT_OK;
@@ -280,7 +286,7 @@ static int with_paths(int argc, char **argv, const struct paths *p)
 	if (str_equal(word, "--json"))
 		return fputs(buf_str(&text), stdout) < 0 ? EXIT_FAILED : EXIT_OK;
 	if (!*word)
-		return print_state(&v);
+		return print_state(p, &v);
 	print_history(&v.memory);
 	return EXIT_OK;
 }

@@ -610,6 +610,8 @@ def test_command_line(vm):
         shown = vm.run("userdata")
         assert shown.returncode == 0 and revision(one) in shown.stdout and "failed" in shown.stdout and SECRET not in shown.stdout, shown
         assert "exit code 4" in shown.stdout and "part-002" in shown.stdout
+        [output] = re.findall(r"Output of part 2: (.*/stdout)", shown.stdout)
+        assert pathlib.Path(output).exists()
         history = vm.run("userdata", "history")
         assert re.search(rf"{revision(one)} +applied", history.stdout), history.stdout
         document = json.loads(vm.run("userdata", "--json").stdout)
