@@ -35,8 +35,8 @@ static void view_done(struct userdata_view *v)
 
 /* ---- the files ---- */
 
-static int read_record(const struct paths *p, const char *name, size_t max, uint32_t version, const struct jd_type *type, void *target,
-		       struct error *err)
+static int read_record(const struct paths *p, const char *name, size_t max, uint32_t version,
+		       const struct jd_type *type, void *target, struct error *err)
 {
 	_cleanup_free_ char *path = path_join(p->records, name);
 	_cleanup_(record_closep) struct record *record = NULL;
@@ -57,11 +57,12 @@ static int read_record(const struct paths *p, const char *name, size_t max, uint
 
 static int read_files(const struct paths *p, struct userdata_view *v, struct error *err)
 {
-	int r = read_record(p, "user-data.record", LIMIT_USER_DATA_RECORD, USERDATA_RECORD_VERSION, &userdata_record_type, &v->watch, err);
+	int r = read_record(p, "user-data.record", LIMIT_USER_DATA_RECORD, USERDATA_RECORD_VERSION,
+			    &userdata_record_type, &v->watch, err);
 
 	if (r >= 0)
-		r = read_record(p, "user-data.memory", LIMIT_USER_DATA_MEMORY, USERDATA_MEMORY_VERSION, &userdata_memory_type, &v->memory,
-				err);
+		r = read_record(p, "user-data.memory", LIMIT_USER_DATA_MEMORY, USERDATA_MEMORY_VERSION,
+				&userdata_memory_type, &v->memory, err);
 	return r;
 }
 
@@ -76,7 +77,8 @@ static int look(const struct paths *p, struct buf *text, struct userdata_view *v
 		fprintf(stderr, "evenkeel userdata: only root may look, and the service is not running\n");
 		return EXIT_NOT_PERMITTED;
 	}
-	if (read_files(p, v, &e) < 0 || jd_encode(&userdata_view_type, v, false, text) < 0 || buf_puts(text, "\n") < 0) {
+	if (read_files(p, v, &e) < 0 || jd_encode(&userdata_view_type, v, false, text) < 0 ||
+	    buf_puts(text, "\n") < 0) {
 		fprintf(stderr, "evenkeel userdata: %s\n", e.msg[0] ? e.msg : "out of memory");
 		return EXIT_FAILED;
 	}
@@ -167,9 +169,10 @@ static void print_summary(const struct userdata_view *v)
 	else if (!w->sha256)
 		printf("No user data has been seen (the service is not running)\n");
 	else
-		printf("User data revision %.*s, %lld bytes, %s%s, seen since %s%s (the service is not running)\n", USERDATA_REVISION_CHARS,
-		       w->sha256, (long long)w->size, w->form.gzip ? "gzip of " : "", userdata_format_phrase(w->form.format),
-		       timefmt_utc((usec_t)w->seen_usec, seen), w->removed_usec ? ", removed since" : "");
+		printf("User data revision %.*s, %lld bytes, %s%s, seen since %s%s (the service is not running)\n",
+		       USERDATA_REVISION_CHARS, w->sha256, (long long)w->size, w->form.gzip ? "gzip of " : "",
+		       userdata_format_phrase(w->form.format), timefmt_utc((usec_t)w->seen_usec, seen),
+		       w->removed_usec ? ", removed since" : "");
 }
 
 static int print_state(const struct paths *p, const struct userdata_view *v)
@@ -214,7 +217,8 @@ static int show(const struct paths *p, bool applied)
 		fprintf(stderr, "evenkeel userdata show: %s\n", e.msg);
 		return e.code == -EACCES ? EXIT_NOT_PERMITTED : EXIT_FAILED;
 	}
-	return fwrite(buf_str(&content), 1, content.len, stdout) == content.len && fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
+	return fwrite(buf_str(&content), 1, content.len, stdout) == content.len && fflush(stdout) == 0 ? EXIT_OK
+												       : EXIT_FAILED;
 }
 
 /* In memory only; "/proc/self/fd/N" in `path`. */
@@ -241,7 +245,8 @@ static int diff(const struct paths *p)
 {
 	char before[32], after[32];
 	struct error e = ERROR_INIT;
-	_cleanup_close_ int a = open_content(p, "user-data.applied", before, &e), b = a < 0 ? -1 : open_content(p, "user-data", after, &e);
+	_cleanup_close_ int a = open_content(p, "user-data.applied", before, &e),
+			    b = a < 0 ? -1 : open_content(p, "user-data", after, &e);
 	int status;
 	pid_t child;
 
@@ -253,7 +258,8 @@ static int diff(const struct paths *p)
 	child = fork();
 	if (child == 0) {
 		(void)execlp("diff", "diff", "-u", "--label", "applied", "--label", "now", before, after, (char *)NULL);
-		fprintf(stderr, "evenkeel userdata diff: this system has no diff(1); see: evenkeel userdata show [--applied]\n");
+		fprintf(stderr,
+			"evenkeel userdata diff: this system has no diff(1); see: evenkeel userdata show [--applied]\n");
 		_exit(EXIT_USAGE);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
@@ -266,7 +272,8 @@ static int diff(const struct paths *p)
 static int order(const char *word, const char *revision)
 {
 	return cli_order_alone(str_equal(word, "apply") ? "userdata apply" : "userdata ignore",
-			       str_equal(word, "apply") ? "/v1/userdata/apply" : "/v1/userdata/ignore", revision ? revision : "");
+			       str_equal(word, "apply") ? "/v1/userdata/apply" : "/v1/userdata/ignore",
+			       revision ? revision : "");
 }
 
 static int with_paths(int argc, char **argv, const struct paths *p)

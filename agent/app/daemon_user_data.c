@@ -14,7 +14,8 @@ static bool newest_in_force(const struct daemon *d)
 	return !d->have_goal || str_equal(deployment_of(d->deployments)->key, d->key);
 }
 
-static int goal_in_force(struct daemon *d, struct goal_request *copy, const struct goal_request **ret, struct error *err)
+static int goal_in_force(struct daemon *d, struct goal_request *copy, const struct goal_request **ret,
+			 struct error *err)
 {
 	int r = 0;
 
@@ -26,7 +27,8 @@ static int goal_in_force(struct daemon *d, struct goal_request *copy, const stru
 	return r == -ENOENT ? 0 : r;
 }
 
-static int judge_offer(struct daemon *d, const struct goal_request *g, const struct user_settings *offered, struct error *err)
+static int judge_offer(struct daemon *d, const struct goal_request *g, const struct user_settings *offered,
+		       struct error *err)
 {
 	_cleanup_(settings_done) struct settings s = { 0 };
 	_cleanup_free_ char *key = NULL;
@@ -41,8 +43,8 @@ static int judge_offer(struct daemon *d, const struct goal_request *g, const str
 	return r;
 }
 
-static int copy_documents(struct user_settings *to, const char *revision, const struct handler_document *documents, size_t n,
-			  struct error *err)
+static int copy_documents(struct user_settings *to, const char *revision, const struct handler_document *documents,
+			  size_t n, struct error *err)
 {
 	struct user_document *list = calloc(n + 1, sizeof(*list));
 
@@ -69,7 +71,8 @@ int daemon_offer_settings(struct daemon *d, const char *revision, const struct h
 	int r;
 
 	if (n > LIMIT_USER_DATA_SETTINGS)
-		return error_set(err, ERROR_USER, -E2BIG, "user data holds more than %d settings parts", LIMIT_USER_DATA_SETTINGS);
+		return error_set(err, ERROR_USER, -E2BIG, "user data holds more than %d settings parts",
+				 LIMIT_USER_DATA_SETTINGS);
 	r = copy_documents(&offered, revision, documents, n, err);
 	if (r >= 0)
 		r = user_settings_hash(&offered, hash, err);

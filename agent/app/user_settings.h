@@ -16,7 +16,7 @@ struct user_document {
 };
 
 struct user_settings {
-	char *revision; /* SHA-256 of the user data they stand in */
+	char *revision;		  /* SHA-256 of the user data they stand in */
 	struct jd_list documents; /* of struct user_document */
 };
 extern const struct jd_type user_settings_type; /* released with jd_free() */

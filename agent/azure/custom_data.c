@@ -15,7 +15,8 @@
 static int keep(const char *text, size_t len, struct buf *out, struct error *err)
 {
 	if (len > LIMIT_USER_DATA_DECODED)
-		return error_set(err, ERROR_PLATFORM, -EFBIG, "custom data of %zu bytes is more than %lu", len, LIMIT_USER_DATA_DECODED);
+		return error_set(err, ERROR_PLATFORM, -EFBIG, "custom data of %zu bytes is more than %lu", len,
+				 LIMIT_USER_DATA_DECODED);
 	return buf_append(out, text, len) < 0 ? error_oom(err) : 0;
 }
 
@@ -48,7 +49,8 @@ int custom_data_from_ovf(const char *text, size_t len, struct buf *out, struct e
 		if (!open)
 			return -ENOENT;
 		/* "<CustomData>" or "<ns1:CustomData …>" */
-		if (open > text && (open[-1] == '<' || (open[-1] == ':' && memrchr(text, '<', (size_t)(open - text)))) &&
+		if (open > text &&
+		    (open[-1] == '<' || (open[-1] == ':' && memrchr(text, '<', (size_t)(open - text)))) &&
 		    open + 10 < end && strchr("> \t\r\n/", open[10]) && open[10])
 			break;
 	}

@@ -12,10 +12,12 @@
 
 /* ---- the document ---- */
 
-static const char *const state_names[] = { "pending", "running",   "applied", "failed", "adopted",
+static const char *const state_names[] = { "pending",	"running", "applied",	"failed", "adopted",
 					   "cloudInit", "ignored", "cancelled", NULL };
 static const char *const run_names[] = { "pending", "running", "done", "failed", "skipped", NULL };
-static const char *const kind_names[] = { "shellscript", "boothook", "include", "settings", "cloudConfig", "other", NULL };
+static const char *const kind_names[] = {
+	"shellscript", "boothook", "include", "settings", "cloudConfig", "other", NULL
+};
 _Static_assert(ARRAY_SIZE(state_names) == _USERDATA_STATE_MAX + 1, "a name for each state");
 _Static_assert(ARRAY_SIZE(kind_names) == _USERDATA_KIND_MAX + 1, "a name for each kind");
 
@@ -67,7 +69,9 @@ static const struct jd_field memory_fields[] = {
 	{ NULL },
 };
 /* clang-format on */
-const struct jd_type userdata_memory_type = { .kind = JD_OBJECT, .fields = memory_fields, .size = sizeof(struct userdata_memory) };
+const struct jd_type userdata_memory_type = { .kind = JD_OBJECT,
+					      .fields = memory_fields,
+					      .size = sizeof(struct userdata_memory) };
 
 const char *userdata_state_name(int state)
 {
@@ -161,7 +165,8 @@ int userdata_memory_encode(struct userdata_memory *m, struct buf *out)
 
 /* ---- deciding ---- */
 
-static enum userdata_next first_seen(const struct userdata_memory *m, const struct userdata_settings *s, const struct userdata_facts *f)
+static enum userdata_next first_seen(const struct userdata_memory *m, const struct userdata_settings *s,
+				     const struct userdata_facts *f)
 {
 	if (f->boot == USERDATA_BOOT_CLOUD_INIT_OVER && f->first_boot) {
 		/* What it has found at the first boot it has applied. Something else (custom data, where there is both; a
@@ -171,7 +176,8 @@ static enum userdata_next first_seen(const struct userdata_memory *m, const stru
 	return (m->looked >> f->source & 1) || s->baseline == USERDATA_RUN ? USERDATA_NOTE_CHANGE : USERDATA_ADOPT_NOW;
 }
 
-enum userdata_next userdata_decide(const struct userdata_memory *m, const struct userdata_settings *s, const struct userdata_facts *f)
+enum userdata_next userdata_decide(const struct userdata_memory *m, const struct userdata_settings *s,
+				   const struct userdata_facts *f)
 {
 	const struct userdata_revision *r = userdata_memory_find(m, f->sha256);
 	bool waiting = f->boot == USERDATA_BOOT_UNKNOWN || f->boot == USERDATA_BOOT_CLOUD_INIT_RUNS, due = false;
@@ -216,13 +222,17 @@ static bool is_wanted(const struct userdata_settings *s, int kind)
 	return false;
 }
 
-bool userdata_part_due(const struct userdata_item *i, const struct userdata_settings *s, bool cloud_init_ran_it, const char **ret_why)
+bool userdata_part_due(const struct userdata_item *i, const struct userdata_settings *s, bool cloud_init_ran_it,
+		       const char **ret_why)
 {
-	static const char *const unwanted[] = { "userData.parts does not name \"shellscript\"", "userData.parts does not name \"boothook\"",
-						"userData.parts does not name \"include\"", "userData.parts does not name \"settings\"" };
+	static const char *const unwanted[] = { "userData.parts does not name \"shellscript\"",
+						"userData.parts does not name \"boothook\"",
+						"userData.parts does not name \"include\"",
+						"userData.parts does not name \"settings\"" };
 
 	if (i->kind == USERDATA_KIND_CLOUD_CONFIG)
-		*ret_why = i->problem ? i->problem : "left to cloud-init, which applies it at the first boot of an instance";
+		*ret_why = i->problem ? i->problem
+				      : "left to cloud-init, which applies it at the first boot of an instance";
 	else if (i->problem)
 		*ret_why = i->problem;
 	else if (i->kind == USERDATA_KIND_OTHER)
@@ -231,7 +241,8 @@ bool userdata_part_due(const struct userdata_item *i, const struct userdata_sett
 		*ret_why = "settings are taken with userData.action \"apply\" only";
 	else if (!is_wanted(s, i->kind))
 		*ret_why = unwanted[i->kind];
-	else if (cloud_init_ran_it && (i->kind == USERDATA_KIND_BOOTHOOK || str_equal(i->type, "text/x-shellscript-per-boot")))
+	else if (cloud_init_ran_it &&
+		 (i->kind == USERDATA_KIND_BOOTHOOK || str_equal(i->type, "text/x-shellscript-per-boot")))
 		*ret_why = USERDATA_RUN_BY_CLOUD_INIT;
 	else
 		return true;
@@ -274,8 +285,8 @@ static bool is_retried(const struct retry_settings *retry, const struct job_resu
 	return false;
 }
 
-enum userdata_after userdata_after(const struct userdata_settings *s, const struct userdata_run *run, const struct job_result *r,
-				   bool attached)
+enum userdata_after userdata_after(const struct userdata_settings *s, const struct userdata_run *run,
+				   const struct job_result *r, bool attached)
 {
 	if (r->end == JOB_SUCCEEDED)
 		return USERDATA_ENDED_WELL;

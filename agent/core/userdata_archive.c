@@ -47,9 +47,9 @@ static size_t key_length(const struct yaml *y)
 	while (y->at + n < y->len && !strchr(": \t\r\n#\"'|>[]{}&*!%@`,", y->text[y->at + n]))
 		n++;
 	return n && y->at + n < y->len && y->text[y->at + n] == ':' &&
-			       (y->at + n + 1 >= y->len || strchr(" \t\r\n", y->text[y->at + n + 1])) ?
-		       n :
-		       0;
+			       (y->at + n + 1 >= y->len || strchr(" \t\r\n", y->text[y->at + n + 1]))
+		       ? n
+		       : 0;
 }
 
 static int read_member(struct yaml *y, size_t parent, struct userdata_archive_entry *e)
@@ -133,7 +133,8 @@ static int read_list(struct yaml *y, struct userdata_archive *to)
 	int k = 0;
 
 	while (k >= 0 && y->at < y->len && !(yaml_column(y) == 0 && starts(y, "..."))) {
-		if (yaml_column(y) != list || yaml_peek(y) != '-' || !(y->at + 1 >= y->len || strchr(" \r\n", y->text[y->at + 1])))
+		if (yaml_column(y) != list || yaml_peek(y) != '-' ||
+		    !(y->at + 1 >= y->len || strchr(" \r\n", y->text[y->at + 1])))
 			return yaml_refuse(y, -EBADMSG, "expected a list, each entry after a \"- \" of its own");
 		y->at++;
 		k = read_entry(y, list, to);
@@ -154,14 +155,17 @@ static const struct jd_field entry_fields[] = {
 	{ NULL },
 };
 /* clang-format on */
-static const struct jd_type entry_type = { .kind = JD_OBJECT, .size = sizeof(struct userdata_archive_entry),
-					   .fields = entry_fields, .short_member = "content" };
+static const struct jd_type entry_type = { .kind = JD_OBJECT,
+					   .size = sizeof(struct userdata_archive_entry),
+					   .fields = entry_fields,
+					   .short_member = "content" };
 static const struct jd_type list_type = { .kind = JD_LIST, .max = LIMIT_USER_DATA_PARTS, .element = &entry_type };
 
 static int read_json(struct yaml *y, struct userdata_archive *to)
 {
 	struct jd_list list = { 0 };
-	int k = jd_decode_document(y->text + y->at, y->len - y->at, "the list", LIMIT_GUNZIP_DEFAULT, &list_type, &list, y->err);
+	int k = jd_decode_document(y->text + y->at, y->len - y->at, "the list", LIMIT_GUNZIP_DEFAULT, &list_type, &list,
+				   y->err);
 
 	if (k < 0)
 		return k;
@@ -187,7 +191,8 @@ static int check_text(struct yaml *y)
 		if (c == '\r' && (y->at + 1 >= y->len || y->text[y->at + 1] != '\n'))
 			return yaml_not_read(y, "a carriage return alone");
 		for (size_t i = 0; c >= 0x80 && i < ARRAY_SIZE(breaks); i++)
-			if (y->len - y->at >= strlen(breaks[i]) && memcmp(y->text + y->at, breaks[i], strlen(breaks[i])) == 0)
+			if (y->len - y->at >= strlen(breaks[i]) &&
+			    memcmp(y->text + y->at, breaks[i], strlen(breaks[i])) == 0)
 				return yaml_not_read(y, "a line's end of another kind");
 	}
 	y->at = 0;

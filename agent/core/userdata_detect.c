@@ -66,8 +66,8 @@ bool userdata_is_mime(const void *data, size_t len)
 /* What Python's str.lstrip() takes away: Unicode's White_Space, and the separators 1c to 1f. */
 static size_t blank(const char *text, size_t len)
 {
-	static const char *const wide[] = { "\xc2\x85",	    "\xc2\xa0",	    "\xe1\x9a\x80", "\xe2\x80\xa8", "\xe2\x80\xa9",
-					    "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80" };
+	static const char *const wide[] = { "\xc2\x85",	    "\xc2\xa0",	    "\xe1\x9a\x80", "\xe2\x80\xa8",
+					    "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80" };
 	unsigned char c = (unsigned char)*text;
 
 	if (c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f))
@@ -76,7 +76,8 @@ static size_t blank(const char *text, size_t len)
 		if (len >= strlen(wide[i]) && memcmp(text, wide[i], strlen(wide[i])) == 0)
 			return strlen(wide[i]);
 	/* U+2000 to U+200A */
-	if (len >= 3 && memcmp(text, "\xe2\x80", 2) == 0 && (unsigned char)text[2] >= 0x80 && (unsigned char)text[2] <= 0x8a)
+	if (len >= 3 && memcmp(text, "\xe2\x80", 2) == 0 && (unsigned char)text[2] >= 0x80 &&
+	    (unsigned char)text[2] <= 0x8a)
 		return 3;
 	return 0;
 }
@@ -97,7 +98,8 @@ enum userdata_format userdata_detect_prefix(const void *data, size_t len)
 
 	len -= skip;
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-		if (len >= strlen(prefixes[i].text) && strncasecmp(text, prefixes[i].text, strlen(prefixes[i].text)) == 0)
+		if (len >= strlen(prefixes[i].text) &&
+		    strncasecmp(text, prefixes[i].text, strlen(prefixes[i].text)) == 0)
 			return prefixes[i].format;
 	return utf8_valid(text, len) ? USERDATA_FORMAT_UNKNOWN : USERDATA_FORMAT_BINARY;
 }

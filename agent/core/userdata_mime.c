@@ -118,7 +118,8 @@ static char **slot(struct headers *h, const char *name, size_t n)
 }
 
 /* Takes the header's value, with the lines that continue it. */
-static int take_header(struct reader *r, const struct boundary *around, struct headers *h, const struct line *first, size_t name)
+static int take_header(struct reader *r, const struct boundary *around, struct headers *h, const struct line *first,
+		       size_t name)
 {
 	_cleanup_buf_ struct buf value = BUF_INIT(LIMIT_USER_DATA_MIME_HEADER);
 	char **to = slot(h, first->text, name);
@@ -157,7 +158,8 @@ static bool goes_on(const struct reader *r, const struct boundary *around, const
 
 	skip(&look, l);
 	return next(&look, around, &after) &&
-	       (header_name(&after) || (after.len && (*after.text == ' ' || *after.text == '\t' || *after.text == ':')) ||
+	       (header_name(&after) ||
+		(after.len && (*after.text == ' ' || *after.text == '\t' || *after.text == ':')) ||
 		(after.len >= 5 && memcmp(after.text, "From ", 5) == 0));
 }
 
@@ -294,7 +296,8 @@ static int tell(struct reader *r, const struct headers *h, const char *type, con
 	int k;
 
 	if (++r->parts > LIMIT_USER_DATA_PARTS)
-		return error_set(r->err, ERROR_USER, -E2BIG, "the MIME message has more than %d parts", LIMIT_USER_DATA_PARTS);
+		return error_set(r->err, ERROR_USER, -E2BIG, "the MIME message has more than %d parts",
+				 LIMIT_USER_DATA_PARTS);
 	k = userdata_mime_decode(h->encoding, text, len, &content);
 	filename = parameter(h->disposition, "filename", &failed);
 	if (!filename && !failed)

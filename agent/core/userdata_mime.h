@@ -23,7 +23,8 @@ struct userdata_mime_part {
 typedef int (*userdata_mime_fn)(const struct userdata_mime_part *part, void *userdata);
 
 /* -E2BIG: nested too deep, or too many parts; what the callback returned; -ENOMEM. */
-_nodiscard_ int userdata_mime_walk(const char *text, size_t len, userdata_mime_fn fn, void *userdata, struct error *err);
+_nodiscard_ int userdata_mime_walk(const char *text, size_t len, userdata_mime_fn fn, void *userdata,
+				   struct error *err);
 
 /* Appends what the transfer encoding (any case; NULL, 7bit, 8bit, binary: as it is) makes of the text. Damaged base64 is
  * read as far as it goes; as Python does. */

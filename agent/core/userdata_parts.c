@@ -21,7 +21,9 @@
 
 /* ---- the document ---- */
 
-static const char *const kind_names[] = { "shellscript", "boothook", "include", "settings", "cloudConfig", "other", NULL };
+static const char *const kind_names[] = {
+	"shellscript", "boothook", "include", "settings", "cloudConfig", "other", NULL
+};
 _Static_assert(ARRAY_SIZE(kind_names) == _USERDATA_KIND_MAX + 1, "a name for each kind");
 
 static const struct jd_type text_type = { .kind = JD_TEXT, .max = 1024 };
@@ -49,7 +51,9 @@ static const struct jd_field parts_fields[] = {
 	{ NULL },
 };
 /* clang-format on */
-const struct jd_type userdata_parts_type = { .kind = JD_OBJECT, .fields = parts_fields, .size = sizeof(struct userdata_parts) };
+const struct jd_type userdata_parts_type = { .kind = JD_OBJECT,
+					     .fields = parts_fields,
+					     .size = sizeof(struct userdata_parts) };
 
 const char *userdata_kind_name(int kind)
 {
@@ -73,8 +77,9 @@ struct maker {
 /* What cloud-init takes for gzip (user_data.py, DECOMP_TYPES). */
 static bool is_gzip_type(const char *type)
 {
-	static const char *const types[] = { "application/gzip",	 "application/gzip-compressed", "application/gzipped",
-					     "application/x-compress",	 "application/x-compressed",	"application/x-gunzip",
+	static const char *const types[] = { "application/gzip",	 "application/gzip-compressed",
+					     "application/gzipped",	 "application/x-compress",
+					     "application/x-compressed", "application/x-gunzip",
 					     "application/x-gzip",	 "application/x-gzip-compressed" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
@@ -134,7 +139,8 @@ static const char *script_of(int kind, const char **text, size_t *len)
 
 	*text += n;
 	*len -= n;
-	if (kind == USERDATA_KIND_BOOTHOOK && *len >= sizeof(hook) - 1 && strncasecmp(*text, hook, sizeof(hook) - 1) == 0) {
+	if (kind == USERDATA_KIND_BOOTHOOK && *len >= sizeof(hook) - 1 &&
+	    strncasecmp(*text, hook, sizeof(hook) - 1) == 0) {
 		*text += sizeof(hook) - 1;
 		*len -= sizeof(hook) - 1;
 		n = userdata_blanks(*text, *len);
@@ -157,7 +163,8 @@ static int keep_content(struct maker *m, struct userdata_item *item, const char 
 	return 0;
 }
 
-static int add(struct maker *m, const char *type, const char *filename, const char *text, size_t len, const char *problem)
+static int add(struct maker *m, const char *type, const char *filename, const char *text, size_t len,
+	       const char *problem)
 {
 	struct userdata_item *grown, *item;
 	int k = 0;
@@ -169,7 +176,9 @@ static int add(struct maker *m, const char *type, const char *filename, const ch
 		return error_oom(m->err);
 	m->parts.items.items = grown;
 	item = &grown[m->parts.items.n];
-	*item = (struct userdata_item){ .type = told(type), .kind = kind_of(type), .size = (int64_t)len, .depth = m->depth };
+	*item = (struct userdata_item){
+		.type = told(type), .kind = kind_of(type), .size = (int64_t)len, .depth = m->depth
+	};
 	item->name = name_of(filename, ++m->parts.items.n);
 	if (item->kind == USERDATA_KIND_SHELLSCRIPT || item->kind == USERDATA_KIND_BOOTHOOK) {
 		const char *unfit = script_of(item->kind, &text, &len);
@@ -232,7 +241,8 @@ static const char *better_type(const char *type, const char *text, size_t len)
 {
 	const char *found = NULL;
 
-	if (str_equal(type, "text/plain") || str_equal(type, "text/x-not-multipart") || str_equal(type, "text/x-shellscript"))
+	if (str_equal(type, "text/plain") || str_equal(type, "text/x-not-multipart") ||
+	    str_equal(type, "text/x-shellscript"))
 		found = userdata_content_type(text, len);
 	return found ? found : type;
 }
@@ -250,9 +260,9 @@ static int take(struct maker *m, const char *type, const char *filename, const c
 			return error_oom(m->err);
 		if (k < 0 || !utf8_valid(buf_str(&plain), plain.len))
 			return add(m, type, filename, "", len,
-				   k == -EFBIG ? "it inflates to more than 1 MiB" :
-				   k < 0       ? "its gzip is damaged" :
-						 "its gzip holds no text");
+				   k == -EFBIG ? "it inflates to more than 1 MiB"
+				   : k < 0     ? "its gzip is damaged"
+					       : "its gzip holds no text");
 		text = buf_str(&plain);
 		len = plain.len;
 		type = "text/plain";
@@ -278,7 +288,8 @@ static bool is_spoilt(const struct userdata_mime_part *part)
 static int on_mime_part(const struct userdata_mime_part *part, void *userdata)
 {
 	if (is_spoilt(part))
-		return add(userdata, part->type, part->filename, part->content, part->len, "it begins with a blank beyond ASCII");
+		return add(userdata, part->type, part->filename, part->content, part->len,
+			   "it begins with a blank beyond ASCII");
 	return take(userdata, part->type, part->filename, part->content, part->len);
 }
 
@@ -302,7 +313,8 @@ static int take_whole(struct maker *m, const char *text, size_t len)
 	if (!userdata_is_mime(text, len))
 		return take(m, "text/x-not-multipart", NULL, text, len);
 	if (!utf8_valid(text, len))
-		return error_set(m->err, ERROR_USER, -EBADMSG, "the MIME message is not valid UTF-8; cloud-init refuses it, too");
+		return error_set(m->err, ERROR_USER, -EBADMSG,
+				 "the MIME message is not valid UTF-8; cloud-init refuses it, too");
 	return userdata_mime_walk(text, len, on_mime_part, m, m->err);
 }
 
@@ -361,7 +373,8 @@ int userdata_item_urls(const struct userdata_item *i, char ***ret, struct error 
 
 	if (k < 0)
 		return k;
-	for (char *line = text.data ? strtok_r(text.data, "\r\n", &save) : NULL; line; line = strtok_r(NULL, "\r\n", &save)) {
+	for (char *line = text.data ? strtok_r(text.data, "\r\n", &save) : NULL; line;
+	     line = strtok_r(NULL, "\r\n", &save)) {
 		const char *url = url_of(line);
 
 		if (!url)
@@ -389,7 +402,8 @@ static size_t total_of(const struct userdata_parts *p)
 	return total;
 }
 
-int userdata_parts_include(struct userdata_parts *p, size_t index, const struct userdata_body *bodies, size_t n, struct error *err)
+int userdata_parts_include(struct userdata_parts *p, size_t index, const struct userdata_body *bodies, size_t n,
+			   struct error *err)
 {
 	struct userdata_item *items = p->items.items, *all;
 	struct maker m = { .total = total_of(p), .depth = items[index].depth + 1, .err = err };
@@ -397,7 +411,8 @@ int userdata_parts_include(struct userdata_parts *p, size_t index, const struct 
 	int k = 0;
 
 	if (n && m.depth > LIMIT_USER_DATA_INCLUDE_DEPTH)
-		k = error_set(err, ERROR_USER, -E2BIG, "includes lead to includes more than %d levels deep", LIMIT_USER_DATA_INCLUDE_DEPTH);
+		k = error_set(err, ERROR_USER, -E2BIG, "includes lead to includes more than %d levels deep",
+			      LIMIT_USER_DATA_INCLUDE_DEPTH);
 	for (size_t i = 0; k >= 0 && i < n; i++)
 		k = take_whole(&m, bodies[i].data, bodies[i].len);
 	made = m.parts.items.n;

@@ -13,7 +13,7 @@
 #include "agent/core/settings_common.h"
 
 #define SAVE_AGAIN_USEC USEC_PER_HOUR
-#define MAX_WALL_USEC   INT64_MAX
+#define MAX_WALL_USEC	INT64_MAX
 
 /* ---- the record ---- */
 
@@ -271,8 +271,8 @@ static void put_kept(const struct userdata_plan *p, const struct source_words *w
 				 timefmt_span(usec_sub(now_wall, (usec_t)p->record.confirmed_usec), age));
 }
 
-static enum status_level put_failing(const struct userdata_plan *p, const struct source_words *what, usec_t now_boot, usec_t now_wall, struct buf *out,
-				     int *ret_code)
+static enum status_level put_failing(const struct userdata_plan *p, const struct source_words *what, usec_t now_boot,
+				     usec_t now_wall, struct buf *out, int *ret_code)
 {
 	char wait[TIMEFMT_MAX];
 
@@ -283,7 +283,8 @@ static enum status_level put_failing(const struct userdata_plan *p, const struct
 	return STATUS_WARNING;
 }
 
-static enum status_level put_answered(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall, struct buf *out)
+static enum status_level put_answered(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall,
+				      struct buf *out)
 {
 	const struct userdata_record *r = &p->record;
 	char when[TIMEFMT_MAX];
@@ -293,14 +294,14 @@ static enum status_level put_answered(const struct userdata_plan *p, const struc
 		return STATUS_SUCCESS;
 	}
 	if (r->sha256 && r->removed_usec) {
-		(void)buf_printf(out, "%s was removed (seen %s); ", what->first, timefmt_utc((usec_t)r->removed_usec, when));
+		(void)buf_printf(out, "%s was removed (seen %s); ", what->first,
+				 timefmt_utc((usec_t)r->removed_usec, when));
 		put_kept(p, what, now_wall, out);
 		return STATUS_SUCCESS;
 	}
 	if (p->empties) {
-		(void)buf_printf(out,
-				 "%s without %s (%u of %d looks before that counts); ", what->service, what->inside,
-				 p->empties, USERDATA_EMPTY_LOOKS);
+		(void)buf_printf(out, "%s without %s (%u of %d looks before that counts); ", what->service,
+				 what->inside, p->empties, USERDATA_EMPTY_LOOKS);
 		put_kept(p, what, now_wall, out);
 		return r->sha256 ? STATUS_SUCCESS : STATUS_TRANSITIONING;
 	}
@@ -322,8 +323,8 @@ enum status_level userdata_describe(const struct userdata_plan *p, const struct 
 	enum status_level level;
 
 	*ret_code = CODE_NONE;
-	level = p->problem.msg[0] ? put_failing(p, what, now_boot, now_wall, out, ret_code) :
-				    put_answered(p, what, now_wall, out);
+	level = p->problem.msg[0] ? put_failing(p, what, now_boot, now_wall, out, ret_code)
+				  : put_answered(p, what, now_wall, out);
 	/* The record is ahead of it, after a kill or a loss; the next answer brings it. */
 	if (p->copy_due && p->record.sha256 && !p->problem.msg[0] && !p->copy_problem.msg[0]) {
 		(void)buf_puts(out, "; its copy is yet to be kept");

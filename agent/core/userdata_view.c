@@ -24,7 +24,9 @@ static const struct jd_field view_fields[] = {
 	{ NULL },
 };
 /* clang-format on */
-const struct jd_type userdata_view_type = { .kind = JD_OBJECT, .fields = view_fields, .size = sizeof(struct userdata_view) };
+const struct jd_type userdata_view_type = { .kind = JD_OBJECT,
+					    .fields = view_fields,
+					    .size = sizeof(struct userdata_view) };
 
 static size_t count(const struct userdata_revision *r, int state)
 {
@@ -38,7 +40,8 @@ static size_t count(const struct userdata_revision *r, int state)
 
 void userdata_phrase(const struct userdata_revision *r, struct buf *out)
 {
-	size_t failed = count(r, USERDATA_RUN_FAILED), skipped = count(r, USERDATA_RUN_SKIPPED), done = count(r, USERDATA_RUN_DONE);
+	size_t failed = count(r, USERDATA_RUN_FAILED), skipped = count(r, USERDATA_RUN_SKIPPED),
+	       done = count(r, USERDATA_RUN_DONE);
 
 	if (r->message)
 		(void)buf_puts(out, r->message);
@@ -59,7 +62,8 @@ static void put_parts(const struct userdata_revision *r, struct buf *out)
 
 	for (size_t i = 0; i < r->runs.n && i < PARTS_TOLD; i++)
 		(void)buf_printf(out, "\npart %zu (%s, %s): %s%s%s", i + 1, runs[i].name, runs[i].type,
-				 runs[i].state == USERDATA_RUN_SKIPPED ? "not run" : userdata_run_state_name(runs[i].state),
+				 runs[i].state == USERDATA_RUN_SKIPPED ? "not run"
+								       : userdata_run_state_name(runs[i].state),
 				 str_empty(runs[i].message) ? "" : ": ", runs[i].message ? runs[i].message : "");
 	if (r->runs.n > PARTS_TOLD)
 		(void)buf_printf(out, "\nand %zu more", r->runs.n - PARTS_TOLD);
@@ -143,7 +147,9 @@ static enum status_level put_state(const struct userdata_revision *r, const stru
 		*ret_code = CODE_SCRIPT_EXIT;
 		return STATUS_ERROR;
 	case USERDATA_ADOPTED:
-		(void)buf_puts(out, "; it was there at the first look and is the baseline: not run; what changes from now on is");
+		(void)buf_puts(
+			out,
+			"; it was there at the first look and is the baseline: not run; what changes from now on is");
 		return STATUS_SUCCESS;
 	case USERDATA_CLOUD_INIT:
 		(void)buf_puts(out, "; cloud-init has applied it at the first boot");
@@ -163,7 +169,8 @@ static enum status_level put_state(const struct userdata_revision *r, const stru
 
 static void put_other(const struct userdata_memory *m, const char *sha256, struct buf *out)
 {
-	const struct userdata_revision *applied = userdata_memory_find(m, m->applied), *failed = userdata_memory_find(m, m->failed);
+	const struct userdata_revision *applied = userdata_memory_find(m, m->applied),
+				       *failed = userdata_memory_find(m, m->failed);
 
 	if (applied && !str_equal(m->applied, sha256))
 		(void)buf_printf(out, "\nlast applied: revision %.*s", USERDATA_REVISION_CHARS, m->applied);
@@ -176,14 +183,18 @@ static void put_other(const struct userdata_memory *m, const char *sha256, struc
 }
 
 enum status_level userdata_tell(const struct userdata_memory *m, const struct userdata_settings *s, const char *sha256,
-				const struct userdata_progress *p, enum status_level level, usec_t now_boot, struct buf *out, int *ret_code)
+				const struct userdata_progress *p, enum status_level level, usec_t now_boot,
+				struct buf *out, int *ret_code)
 {
-	static const int gravity[] = { [STATUS_SUCCESS] = 0, [STATUS_TRANSITIONING] = 1, [STATUS_WARNING] = 2, [STATUS_ERROR] = 3 };
+	static const int gravity[] = {
+		[STATUS_SUCCESS] = 0, [STATUS_TRANSITIONING] = 1, [STATUS_WARNING] = 2, [STATUS_ERROR] = 3
+	};
 	const struct userdata_revision *r = userdata_memory_find(m, sha256), *running = userdata_memory_running(m);
 	enum status_level own = STATUS_SUCCESS;
 
 	if (running && running != r) {
-		(void)buf_printf(out, "; revision %.*s is still being applied", USERDATA_REVISION_CHARS, running->sha256);
+		(void)buf_printf(out, "; revision %.*s is still being applied", USERDATA_REVISION_CHARS,
+				 running->sha256);
 		own = STATUS_TRANSITIONING;
 	} else if (r) {
 		own = put_state(r, s, p, now_boot, out, ret_code);

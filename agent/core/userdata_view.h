@@ -21,16 +21,17 @@ enum userdata_phase {
 };
 
 struct userdata_progress {
-	int phase; /* enum userdata_phase */
-	usec_t since_boot; /* of the wait or the run */
-	usec_t next_boot;  /* USERDATA_DELAYED, and USERDATA_FETCHING before a further try: the next one; 0: now */
-	const char *problem;	      /* why the last fetch failed, or NULL */
+	int phase;	     /* enum userdata_phase */
+	usec_t since_boot;   /* of the wait or the run */
+	usec_t next_boot;    /* USERDATA_DELAYED, and USERDATA_FETCHING before a further try: the next one; 0: now */
+	const char *problem; /* why the last fetch failed, or NULL */
 	const char *settings_problem; /* why a settings part is not in force, or NULL */
 };
 
 /* Appends "; applied …" and, a line each, the parts. The level of the whole is the worse of this and `level`. */
 enum status_level userdata_tell(const struct userdata_memory *m, const struct userdata_settings *s, const char *sha256,
-				const struct userdata_progress *p, enum status_level level, usec_t now_boot, struct buf *out, int *ret_code);
+				const struct userdata_progress *p, enum status_level level, usec_t now_boot,
+				struct buf *out, int *ret_code);
 
 struct userdata_view {
 	char *action, *source; /* as in the settings; "" without a section */

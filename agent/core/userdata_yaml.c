@@ -23,7 +23,8 @@ int yaml_refuse(struct yaml *y, int code, const char *why)
 
 int yaml_not_read(struct yaml *y, const char *what)
 {
-	return error_set(y->err, ERROR_USER, -EOPNOTSUPP, "line %zu: %s is YAML that is not read here; write it as plain, quoted or | text",
+	return error_set(y->err, ERROR_USER, -EOPNOTSUPP,
+			 "line %zu: %s is YAML that is not read here; write it as plain, quoted or | text",
 			 line_number(y), what);
 }
 
@@ -287,7 +288,8 @@ static bool is_no_text(const char *s)
 		if (str_equal_nocase(s, *w))
 			return true;
 	/* Numbers, times and dates begin like this; some texts, too, which are to be quoted then. */
-	return !*s || strchr("0123456789", *s) || (strchr("+-.", *s) && strspn(s, "0123456789+-.einfaNINFA_:") == strlen(s));
+	return !*s || strchr("0123456789", *s) ||
+	       (strchr("+-.", *s) && strspn(s, "0123456789+-.einfaNINFA_:") == strlen(s));
 }
 
 static int read_plain(struct yaml *y, size_t parent, struct buf *out)

@@ -21,7 +21,7 @@ int yaml_refuse(struct yaml *y, int code, const char *why);
 /* "WHAT is YAML that is not read here …": -EOPNOTSUPP. */
 int yaml_not_read(struct yaml *y, const char *what);
 
-char yaml_peek(const struct yaml *y); /* NUL at the end */
+char yaml_peek(const struct yaml *y);	  /* NUL at the end */
 bool yaml_at_break(const struct yaml *y); /* at a line's end, or the end */
 size_t yaml_column(const struct yaml *y);
 void yaml_skip_to_break(struct yaml *y);

@@ -28,7 +28,8 @@ enum cloud_init_stage cloud_init_look(const struct paths *p)
 		return CLOUD_INIT_ABSENT;
 	if (is_there(p, "/run/cloud-init/enabled") || is_there(p, "/run/cloud-init/status.json"))
 		return CLOUD_INIT_RUNNING;
-	return is_there(p, "/run/cloud-init") || is_there(p, "/usr/bin/cloud-init") ? CLOUD_INIT_UNKNOWN : CLOUD_INIT_ABSENT;
+	return is_there(p, "/run/cloud-init") || is_there(p, "/usr/bin/cloud-init") ? CLOUD_INIT_UNKNOWN
+										    : CLOUD_INIT_ABSENT;
 }
 
 static bool changed_at(const struct paths *p, const char *path, struct timespec *ret)
@@ -58,5 +59,6 @@ bool cloud_init_user_data(const struct paths *p, char ret[static SHA256_HEX_MAX]
 	_cleanup_free_ char *real = path_under_root(p, "/var/lib/cloud/instance/user-data.txt");
 	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_GUNZIP_DEFAULT);
 
-	return real && fs_read(real, LIMIT_GUNZIP_DEFAULT, &data, NULL) >= 0 && sha256_hex(buf_str(&data), data.len, ret) >= 0;
+	return real && fs_read(real, LIMIT_GUNZIP_DEFAULT, &data, NULL) >= 0 &&
+	       sha256_hex(buf_str(&data), data.len, ret) >= 0;
 }

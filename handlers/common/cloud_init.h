@@ -11,8 +11,8 @@
 struct paths;
 
 enum cloud_init_stage {
-	CLOUD_INIT_ABSENT,   /* not installed, or switched off */
-	CLOUD_INIT_UNKNOWN,  /* installed, but nothing says that it runs at this boot */
+	CLOUD_INIT_ABSENT,  /* not installed, or switched off */
+	CLOUD_INIT_UNKNOWN, /* installed, but nothing says that it runs at this boot */
 	CLOUD_INIT_RUNNING,
 	CLOUD_INIT_FINISHED, /* its final stage is over */
 };

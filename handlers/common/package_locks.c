@@ -52,9 +52,12 @@ static bool is_flocked(const struct paths *p, const char *path)
 
 bool package_locks_held(const struct paths *p)
 {
-	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",  "/var/lib/dpkg/lock",
-					     "/var/cache/apt/archives/lock", "/var/lib/apt/lists/lock",
-					     "/var/lib/rpm/.rpm.lock",	     "/usr/lib/sysimage/rpm/.rpm.lock",
+	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",
+					     "/var/lib/dpkg/lock",
+					     "/var/cache/apt/archives/lock",
+					     "/var/lib/apt/lists/lock",
+					     "/var/lib/rpm/.rpm.lock",
+					     "/usr/lib/sysimage/rpm/.rpm.lock",
 					     TDNF_LOCK };
 
 	for (size_t i = 0; i < ARRAY_SIZE(locks); i++)

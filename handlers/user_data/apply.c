@@ -23,9 +23,9 @@
 #define UNKNOWN_MOST	(15 * USEC_PER_MINUTE) /* for cloud-init, where nothing says that it runs */
 #define RUNNING_MOST	(2 * USEC_PER_HOUR)    /* for its final stage, which a script of its own may hold up for ever */
 #define CANCEL_GRACE	(10 * USEC_PER_SEC)
-#define BUSY_USEC	(10 * USEC_PER_SEC)    /* too many jobs at once */
-#define AGAIN_USEC	(60 * USEC_PER_SEC)    /* when something of this machine's did not work */
-#define REVISIONS_WHOLE 5		       /* whose parts and output are kept */
+#define BUSY_USEC	(10 * USEC_PER_SEC) /* too many jobs at once */
+#define AGAIN_USEC	(60 * USEC_PER_SEC) /* when something of this machine's did not work */
+#define REVISIONS_WHOLE 5		    /* whose parts and output are kept */
 
 /* ---- what there is ---- */
 
@@ -81,7 +81,8 @@ static void tell(const struct handler *h, const char *text)
 static void wait_for_cloud_init(struct handler *h)
 {
 	if (h->progress.phase != USERDATA_WAITING_CLOUD_INIT) {
-		h->progress = (struct userdata_progress){ .phase = USERDATA_WAITING_CLOUD_INIT, .since_boot = loop_now_boot(h->host->loop) };
+		h->progress = (struct userdata_progress){ .phase = USERDATA_WAITING_CLOUD_INIT,
+							  .since_boot = loop_now_boot(h->host->loop) };
 		h->host->changed(h->host);
 	}
 	loop_timer_after(h->apply_timer, WAIT_POLL_USEC);
@@ -137,7 +138,8 @@ static void end_revision(struct handler *h, struct userdata_revision *r, bool ca
 	usec_t now = loop_now_wall(h->host->loop);
 
 	if (userdata_revision_end(&h->memory, r, (int64_t)now) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "out of memory at the end of revision %.*s", USERDATA_REVISION_CHARS, r->sha256);
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "out of memory at the end of revision %.*s",
+			USERDATA_REVISION_CHARS, r->sha256);
 	if (cancelled)
 		r->state = USERDATA_CANCELLED;
 	userdata_memory_trim(&h->memory, REVISIONS_WHOLE);
@@ -145,9 +147,12 @@ static void end_revision(struct handler *h, struct userdata_revision *r, bool ca
 	if (r->state == USERDATA_APPLIED)
 		userdata_keep_applied(h);
 	(void)buf_printf(&text, "user data revision %.*s %s: ", USERDATA_REVISION_CHARS, r->sha256,
-			 cancelled ? "gives way to newer content" : r->state == USERDATA_FAILED ? "failed" : "is applied");
+			 cancelled		       ? "gives way to newer content"
+			 : r->state == USERDATA_FAILED ? "failed"
+						       : "is applied");
 	userdata_phrase(r, &text);
-	log_for(r->state == USERDATA_FAILED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = true), "%s", buf_str(&text));
+	log_for(r->state == USERDATA_FAILED ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = true),
+		"%s", buf_str(&text));
 	tell(h, buf_str(&text));
 	userdata_prepare_done(h);
 	userdata_part_prune(h);
@@ -178,7 +183,8 @@ static void say_result(struct userdata_run *run, const struct job_result *r)
 	if (r->end == JOB_NOT_STARTED || r->end == JOB_INTERRUPTED)
 		text = str_format("%.300s", r->message ? r->message : "not started");
 	else if (r->end == JOB_SUCCEEDED)
-		text = str_format("exit code 0 after %s%s", span, r->survivors > 0 ? "; it has left processes running" : "");
+		text = str_format("exit code 0 after %s%s", span,
+				  r->survivors > 0 ? "; it has left processes running" : "");
 	else
 		text = str_format("%s after %s", job_result_phrase(r, phrase), span);
 	run->code = r->end == JOB_SUCCEEDED ? CODE_NONE : r->code ? r->code : CODE_EXECUTION_UNKNOWN;
@@ -198,7 +204,8 @@ static struct userdata_run *running_part(const struct userdata_revision *r, size
 	return NULL;
 }
 
-static void judge(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i, const struct job_result *result)
+static void judge(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i,
+		  const struct job_result *result)
 {
 	enum userdata_after after = userdata_after(h->section, run, result, h->attached);
 
@@ -218,13 +225,15 @@ static void judge(struct handler *h, struct userdata_revision *r, struct userdat
 		break;
 	case USERDATA_TRY_AGAIN:
 		run->state = USERDATA_RUN_PENDING;
-		h->try_at = usec_add(loop_now_boot(h->host->loop), usec_from_seconds((uint64_t)h->section->retry.delay_seconds));
+		h->try_at = usec_add(loop_now_boot(h->host->loop),
+				     usec_from_seconds((uint64_t)h->section->retry.delay_seconds));
 		h->progress.phase = USERDATA_DELAYED;
 		h->progress.next_boot = h->try_at;
 		break;
 	}
-	log_for(after == USERDATA_ENDED_WELL ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, (.handler = HANDLER, .job = run->job),
-		"revision %.*s, part %zu (%s): %s%s", USERDATA_REVISION_CHARS, r->sha256, i + 1, run->name, run->message ? run->message : "",
+	log_for(after == USERDATA_ENDED_WELL ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+		(.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s): %s%s", USERDATA_REVISION_CHARS,
+		r->sha256, i + 1, run->name, run->message ? run->message : "",
 		after == USERDATA_TRY_AGAIN ? "; it is tried again" : "");
 	userdata_save_or_log(h);
 }
@@ -248,7 +257,8 @@ static void on_done(const struct job_result *result, void *userdata)
 
 static void attach(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i)
 {
-	struct job_result gone = { .end = JOB_INTERRUPTED, .code = CODE_INTERRUPTED,
+	struct job_result gone = { .end = JOB_INTERRUPTED,
+				   .code = CODE_INTERRUPTED,
 				   .message = (char[]){ "interrupted: its job cannot be found any more" } };
 	struct error e = ERROR_INIT;
 
@@ -280,8 +290,8 @@ static void start(struct handler *h, struct userdata_revision *r, struct userdat
 		judge(h, r, run, i, &not_run);
 		userdata_apply_soon(h);
 	} else {
-		log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s) begins", USERDATA_REVISION_CHARS,
-			r->sha256, i + 1, run->name);
+		log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s) begins",
+			USERDATA_REVISION_CHARS, r->sha256, i + 1, run->name);
 	}
 	h->host->changed(h->host);
 }
@@ -315,7 +325,8 @@ static bool gives_way(struct handler *h, const struct userdata_revision *r)
 {
 	struct userdata_facts f = facts_of(h);
 
-	if (h->section->when_busy != WHEN_BUSY_CANCEL || !f.sha256 || str_equal(f.sha256, r->sha256) || h->plan.copy_due)
+	if (h->section->when_busy != WHEN_BUSY_CANCEL || !f.sha256 || str_equal(f.sha256, r->sha256) ||
+	    h->plan.copy_due)
 		return false;
 	switch (userdata_decide(&h->memory, h->section, &f)) {
 	case USERDATA_NOTE_CHANGE:
@@ -333,8 +344,8 @@ static void cancel(struct handler *h, struct userdata_revision *r)
 
 	if (h->job) {
 		if (!h->cancelling) {
-			log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "revision %.*s is stopped: newer content has come",
-				USERDATA_REVISION_CHARS, r->sha256);
+			log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+				"revision %.*s is stopped: newer content has come", USERDATA_REVISION_CHARS, r->sha256);
 			jobs_stop(h->job, CANCEL_GRACE);
 		}
 		h->cancelling = true;

@@ -56,9 +56,11 @@ static void on_answer(const struct http_response *resp, void *userdata)
 
 	/* A URL may hold a signature: the host is all that is told. */
 	if (resp->result < 0)
-		(void)error_set(&e, ERROR_TRANSIENT, resp->result, "include %zu from %s: %s", f->at + 1, resp->host, resp->detail);
+		(void)error_set(&e, ERROR_TRANSIENT, resp->result, "include %zu from %s: %s", f->at + 1, resp->host,
+				resp->detail);
 	else if (resp->status < 200 || resp->status >= 300)
-		(void)error_set(&e, ERROR_TRANSIENT, -EIO, "include %zu from %s: HTTP status %ld", f->at + 1, resp->host, resp->status);
+		(void)error_set(&e, ERROR_TRANSIENT, -EIO, "include %zu from %s: HTTP status %ld", f->at + 1,
+				resp->host, resp->status);
 	else if (buf_append(&f->bodies[f->at], resp->body, resp->len) < 0)
 		(void)error_oom(&e);
 	if (!e.msg[0] && ++f->at < f->n) {
@@ -81,7 +83,8 @@ static int next(struct userdata_fetch *f, struct error *err)
 	return http_submit(f->handler->host->http, &req, on_answer, f, &f->call, err);
 }
 
-int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done, struct error *err)
+int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done,
+			 struct error *err)
 {
 	struct userdata_fetch *f = calloc(1, sizeof(*f));
 	int r;

@@ -29,7 +29,8 @@ int userdata_save(struct handler *h, struct error *err)
 		return error_errno(err, r, "cannot make the record of user data");
 	r = record_save(h->memory_record, text.data, text.len, err);
 	if (r > 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the record of user data is kept below %s only; after a reboot it would be taken for new",
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+			"the record of user data is kept below %s only; after a reboot it would be taken for new",
 			h->host->paths->run);
 	return r < 0 ? r : 0;
 }
@@ -51,11 +52,12 @@ static int load(struct handler *h, struct error *err)
 	if (r == -ENOENT)
 		return 0;
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, "record of user data", LIMIT_USER_DATA_MEMORY, &userdata_memory_type,
-				       &h->memory, &e);
+		r = jd_decode_document(buf_str(&text), text.len, "record of user data", LIMIT_USER_DATA_MEMORY,
+				       &userdata_memory_type, &h->memory, &e);
 	if (r == -EBADMSG || r == -EINVAL) {
 		/* What is there now is taken for the baseline: better not run than run twice. */
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s; what has been applied before is not known any more", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s; what has been applied before is not known any more",
+			e.msg);
 		return 0;
 	}
 	if (r < 0 && err)
@@ -77,7 +79,8 @@ static void keep_applied(const struct handler *h, const void *data, size_t len)
 bool userdata_note(struct handler *h, enum userdata_state state)
 {
 	static const char *const words[_USERDATA_STATE_MAX] = {
-		[USERDATA_PENDING] = "is a change", [USERDATA_ADOPTED] = "was there before: it is the baseline and not run",
+		[USERDATA_PENDING] = "is a change",
+		[USERDATA_ADOPTED] = "was there before: it is the baseline and not run",
 		[USERDATA_CLOUD_INIT] = "has been applied by cloud-init at the first boot",
 		[USERDATA_IGNORED] = "is ignored by an operator's order",
 	};
@@ -104,7 +107,8 @@ bool userdata_note(struct handler *h, enum userdata_state state)
 		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
 		return false;
 	}
-	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "revision %.*s %s", USERDATA_REVISION_CHARS, r->sha256, words[state]);
+	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "revision %.*s %s", USERDATA_REVISION_CHARS, r->sha256,
+		words[state]);
 	h->host->changed(h->host);
 	return true;
 }

@@ -45,7 +45,8 @@ static int collect(const struct userdata_parts *p, struct documents *to, struct 
 		if (items[i].kind != USERDATA_KIND_SETTINGS || items[i].problem)
 			continue;
 		if (to->n >= LIMIT_USER_DATA_SETTINGS)
-			return error_set(err, ERROR_USER, -E2BIG, "more than %d settings parts", LIMIT_USER_DATA_SETTINGS);
+			return error_set(err, ERROR_USER, -E2BIG, "more than %d settings parts",
+					 LIMIT_USER_DATA_SETTINGS);
 		if (userdata_item_content(&items[i], &text, err) < 0)
 			return -EINVAL;
 		if (memchr(buf_str(&text), '\0', text.len))
@@ -76,8 +77,8 @@ static const char *counting(const struct handler *h)
 }
 
 /* The parts of that content: those that are being applied, or made anew from the copy. */
-static int find_parts(struct handler *h, const char *sha256, struct userdata_parts *made, const struct userdata_parts **ret,
-		      struct error *err)
+static int find_parts(struct handler *h, const char *sha256, struct userdata_parts *made,
+		      const struct userdata_parts **ret, struct error *err)
 {
 	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED);
 	int r;
@@ -89,7 +90,8 @@ static int find_parts(struct handler *h, const char *sha256, struct userdata_par
 	}
 	if (!*sha256)
 		return 0;
-	r = str_equal(h->plan.record.sha256, sha256) ? userdata_copy(h, &data, err) : error_set(err, ERROR_SYSTEM, -ENOENT, "no copy");
+	r = str_equal(h->plan.record.sha256, sha256) ? userdata_copy(h, &data, err)
+						     : error_set(err, ERROR_SYSTEM, -ENOENT, "no copy");
 	return r < 0 ? r : userdata_parts_make(buf_str(&data), data.len, sha256, made, err);
 }
 
@@ -114,7 +116,8 @@ void userdata_offer(struct handler *h)
 	if (r >= 0)
 		r = h->host->offer_settings(h->host, sha256, d.items, d.n, &e);
 	if (r < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "settings in user data are refused, those before stay in force: %s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER),
+			"settings in user data are refused, those before stay in force: %s", e.msg);
 	if (str_set(&h->settings_problem, r < 0 ? e.msg : NULL) < 0)
 		h->settings_problem = NULL;
 	h->host->changed(h->host);

@@ -59,16 +59,20 @@ int userdata_report(struct handler *h, handler_report_fn add, void *userdata)
 
 void userdata_measure(const struct handler *h, struct metrics *m)
 {
-	const char *const pointers[][2] = { { h->plan.record.sha256, "seen" }, { h->memory.applied, "applied" }, { h->memory.failed, "failed" } };
+	const char *const pointers[][2] = { { h->plan.record.sha256, "seen" },
+					    { h->memory.applied, "applied" },
+					    { h->memory.failed, "failed" } };
 
 	for (size_t i = 0; h->section && i < ARRAY_SIZE(pointers); i++) {
-		_cleanup_free_ char *revision = pointers[i][0] ? strndup(pointers[i][0], USERDATA_REVISION_CHARS) : NULL;
+		_cleanup_free_ char *revision =
+			pointers[i][0] ? strndup(pointers[i][0], USERDATA_REVISION_CHARS) : NULL;
 
 		if (revision)
 			metrics_put(m, METRIC_USER_DATA_REVISION, 1, revision, pointers[i][1]);
 	}
 	if (h->section && h->plan.record.confirmed_usec)
-		metrics_put(m, METRIC_USER_DATA_CHECKED, (double)h->plan.record.confirmed_usec / (double)USEC_PER_SEC, NULL, NULL);
+		metrics_put(m, METRIC_USER_DATA_CHECKED, (double)h->plan.record.confirmed_usec / (double)USEC_PER_SEC,
+			    NULL, NULL);
 }
 
 /* ---- looking on ---- */
@@ -99,15 +103,17 @@ static int find_revision(struct handler *h, const char *argument, struct userdat
 	const char *sha256 = userdata_content(h);
 
 	if (!h->section)
-		return error_set(err, ERROR_USER, -ENOENT, "no settings have a userData section, so nothing is known of user data");
+		return error_set(err, ERROR_USER, -ENOENT,
+				 "no settings have a userData section, so nothing is known of user data");
 	if (!sha256)
 		return error_set(err, ERROR_USER, -ENOENT, "there is no user data");
 	if (!str_empty(argument) && (strlen(argument) < 4 || !str_starts(sha256, argument)))
-		return error_set(err, ERROR_USER, -ESTALE, "\"%.64s\" is not what is there now: revision %.*s", argument,
-				 USERDATA_REVISION_CHARS, sha256);
+		return error_set(err, ERROR_USER, -ESTALE, "\"%.64s\" is not what is there now: revision %.*s",
+				 argument, USERDATA_REVISION_CHARS, sha256);
 	*ret = userdata_memory_find(&h->memory, sha256);
 	if (*ret && (*ret)->state == USERDATA_RUNNING)
-		return error_set(err, ERROR_USER, -EBUSY, "revision %.*s is being applied right now", USERDATA_REVISION_CHARS, sha256);
+		return error_set(err, ERROR_USER, -EBUSY, "revision %.*s is being applied right now",
+				 USERDATA_REVISION_CHARS, sha256);
 	return 0;
 }
 
@@ -144,9 +150,12 @@ int userdata_operate(struct handler *h, const char *order, const char *argument,
 	k = settle(h, r, state, err);
 	if (k < 0)
 		return k;
-	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "an operator orders: %s revision %.*s", order, USERDATA_REVISION_CHARS, r->sha256);
-	(void)buf_printf(reply, apply ? "Revision %.*s is applied as soon as nothing is in its way; see: evenkeel userdata" :
-					"Revision %.*s is ignored", USERDATA_REVISION_CHARS, r->sha256);
+	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "an operator orders: %s revision %.*s", order,
+		USERDATA_REVISION_CHARS, r->sha256);
+	(void)buf_printf(reply,
+			 apply ? "Revision %.*s is applied as soon as nothing is in its way; see: evenkeel userdata"
+			       : "Revision %.*s is ignored",
+			 USERDATA_REVISION_CHARS, r->sha256);
 	h->host->changed(h->host);
 	userdata_apply_soon(h);
 	return 0;

@@ -14,9 +14,9 @@
 #include "agent/io/paths.h"
 #include "handlers/user_data/userdata_private.h"
 
-#define PREFIX	       "ud-"
-#define OUTPUT_MAX     (16 * 1024 * 1024)
-#define TAIL_BYTES     4096
+#define PREFIX		"ud-"
+#define OUTPUT_MAX	(16 * 1024 * 1024)
+#define TAIL_BYTES	4096
 #define JOBS_LISTED_MAX 4096
 
 /* "ud-<revision>-<part>-<random>-<number>": a directory left by an older record is never taken for this run's. */
@@ -54,10 +54,12 @@ static int make_secrets(const struct userdata_item *item, struct job_secrets *se
 	if (!s)
 		return -ENOMEM;
 	secrets->values = (struct jd_list){ s, 1 };
-	return str_set(&s->name, JOB_CONTENT_SCRIPT) < 0 ? -ENOMEM : str_set(&s->value, item->content ? item->content : "");
+	return str_set(&s->name, JOB_CONTENT_SCRIPT) < 0 ? -ENOMEM
+							 : str_set(&s->value, item->content ? item->content : "");
 }
 
-int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err)
+int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done,
+			struct error *err)
 {
 	struct userdata_run *run = (struct userdata_run *)r->runs.items + i;
 	const struct userdata_item *item = (const struct userdata_item *)h->parts.items.items + i;
@@ -77,7 +79,10 @@ int userdata_part_start(struct handler *h, const struct userdata_revision *r, si
 	job.timeout_seconds = h->section->timeout_seconds;
 	job.output_max_bytes = OUTPUT_MAX;
 	job.tail_bytes = TAIL_BYTES;
-	k = id && str_set(&job.id, id) >= 0 && str_set(&job.handler, HANDLER) >= 0 && str_set(&job.title, run->name) >= 0 ? 0 : -ENOMEM;
+	k = id && str_set(&job.id, id) >= 0 && str_set(&job.handler, HANDLER) >= 0 &&
+			    str_set(&job.title, run->name) >= 0
+		    ? 0
+		    : -ENOMEM;
 	if (k >= 0)
 		k = make_environment(h, r, &job);
 	if (k >= 0)

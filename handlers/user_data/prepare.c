@@ -70,7 +70,8 @@ static int read_plan(struct handler *h, const char *sha256, struct error *err)
 		return error_oom(err);
 	r = fs_read_nofollow(path, LIMIT_USER_DATA_PLAN, &text, err);
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, path, LIMIT_USER_DATA_PLAN, &userdata_parts_type, &parts, err);
+		r = jd_decode_document(buf_str(&text), text.len, path, LIMIT_USER_DATA_PLAN, &userdata_parts_type,
+				       &parts, err);
 	if (r < 0)
 		return r;
 	if (!str_equal(parts.sha256, sha256)) {
@@ -97,7 +98,8 @@ static bool wait_for_locks(struct handler *h)
 	h->unlocked = !package_locks_held(h->host->paths);
 	/* What is applied may not need a package manager at all. */
 	if (!h->unlocked && usec_sub(now, h->progress.since_boot) >= LOCKS_MOST_USEC) {
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the package manager's lock is still held; user data is applied all the same");
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER),
+			"the package manager's lock is still held; user data is applied all the same");
 		h->unlocked = true;
 	}
 	if (h->unlocked)
@@ -152,7 +154,8 @@ static int fetch_includes(struct handler *h, struct error *err)
 			continue;
 		/* As under cloud-init: without all that it names, nothing of it is run. */
 		if (h->fetch_tries > FETCH_TRIES - 1)
-			return error_set(err, ERROR_USER, -EIO, "%s", h->fetch_problem ? h->fetch_problem : "an include cannot be fetched");
+			return error_set(err, ERROR_USER, -EIO, "%s",
+					 h->fetch_problem ? h->fetch_problem : "an include cannot be fetched");
 		if (h->fetch_problem && now < h->try_at) {
 			loop_timer_at(h->apply_timer, h->try_at);
 			return 1;
@@ -176,7 +179,8 @@ static int fetch_includes(struct handler *h, struct error *err)
 
 static int take_apart(struct handler *h, const struct userdata_revision *r, struct error *err)
 {
-	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED), encoded = BUF_SECRET_INIT(2 * LIMIT_USER_DATA_DECODED);
+	_cleanup_buf_ struct buf data = BUF_SECRET_INIT(LIMIT_USER_DATA_DECODED),
+				 encoded = BUF_SECRET_INIT(2 * LIMIT_USER_DATA_DECODED);
 	int k = userdata_copy(h, &data, err);
 
 	/* Lost or spoilt: the next look brings it again. */
@@ -186,7 +190,8 @@ static int take_apart(struct handler *h, const struct userdata_revision *r, stru
 	}
 	userdata_parts_done(&h->parts);
 	k = userdata_parts_make(buf_str(&data), data.len, r->sha256, &h->parts, err);
-	if (k >= 0 && (base64_encode(buf_str(&data), data.len, &encoded) < 0 || str_set(&h->parts.content, buf_str(&encoded)) < 0))
+	if (k >= 0 && (base64_encode(buf_str(&data), data.len, &encoded) < 0 ||
+		       str_set(&h->parts.content, buf_str(&encoded)) < 0))
 		k = error_oom(err);
 	return k;
 }
@@ -206,8 +211,8 @@ static int settle(struct handler *h, struct userdata_revision *r, struct error *
 
 	if (k < 0)
 		return k;
-	if (userdata_runs_make(r, &h->parts, h->section, cloud_init_has(h, r->sha256)) < 0 || str_set(&r->boot_id, h->host->boot_id) < 0 ||
-	    str_set(&r->message, NULL) < 0)
+	if (userdata_runs_make(r, &h->parts, h->section, cloud_init_has(h, r->sha256)) < 0 ||
+	    str_set(&r->boot_id, h->host->boot_id) < 0 || str_set(&r->message, NULL) < 0)
 		return error_oom(err);
 	r->state = USERDATA_RUNNING;
 	r->begun_usec = (int64_t)loop_now_wall(h->host->loop);
@@ -219,9 +224,10 @@ static int settle(struct handler *h, struct userdata_revision *r, struct error *
 	}
 	h->planned = true;
 	h->try_at = 0;
-	h->progress = (struct userdata_progress){ .phase = USERDATA_APPLYING, .since_boot = loop_now_boot(h->host->loop) };
-	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = true), "revision %.*s is being applied: %zu part%s", USERDATA_REVISION_CHARS,
-		r->sha256, h->parts.items.n, h->parts.items.n == 1 ? "" : "s");
+	h->progress =
+		(struct userdata_progress){ .phase = USERDATA_APPLYING, .since_boot = loop_now_boot(h->host->loop) };
+	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = true), "revision %.*s is being applied: %zu part%s",
+		USERDATA_REVISION_CHARS, r->sha256, h->parts.items.n, h->parts.items.n == 1 ? "" : "s");
 	h->host->changed(h->host);
 	return 0;
 }
@@ -235,7 +241,8 @@ int userdata_prepare(struct handler *h, struct userdata_revision *r, struct erro
 		if (k < 0)
 			return error_wrap(err, k, "what was being applied is lost");
 		h->planned = true;
-		h->progress = (struct userdata_progress){ .phase = USERDATA_APPLYING, .since_boot = loop_now_boot(h->host->loop) };
+		h->progress = (struct userdata_progress){ .phase = USERDATA_APPLYING,
+							  .since_boot = loop_now_boot(h->host->loop) };
 		return 0;
 	}
 	if (!h->parts.sha256 || !str_equal(h->parts.sha256, r->sha256)) {

@@ -52,7 +52,8 @@ static int user_data_apply(struct handler *h, const struct handler_goal *goal, s
 
 static bool user_data_busy(const struct handler *h)
 {
-	return h->job || (h->section && !h->retired && h->section->action == USERDATA_APPLY && h->progress.phase != USERDATA_IDLE);
+	return h->job || (h->section && !h->retired && h->section->action == USERDATA_APPLY &&
+			  h->progress.phase != USERDATA_IDLE);
 }
 
 /* Nothing of ours on the machine but files of the state directory; what runs, runs on to its end. */

@@ -79,7 +79,7 @@ _nodiscard_ int userdata_save(struct handler *h, struct error *err);
 void userdata_save_or_log(struct handler *h); /* where nothing more can be done than to go on */
 /* The content that is there now becomes a revision. False: it could not be recorded. */
 _nodiscard_ bool userdata_note(struct handler *h, enum userdata_state state);
-void userdata_note_unset(struct handler *h); /* confirmed that there is none: what comes later is a change */
+void userdata_note_unset(struct handler *h);	     /* confirmed that there is none: what comes later is a change */
 void userdata_keep_applied(const struct handler *h); /* the content of the plan is what the machine has now */
 
 /* prepare.c: from content to parts that can be run. 1: not yet (a timer is set, or a fetch is under way); 0: ready;
@@ -88,12 +88,15 @@ _nodiscard_ int userdata_prepare(struct handler *h, struct userdata_revision *r,
 void userdata_prepare_done(struct handler *h); /* forgets the plan, in memory and on disk */
 
 /* part_job.c */
-_nodiscard_ int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done, struct error *err);
+_nodiscard_ int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done,
+				    struct error *err);
 void userdata_part_prune(struct handler *h); /* removes job directories that no revision names */
 
 /* fetch.c: the URLs of one include, one after the other. */
-typedef void (*userdata_fetch_fn)(struct handler *h, const struct userdata_body *bodies, size_t n, const struct error *failure);
-_nodiscard_ int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done, struct error *err);
+typedef void (*userdata_fetch_fn)(struct handler *h, const struct userdata_body *bodies, size_t n,
+				  const struct error *failure);
+_nodiscard_ int userdata_fetch_start(struct handler *h, const struct userdata_item *include, userdata_fetch_fn done,
+				     struct error *err);
 void userdata_fetch_free(struct userdata_fetch *f);
 
 /* offer.c: settings parts of the content in force are what the daemon has; only from the apply timer. */
@@ -102,7 +105,8 @@ void userdata_offer(struct handler *h);
 _nodiscard_ int userdata_offer_into_runs(const struct handler *h, struct userdata_revision *r);
 
 /* operate.c */
-_nodiscard_ int userdata_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
+_nodiscard_ int userdata_operate(struct handler *h, const char *order, const char *argument, struct buf *reply,
+				 struct error *err);
 _nodiscard_ int userdata_look(struct handler *h, const char *query, struct buf *json, struct error *err);
 _nodiscard_ int userdata_report(struct handler *h, handler_report_fn add, void *userdata);
 void userdata_measure(const struct handler *h, struct metrics *m);

@@ -72,7 +72,9 @@ int userdata_copy(const struct handler *h, struct buf *out, struct error *err)
 		return r;
 	if (sha256_hex(buf_str(out), out->len, digest) < 0)
 		return error_oom(err);
-	return str_equal(digest, h->plan.record.sha256) ? 0 : error_set(err, ERROR_SYSTEM, -EBADMSG, "%s is not what was seen", h->copy_path);
+	return str_equal(digest, h->plan.record.sha256)
+		       ? 0
+		       : error_set(err, ERROR_SYSTEM, -EBADMSG, "%s is not what was seen", h->copy_path);
 }
 
 static void tell_change(const struct handler *h, enum userdata_change change)
@@ -84,14 +86,15 @@ static void tell_change(const struct handler *h, enum userdata_change change)
 	if (change == USERDATA_SAME)
 		return;
 	if (change == USERDATA_REMOVED)
-		text = str_format("%s was removed; the copy of revision %.*s is kept", what, USERDATA_REVISION_CHARS, r->sha256);
+		text = str_format("%s was removed; the copy of revision %.*s is kept", what, USERDATA_REVISION_CHARS,
+				  r->sha256);
 	else
 		text = str_format("%s %s: revision %.*s, %lld bytes, %s%s", what,
 				  change == USERDATA_FIRST     ? "seen"
 				  : change == USERDATA_CHANGED ? "changed"
 							       : "is there again",
-				  USERDATA_REVISION_CHARS, r->sha256, (long long)r->size, r->form.gzip ? "gzip of " : "",
-				  userdata_format_phrase(r->form.format));
+				  USERDATA_REVISION_CHARS, r->sha256, (long long)r->size,
+				  r->form.gzip ? "gzip of " : "", userdata_format_phrase(r->form.format));
 	if (!text)
 		return;
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .milestone = change != USERDATA_REMOVED), "%s", text);

@@ -43,7 +43,8 @@ static void check_parts(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < p.items.n; i++)
 		check_item((const struct userdata_item *)p.items.items + i);
 	if (p.items.n > LIMIT_USER_DATA_PARTS || jd_encode(&userdata_parts_type, &p, false, &text) < 0 ||
-	    jd_decode_document(text.data, text.len, "plan", LIMIT_USER_DATA_PLAN, &userdata_parts_type, &again, NULL) < 0 ||
+	    jd_decode_document(text.data, text.len, "plan", LIMIT_USER_DATA_PLAN, &userdata_parts_type, &again, NULL) <
+		    0 ||
 	    again.items.n != p.items.n)
 		abort();
 	userdata_parts_done(&again);

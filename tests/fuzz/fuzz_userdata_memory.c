@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	if (userdata_memory_encode(&m, &text) == 0) {
-		if (jd_decode_document(text.data, text.len, "memory", LIMIT_RECORD, &userdata_memory_type, &again, NULL) < 0 ||
+		if (jd_decode_document(text.data, text.len, "memory", LIMIT_RECORD, &userdata_memory_type, &again,
+				       NULL) < 0 ||
 		    again.revisions.n != m.revisions.n)
 			abort();
 		jd_free(&userdata_memory_type, &again);

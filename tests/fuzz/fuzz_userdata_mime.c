@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	if (userdata_mime_walk((const char *)data, size, on_part, &n, NULL) < 0 && n > LIMIT_USER_DATA_PARTS)
 		abort();
-	if (userdata_mime_decode(encodings[data[0] % 4], (const char *)data + 1, size - 1, &out) == 0 && out.len > 64 * size)
+	if (userdata_mime_decode(encodings[data[0] % 4], (const char *)data + 1, size - 1, &out) == 0 &&
+	    out.len > 64 * size)
 		abort();
 	return 0;
 }

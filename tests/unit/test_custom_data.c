@@ -15,7 +15,9 @@ static void test_decode(void **state)
 {
 	static const struct {
 		const char *text, *decoded;
-	} cases[] = { { "IyEvYmlu\nL3No\n", "#!/bin/sh" }, { "#!/bin/sh\n", "#!/bin/sh\n" }, { "IyEvYmluL3N", "IyEvYmluL3N" } };
+	} cases[] = { { "IyEvYmlu\nL3No\n", "#!/bin/sh" },
+		      { "#!/bin/sh\n", "#!/bin/sh\n" },
+		      { "IyEvYmluL3N", "IyEvYmluL3N" } };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

@@ -103,20 +103,33 @@ static void test_known_revisions(void **state)
 		{ USERDATA_PENDING, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, 0, false, false, USERDATA_RUN_NOW },
 		{ USERDATA_PENDING, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_RUNS, 0, 0, false, false, USERDATA_WAIT },
 		{ USERDATA_PENDING, USERDATA_REPORT, USERDATA_BOOT_UNKNOWN, 0, 0, true, false, USERDATA_WAIT },
-		{ USERDATA_CANCELLED, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, 0, 0, false, false, USERDATA_RUN_NOW },
-		{ USERDATA_RUNNING, USERDATA_REPORT, USERDATA_BOOT_CLOUD_INIT_RUNS, 0, 0, false, false, USERDATA_RUN_NOW },
-		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, true, USERDATA_KEEP },
+		{ USERDATA_CANCELLED, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, 0, 0, false, false,
+		  USERDATA_RUN_NOW },
+		{ USERDATA_RUNNING, USERDATA_REPORT, USERDATA_BOOT_CLOUD_INIT_RUNS, 0, 0, false, false,
+		  USERDATA_RUN_NOW },
+		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, true,
+		  USERDATA_KEEP },
 		{ USERDATA_FAILED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, 0, false, true, USERDATA_KEEP },
-		{ USERDATA_ADOPTED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_ADOPT, false, true, USERDATA_KEEP },
-		{ USERDATA_ADOPTED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, false, USERDATA_RUN_NOW },
-		{ USERDATA_ADOPTED, USERDATA_REPORT, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, false, USERDATA_KEEP },
-		{ USERDATA_CLOUD_INIT, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, 0, USERDATA_RUN, false, true, USERDATA_KEEP },
-		{ USERDATA_IGNORED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, USERDATA_RUN, false, true, USERDATA_KEEP },
-		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, true, USERDATA_RUN_NOW },
-		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, false, USERDATA_KEEP },
-		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_RUNS, USERDATA_EVERY_BOOT, 0, false, true, USERDATA_WAIT },
-		{ USERDATA_APPLIED, USERDATA_REPORT, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, true, USERDATA_KEEP },
-		{ USERDATA_CLOUD_INIT, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, USERDATA_EVERY_BOOT, 0, false, true, USERDATA_RUN_NOW },
+		{ USERDATA_ADOPTED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_ADOPT, false, true,
+		  USERDATA_KEEP },
+		{ USERDATA_ADOPTED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, false,
+		  USERDATA_RUN_NOW },
+		{ USERDATA_ADOPTED, USERDATA_REPORT, USERDATA_BOOT_NO_CLOUD_INIT, 0, USERDATA_RUN, false, false,
+		  USERDATA_KEEP },
+		{ USERDATA_CLOUD_INIT, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, 0, USERDATA_RUN, false, true,
+		  USERDATA_KEEP },
+		{ USERDATA_IGNORED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, USERDATA_RUN,
+		  false, true, USERDATA_KEEP },
+		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, true,
+		  USERDATA_RUN_NOW },
+		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, false,
+		  USERDATA_KEEP },
+		{ USERDATA_APPLIED, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_RUNS, USERDATA_EVERY_BOOT, 0, false, true,
+		  USERDATA_WAIT },
+		{ USERDATA_APPLIED, USERDATA_REPORT, USERDATA_BOOT_NO_CLOUD_INIT, USERDATA_EVERY_BOOT, 0, false, true,
+		  USERDATA_KEEP },
+		{ USERDATA_CLOUD_INIT, USERDATA_APPLY, USERDATA_BOOT_CLOUD_INIT_OVER, USERDATA_EVERY_BOOT, 0, false,
+		  true, USERDATA_RUN_NOW },
 	};
 
 	(void)state;
@@ -149,14 +162,19 @@ static void test_which_parts_are_run(void **state)
 		const char *why; /* NULL: it is run */
 	} cases[] = {
 		{ "text/x-shellscript", NULL, USERDATA_KIND_SHELLSCRIPT, false, true, NULL },
-		{ "text/x-shellscript", "it has no #! line", USERDATA_KIND_SHELLSCRIPT, true, false, "it has no #! line" },
+		{ "text/x-shellscript", "it has no #! line", USERDATA_KIND_SHELLSCRIPT, true, false,
+		  "it has no #! line" },
 		{ "text/x-shellscript-per-boot", NULL, USERDATA_KIND_SHELLSCRIPT, false, false, NULL },
-		{ "text/x-shellscript-per-boot", NULL, USERDATA_KIND_SHELLSCRIPT, false, true, "run by cloud-init at this boot" },
-		{ "text/cloud-boothook", NULL, USERDATA_KIND_BOOTHOOK, false, false, "userData.parts does not name \"boothook\"" },
+		{ "text/x-shellscript-per-boot", NULL, USERDATA_KIND_SHELLSCRIPT, false, true,
+		  "run by cloud-init at this boot" },
+		{ "text/cloud-boothook", NULL, USERDATA_KIND_BOOTHOOK, false, false,
+		  "userData.parts does not name \"boothook\"" },
 		{ "text/cloud-boothook", NULL, USERDATA_KIND_BOOTHOOK, true, false, NULL },
 		{ "text/cloud-boothook", NULL, USERDATA_KIND_BOOTHOOK, true, true, "run by cloud-init at this boot" },
-		{ "text/x-include-url", NULL, USERDATA_KIND_INCLUDE, false, false, "userData.parts does not name \"include\"" },
-		{ USERDATA_SETTINGS_TYPE, NULL, USERDATA_KIND_SETTINGS, false, false, "userData.parts does not name \"settings\"" },
+		{ "text/x-include-url", NULL, USERDATA_KIND_INCLUDE, false, false,
+		  "userData.parts does not name \"include\"" },
+		{ USERDATA_SETTINGS_TYPE, NULL, USERDATA_KIND_SETTINGS, false, false,
+		  "userData.parts does not name \"settings\"" },
 		{ USERDATA_SETTINGS_TYPE, NULL, USERDATA_KIND_SETTINGS, true, false, NULL },
 		{ "text/cloud-config", NULL, USERDATA_KIND_CLOUD_CONFIG, true, false,
 		  "left to cloud-init, which applies it at the first boot of an instance" },
@@ -166,7 +184,8 @@ static void test_which_parts_are_run(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct userdata_settings s = settings(USERDATA_APPLY);
-		struct userdata_item item = { .type = (char *)(uintptr_t)cases[i].type, .kind = cases[i].kind,
+		struct userdata_item item = { .type = (char *)(uintptr_t)cases[i].type,
+					      .kind = cases[i].kind,
 					      .problem = (char *)(uintptr_t)cases[i].problem };
 		const char *why = NULL;
 
@@ -288,7 +307,8 @@ static void test_memory_round_trip_and_limits(void **state)
 	/* Far too much for the record: the oldest give up their parts, the newest does not. */
 	assert_int_equal(userdata_memory_encode(&m, &text), 0);
 	assert_true(text.len <= LIMIT_USER_DATA_MEMORY);
-	assert_int_equal(jd_decode_document(text.data, text.len, "memory", LIMIT_RECORD, &userdata_memory_type, &again, &e), 0);
+	assert_int_equal(
+		jd_decode_document(text.data, text.len, "memory", LIMIT_RECORD, &userdata_memory_type, &again, &e), 0);
 	assert_int_equal(again.revisions.n, LIMIT_USER_DATA_HISTORY);
 	assert_int_equal(((struct userdata_revision *)again.revisions.items)[0].runs.n, LIMIT_USER_DATA_PARTS);
 	assert_string_equal(((struct userdata_revision *)again.revisions.items)[0].sha256, sha256);
@@ -301,8 +321,8 @@ static void test_memory_round_trip_and_limits(void **state)
 
 /* ---- sentences ---- */
 
-static void says(const struct userdata_memory *m, int action, const char *sha256, struct userdata_progress p, enum status_level level,
-		 const char *sentence)
+static void says(const struct userdata_memory *m, int action, const char *sha256, struct userdata_progress p,
+		 enum status_level level, const char *sentence)
 {
 	_cleanup_buf_ struct buf out = BUF_INIT(LIMIT_STATUS_MESSAGE);
 	struct userdata_settings s = settings(action);
@@ -319,7 +339,8 @@ static void test_sentences(void **state)
 	struct userdata_revision *r;
 
 	(void)state;
-	says(&m, USERDATA_APPLY, SHA_A, (struct userdata_progress){ .phase = USERDATA_WAITING_CLOUD_INIT, .since_boot = 90 * USEC_PER_SEC },
+	says(&m, USERDATA_APPLY, SHA_A,
+	     (struct userdata_progress){ .phase = USERDATA_WAITING_CLOUD_INIT, .since_boot = 90 * USEC_PER_SEC },
 	     STATUS_TRANSITIONING, "; waiting for cloud-init to finish, for 10 s");
 	r = add(&m, SHA_A, USERDATA_ADOPTED);
 	says(&m, USERDATA_APPLY, SHA_A, idle, STATUS_SUCCESS,
@@ -329,7 +350,8 @@ static void test_sentences(void **state)
 	r->state = USERDATA_PENDING;
 	says(&m, USERDATA_REPORT, SHA_A, idle, STATUS_SUCCESS, "; not applied: userData.action is \"report\"");
 	says(&m, USERDATA_APPLY, SHA_A,
-	     (struct userdata_progress){ .phase = USERDATA_FETCHING, .problem = "HTTP status 404", .next_boot = 104 * USEC_PER_SEC },
+	     (struct userdata_progress){
+		     .phase = USERDATA_FETCHING, .problem = "HTTP status 404", .next_boot = 104 * USEC_PER_SEC },
 	     STATUS_TRANSITIONING, "; fetching what it includes: HTTP status 404; next try in 4 s");
 	make_runs(r, 2, "setup.sh");
 	((struct userdata_run *)r->runs.items)[0].state = USERDATA_RUN_DONE;
@@ -346,19 +368,25 @@ static void test_sentences(void **state)
 	make_runs(r, 1, "a");
 	((struct userdata_run *)r->runs.items)[0].state = USERDATA_RUN_DONE;
 	assert_int_equal(userdata_revision_end(&m, r, NOW), 0);
-	says(&m, USERDATA_APPLY, SHA_B, (struct userdata_progress){ .settings_problem = "user data, part 1: no" }, STATUS_WARNING,
+	says(&m, USERDATA_APPLY, SHA_B, (struct userdata_progress){ .settings_problem = "user data, part 1: no" },
+	     STATUS_WARNING,
 	     "; applied at 2025-11-20T10:00:00Z: 1 part\npart 1 (a, text/x-shellscript): done\n"
 	     "its settings are not in force: user data, part 1: no");
-	says(&m, USERDATA_APPLY, NULL, idle, STATUS_SUCCESS, "\nlast applied: revision bbbbbbbbbbbb at 2025-11-20T10:00:00Z");
+	says(&m, USERDATA_APPLY, NULL, idle, STATUS_SUCCESS,
+	     "\nlast applied: revision bbbbbbbbbbbb at 2025-11-20T10:00:00Z");
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_first_look),	   cmocka_unit_test(test_known_revisions),
-		cmocka_unit_test(test_which_parts_are_run), cmocka_unit_test(test_settings_need_apply),
-		cmocka_unit_test(test_after_a_result),	   cmocka_unit_test(test_end_of_a_revision),
-		cmocka_unit_test(test_memory_round_trip_and_limits), cmocka_unit_test(test_sentences),
+		cmocka_unit_test(test_first_look),
+		cmocka_unit_test(test_known_revisions),
+		cmocka_unit_test(test_which_parts_are_run),
+		cmocka_unit_test(test_settings_need_apply),
+		cmocka_unit_test(test_after_a_result),
+		cmocka_unit_test(test_end_of_a_revision),
+		cmocka_unit_test(test_memory_round_trip_and_limits),
+		cmocka_unit_test(test_sentences),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,8 +47,8 @@ static void test_transfer_encodings(void **state)
 		{ "8bit", "as it is", "as it is" },
 		{ "base64", "IyEv\r\nYmlu L3No", "#!/bin/sh" },
 		{ "BASE64", "IyEvYmluL3N", "#!/bin/s" }, /* without its padding */
-		{ "base64", "IyE=IyEv", "#!" },		  /* ends at it */
-		{ "base64", "I", "I" },			  /* no base64 at all */
+		{ "base64", "IyE=IyEv", "#!" },		 /* ends at it */
+		{ "base64", "I", "I" },			 /* no base64 at all */
 		{ "base64", "", "" },
 		{ "quoted-printable", "a=3Db=\n c=\r\nd=zz==e=", "a=b cd=zz=e" },
 		{ "x-uuencode", "begin 644 f\n#0V%T\n`\nend\n", "Cat" },
@@ -61,7 +61,8 @@ static void test_transfer_encodings(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		_cleanup_buf_ struct buf out = BUF_INIT(4096);
 
-		assert_int_equal(userdata_mime_decode(cases[i].encoding, cases[i].text, strlen(cases[i].text), &out), 0);
+		assert_int_equal(userdata_mime_decode(cases[i].encoding, cases[i].text, strlen(cases[i].text), &out),
+				 0);
 		assert_string_equal(buf_str(&out), cases[i].decoded);
 	}
 }
@@ -168,7 +169,9 @@ static void test_document_round_trip(void **state)
 	(void)state;
 	make("#!/bin/sh\n", &p);
 	assert_int_equal(jd_encode(&userdata_parts_type, &p, false, &text), 0);
-	assert_int_equal(jd_decode_document(text.data, text.len, "plan", LIMIT_USER_DATA_PLAN, &userdata_parts_type, &again, &e), 0);
+	assert_int_equal(
+		jd_decode_document(text.data, text.len, "plan", LIMIT_USER_DATA_PLAN, &userdata_parts_type, &again, &e),
+		0);
 	assert_string_equal(again.sha256, "x");
 	content_is(item(&again, 0), "#!/bin/sh\n");
 }
@@ -210,7 +213,8 @@ static void test_archive_refusals_name_the_line(void **state)
 /* What fits into 64 KiB of gzip takes no time to speak of. */
 static void test_blanks_cost_little(void **state)
 {
-	static const char *const heads[] = { "- |\n", "- content: |\n", "- x\n", "MIME-Version: 1.0\nContent-Type: ", "- |\n  x\n" };
+	static const char *const heads[] = { "- |\n", "- content: |\n", "- x\n",
+					     "MIME-Version: 1.0\nContent-Type: ", "- |\n  x\n" };
 	size_t len = LIMIT_GUNZIP_DEFAULT / 2;
 	char *text = malloc(len);
 	struct userdata_parts p = { 0 };
@@ -234,10 +238,14 @@ static void test_blanks_cost_little(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_transfer_encodings),    cmocka_unit_test(test_parts_of_a_message),
-		cmocka_unit_test(test_limits),		      cmocka_unit_test(test_urls),
-		cmocka_unit_test(test_includes_take_their_place), cmocka_unit_test(test_document_round_trip),
-		cmocka_unit_test(test_archive_refusals_name_the_line), cmocka_unit_test(test_blanks_cost_little),
+		cmocka_unit_test(test_transfer_encodings),
+		cmocka_unit_test(test_parts_of_a_message),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_urls),
+		cmocka_unit_test(test_includes_take_their_place),
+		cmocka_unit_test(test_document_round_trip),
+		cmocka_unit_test(test_archive_refusals_name_the_line),
+		cmocka_unit_test(test_blanks_cost_little),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
