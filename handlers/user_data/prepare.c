@@ -22,8 +22,10 @@
 
 #define LOCKS_MOST_USEC (15 * USEC_PER_MINUTE)
 #define LOCKS_POLL_USEC USEC_PER_SEC
-#define FETCH_TRIES	5
-#define FETCH_FIRST	(2 * USEC_PER_SEC) /* doubled each time */
+/* About six minutes in all: a network that comes late is not a change that failed. */
+#define FETCH_TRIES   10
+#define FETCH_FIRST   (2 * USEC_PER_SEC)
+#define FETCH_DOUBLED 5 /* times */
 
 static char *plan_path(const struct handler *h)
 {
@@ -121,7 +123,7 @@ static void on_fetched(struct handler *h, const struct userdata_body *bodies, si
 	else
 		h->fetch_tries = 0;
 	if (e.msg[0]) {
-		usec_t wait = FETCH_FIRST << (h->fetch_tries < FETCH_TRIES ? h->fetch_tries : FETCH_TRIES);
+		usec_t wait = FETCH_FIRST << (h->fetch_tries < FETCH_DOUBLED ? h->fetch_tries : FETCH_DOUBLED);
 
 		h->fetch_tries++;
 		if (str_set(&h->fetch_problem, e.msg) < 0)

@@ -16,7 +16,8 @@ import time
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform, free_port, http_get, wait_until
+from vm import Platform, free_port, http_get, me, next_version, wait_until
+from vm import script as own_script
 
 SECRET = "TOP-SECRET-WORD"
 CLOUD_INIT = "var/lib/cloud"
@@ -543,7 +544,7 @@ def test_settings_and_the_deployment(vm):
     """A script that user data brings is run when the user data changes, and is no duty of the deployment."""
     vm.apply(user={"parts": ["settings"], "settingsSections": ["customScript"]})
     vm.has_baseline()
-    user, _ = __import__("stage").me()
+    user, _ = me()
     for word, code in (("one", 0), ("two", 3)):
         document = {"customScript": {"scripts": [{"name": "s", "runAs": user, "commandToExecute": f"echo {word} >>{vm.ran}; exit {code}"}]}}
         vm.push(multipart(settings_part(document)))
@@ -561,6 +562,47 @@ def test_settings_and_the_deployment(vm):
     vm.configure()
     vm.reload()
     wait_until("the script to be gone", lambda: not vm.substatus("customScript/s"), PATIENCE)
+
+
+def test_the_extension_s_status_is_about_its_own_settings(vm):
+    """Through the first door: a section of user data changes, fails and goes; N.status stays what it was, and nothing is begun anew."""
+    vm.file("/etc/evenkeel/evenkeel.json").unlink()
+    vm.command("install")
+    vm.start_daemon()
+    vm.platform.set_user_data(b"#!/bin/sh\n")
+    public = {"log": {"console": False}, **own_script(f"echo own >>{vm.ran}", name="own"), "userData": {
+        "action": "apply", "parts": ["shellscript", "settings"], "settingsSections": ["notify", "drain"], "pollingIntervalInSeconds": 10}}
+    vm.enable(0, public)
+    assert vm.settled()["status"] == "success"
+    wait_until("the first look", lambda: "first look" in vm.says("userData"), PATIENCE)
+    vm.stop_daemon()
+    vm.platform.set_user_data(multipart(settings_part({**DRAIN, "notify": {}}), ("text/x-shellscript", script("exit 9"))))
+    vm.start_daemon()
+    vm.wait_says("userData", "error", "1 of 2 parts failed")
+    assert vm.substatus("drain") and vm.deployment()["status"] == "success"
+    vm.command("enable")
+    assert vm.deployment()["status"] == "success"
+    # Another number without the consent: what user data has brought goes, and only what is due runs.
+    public["userData"] = {"pollingIntervalInSeconds": 10}
+    vm.enable(1, {**public, **own_script(f"echo again >>{vm.ran}", name="own")})
+    assert vm.settled(1)["status"] == "success"
+    wait_until("drain to be gone", lambda: not vm.substatus("drain"), PATIENCE)
+    assert vm.told() == ["own", "again"]
+
+
+def test_an_upgrade_during_a_part(vm):
+    vm.has_baseline()
+    gate = vm.root / "gate"
+    vm.push(multipart(("text/x-shellscript", script(f"echo begun >>{vm.ran}; while ! [ -e {gate} ]; do sleep 0.05; done; echo ended >>{vm.ran}")),
+                      ("text/x-shellscript", vm.notes("second"))))
+    wait_until("the first part to begin", lambda: vm.told() == ["begun"], PATIENCE)
+    _, later = next_version(vm.binary, vm.root)
+    vm.stop_daemon()
+    vm.start_daemon(binary=later)
+    vm.wait_says("userData", "transitioning", "being applied")
+    gate.touch()
+    vm.wait_says("userData", "success", "applied at")
+    assert vm.told() == ["begun", "ended", "second"]
 
 
 # Custom data
