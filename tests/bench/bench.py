@@ -15,6 +15,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCE / "tests/support"), str(SOURCE / "tests/bench")]
 
 from bench_scripts import Scripts  # noqa: E402
+from bench_userdata import UserData  # noqa: E402
 from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
@@ -69,7 +70,7 @@ class Table:
 
 
 class Bench:
-    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts", "certificates")
+    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts", "certificates", "userdata")
     DRAIN = ("idle", "drain", "hooks")
 
     def __init__(self, quick, minutes=None, parts=PARTS):
@@ -288,6 +289,9 @@ class Bench:
 
     def scripts(self, label, stage):
         Scripts(self, label, stage, spawn, cpu_seconds).run()
+
+    def userdata(self, label, stage):
+        UserData(self, label, stage, cpu_seconds, peak_resident, private_dirty).run()
 
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
