@@ -61,7 +61,7 @@ int events_parse(const char *text, size_t len, struct events_document *ret, stru
 	for (size_t i = 0; i < doc.events.n; i++) {
 		struct event *e = &((struct event *)doc.events.items)[i];
 
-		e->status = status_of(e->status_text);
+		e->status = (int)status_of(e->status_text);
 		/* Blank once it has started. A time that nobody can read must not hide the event: it is due now. */
 		if (str_empty(e->not_before_text) || timefmt_parse(e->not_before_text, &e->not_before, NULL) < 0)
 			e->not_before = 0;

@@ -59,7 +59,7 @@ static const struct jd_field application_fields[] = {
 	       .doc = "Healthy if this endpoint accepts a connection."),
 	MEMBER("unit", &st_unit_or_none, health_application, unit, .doc = "Healthy if this systemd unit is active."),
 	MEMBER("intervalInSeconds", INTEGER(1, 3600), health_application, interval_seconds, .default_integer = 5,
-	       .doc = "How often to ask."),
+	       .doc = "How often to ask; twice a second while only the application keeps /ready down, after a start or a restore."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 300), health_application, timeout_seconds, .default_integer = 2,
 	       .doc = "How long one answer may take."),
 	MEMBER("unhealthyThreshold", INTEGER(1, 100), health_application, unhealthy_threshold, .default_integer = 2,
@@ -87,7 +87,8 @@ static const struct jd_field health_fields[] = {
 	MEMBER("metricsListen", &st_endpoint_or_none, health_settings, metrics_listen,
 	       .doc = "Address and port of GET /metrics, best on loopback."),
 	MEMBER("metricsFile", &st_path_or_none, health_settings, metrics_file,
-	       .doc = "A text file for node_exporter with the same metrics."),
+	       .doc = "A text file for node_exporter with the same metrics, in a directory that the service may write to: "
+	              "/var/lib/prometheus/node-exporter, /var/lib/node_exporter, or below /var/lib/evenkeel."),
 	{}};
 const struct jd_type st_health = {.kind = JD_POINTER, .size = sizeof(struct health_settings), .fields = health_fields};
 

@@ -29,7 +29,7 @@ static const struct jd_field probe_down_fields[] = {
 
 static const struct jd_field refuse_probe_fields[] = {MEMBER("ports", LIST(1, 16, &st_port), step_settings, ports,
 							     .flags = JD_REQUIRED,
-							     .doc = "Ports that refuse the load balancer's probe; needs nft."),
+							     .doc = "Ports that refuse the load balancer's probes, by IPv4 and IPv6; needs nft."),
 						      {}};
 
 static const struct jd_field run_fields[] = {

@@ -13,7 +13,7 @@ import time
 
 import pytest
 from draining import EVENTS, PATIENCE, Programme
-from vm import http_get, wait_until
+from vm import BINARY, http_get, wait_until
 
 PROGRAMME = Programme(ack_to_started_in_seconds=0.2)
 BOOT = "proc/sys/kernel/random/boot_id"
@@ -365,6 +365,35 @@ def hooks(host):
 
 
 # Suspended: the time goes on, and so do the jobs
+
+CLOCK_SHIFT = BINARY.parents[2] / "tests/libclock_shift.so"
+
+
+@PROGRAMME.scenario
+def the_clock_jumps_past_not_before(host):
+    """While the platform still has the event Scheduled: the drain is neither cut short nor acknowledged for it."""
+    if not CLOCK_SHIFT.exists():
+        pytest.skip("a sanitized program takes nothing that is loaded before its sanitizer")
+    clock = host.root / "clock"
+    clock.write_text("0")
+    host.configure(host.step("first", f"while ! test -e {host.root}/go-on; do sleep 0.1; done"), host.step("second"),
+                   marginInSeconds=3)
+    host.platform.set_event_timing(auto_start=False)
+    host.start(LD_PRELOAD=str(CLOCK_SHIFT), EK_CLOCK_SHIFT=str(clock))
+    host.wait_says("watching")
+    event = host.platform.add_event("Reboot", not_before_in_seconds=300)
+    host.wait_note("begin", "first")
+    for hour in ("3600", "-3600", "3600"):
+        clock.write_text(hour)
+        host.wait_polls(3)
+        assert host.says("drain").startswith(f"draining for Reboot {event}: first") and host.acks(event) == []
+    (host.root / "go-on").touch()
+    host.platform.wait_for_acknowledgement(event)
+    assert host.notes() == [("begin", "first"), ("end", "first"), ("begin", "second"), ("end", "second")]
+    assert host.substatus("drain")["status"] == "success"
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+
 
 @PROGRAMME.scenario
 def suspended_in_a_wait(host):
