@@ -330,8 +330,8 @@ static void test_input_and_descriptors(void **state)
 
 	job.input = (char[]){ "{\"a\":1}" };
 	run_shell(w, &job, "cat; ls /proc/$$/fd >fds; grep -v '^1[01]$' fds | tr '\\n' ' '; umask; grep SigIgn /proc/$$/status; ps -o nice= -p $$");
-	/* 10 and 11 are the shell's own: the file it reads, and standard output while that is a file. Listed before there is a
-	 * pipeline, for which it opens others for a moment. */
+	/* 10 and 11 are the shell's own: the file it reads, and its output while that of ls goes elsewhere. In a pipeline its
+	 * pipes would come and go. */
 	assert_true(str_starts(w->out, "{\"a\":1}0 1 2 0022\nSigIgn:\t0000000000000000\n"));
 	job.input = NULL;
 	job.nice = 5;
