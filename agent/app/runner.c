@@ -190,6 +190,12 @@ static void do_files(struct runner *r)
 		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
 					    : runner_remove(&r->job, &e);
 
+	if (k >= 0 && r->job.kind == JOB_REMOVE)
+		k = runner_close_again(&r->job, &e);
+	/* The files are there: whoever cannot get at them is told of, not waited for. */
+	else if (k >= 0 && !r->job.stage &&
+		 runner_reach(&r->job, r->paths.root, &r->result.warning, &r->result.opened, &e) < 0)
+		r->result.warning = strdup(e.msg);
 	if (k < 0)
 		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
 	else

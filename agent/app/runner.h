@@ -116,6 +116,35 @@ bool text_is_script(const char *name, const void *head, size_t len);
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
 
+/* ---- runner_acl.c: access lists as the kernel keeps them (linux/posix_acl_xattr.h) ---- */
+
+enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
+#define ACL_XATTR   "system.posix_acl_access"
+#define ACL_NO_ID   UINT32_MAX
+#define ACL_READ    4u
+#define ACL_SEARCH  1u
+#define ACL_MOST    512 /* entries */
+#define ACL_RAW_MAX (4 + 8 * ACL_MOST)
+
+struct acl_entry {
+	unsigned tag, permissions;
+	uint32_t id;
+};
+/* Sorts, drops what is there twice; the bytes of the attribute. `raw` has ACL_RAW_MAX, `n` is at most ACL_MOST. */
+size_t acl_encode(struct acl_entry *entries, size_t n, unsigned char *raw);
+/* The list of a file, made from its mode if it has none; `entries` has room for ACL_MOST. */
+_nodiscard_ int acl_read(const char *path, mode_t mode, struct acl_entry *entries, size_t *ret_n);
+
+/* ---- runner_reach.c: whether those who are to read the files can get at them ---- */
+
+/* Looks at the directory and its parents below `root`. Directories of job->open are opened for search; of what else is in
+ * the way *ret_warning is told (a sentence on the heap, or NULL). *ret_opened: what has been opened, for
+ * runner_close_again(). */
+_nodiscard_ int runner_reach(const struct job *job, const char *root, char **ret_warning, struct jd_list *ret_opened,
+			     struct error *err);
+/* Takes back what is in job->opened. */
+_nodiscard_ int runner_close_again(const struct job *job, struct error *err);
+
 /* ---- runner_forget.c: JOB_FORGET ---- */
 
 /* Goes on after a failure and tells the first. */

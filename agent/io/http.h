@@ -55,6 +55,9 @@ struct http_request {
 	http_head_fn head;	     /* NULL: none; only with a sink */
 	bool decode;		     /* what comes with a Content-Encoding although none is asked for, is decoded: gzip */
 	bool secret;		     /* erase what was sent and received */
+	/* "ADDRESS:PORT": only a TLS handshake, with whoever answers there, for the name in the URL (an address: none).
+	 * Nothing is sent and nobody is trusted: the answer is the certificate that is served. */
+	const char *probe;
 };
 
 /* Valid inside the callback only. */
@@ -70,6 +73,7 @@ struct http_response {
 	const char *host;   /* as asked */
 	usec_t elapsed_usec;
 	bool connected; /* a connection was made, whatever came of it */
+	const char *certificate; /* of a probe: PEM, or NULL */
 	const struct http_call *call;
 };
 
