@@ -20,6 +20,7 @@ const struct verb verbs[] = {
 	{ "resume", verb_resume, "", "End what quiesce began, and return when it is restored" },
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
 	{ "scripts", verb_scripts, "[--json] | logs [--run N] [--job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
+	{ "doctor", verb_doctor, "[--json] | --checks", "Look at and ask for everything the agent depends on; --checks lists what is looked at" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },

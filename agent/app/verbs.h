@@ -30,6 +30,7 @@ int verb_resume(int argc, char **argv);
 int verb_simulate(int argc, char **argv);
 int verb_events(int argc, char **argv);
 int verb_scripts(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
 int verb_validate(int argc, char **argv);
 int verb_schema(int argc, char **argv);
 int verb_logs(int argc, char **argv);
