@@ -202,12 +202,13 @@ static void sort_findings(struct doctor *d)
 
 /* ---- probes ---- */
 
-bool doctor_probed(const struct doctor *d, const char *subject)
+struct doctor_probe *doctor_probed(const struct doctor *d, const char *subject)
 {
-	for (const struct doctor_probe *p = d->probes; p; p = p->next)
-		if (p->check == d->check && str_equal(p->subject, subject))
-			return true;
-	return false;
+	struct doctor_probe *p = d->probes;
+
+	while (p && (p->check != d->check || !str_equal(p->subject, subject)))
+		p = p->next;
+	return p;
 }
 
 struct doctor_probe *doctor_probe_new(struct doctor *d, const char *subject)
@@ -238,7 +239,8 @@ void doctor_probe_over(struct doctor_probe *p)
 	if (p->over)
 		return;
 	p->over = true;
-	if (--p->doctor->waiting == 0)
+	/* Before the loop runs, others may still begin. */
+	if (--p->doctor->waiting == 0 && p->doctor->asking)
 		loop_exit(p->doctor->loop, 0);
 }
 
@@ -254,6 +256,7 @@ static void free_probes(struct doctor *d)
 		http_call_free(p->http);
 		bus_call_free(p->bus);
 		free(p->subject);
+		free(p->needs);
 		free(p);
 	}
 }
@@ -309,6 +312,7 @@ static int examine(struct doctor *d, struct error *err)
 		checks[i].run(d);
 	}
 	loop_timer_after(deadline, DOCTOR_TOTAL_USEC);
+	d->asking = true;
 	if (d->waiting)
 		(void)loop_run(d->loop);
 	return d->oom ? error_oom(err) : 0;

@@ -11,8 +11,9 @@
 #include "agent/base/time.h"
 #include "agent/io/paths.h"
 
-#define DOCTOR_REQUEST_USEC (10 * USEC_PER_SEC) /* one request */
-#define DOCTOR_TOTAL_USEC   (25 * USEC_PER_SEC) /* all of them; the rest is for looking at files */
+#define DOCTOR_LOCAL_USEC   (3 * USEC_PER_SEC)
+#define DOCTOR_REQUEST_USEC (10 * USEC_PER_SEC) /* one request over the network */
+#define DOCTOR_TOTAL_USEC   (20 * USEC_PER_SEC) /* all of them; the rest is for looking at files */
 #define DOCTOR_PROBES_MAX   64			/* of one check: more of the same say nothing new */
 
 struct blob_call;
@@ -40,6 +41,8 @@ struct doctor_probe {
 	const struct doctor_check *check;
 	struct doctor_probe *next;
 	char *subject; /* what or whom it asks, for people */
+	char *needs;   /* subject of the probe that must succeed before; NULL: none */
+	size_t index, part; /* of what it asks for, in the settings */
 	bool over;
 
 	struct http_call *http;
@@ -54,6 +57,7 @@ struct doctor_probe {
 struct doctor {
 	const struct paths *paths;
 	const struct doctor_check *check; /* that runs now */
+	const struct doctor_check *vaults;
 	const struct doctor_check *clock; /* what the Date of answers is told under */
 	struct loop *loop;
 	struct http *http; /* as the settings reach the network; NULL: cannot be made */
@@ -70,7 +74,8 @@ struct doctor {
 	struct jd_list findings; /* of struct finding */
 	size_t findings_room;
 	struct doctor_probe *probes;
-	size_t waiting;
+	size_t waiting; /* probes that are not over */
+	bool asking;	/* the loop runs */
 	bool oom;
 };
 
@@ -80,8 +85,8 @@ void doctor_tell_probe(struct doctor_probe *p, enum verdict v, const char *advic
 
 /* NULL: out of memory, or too many of this check. The loop goes on until every probe is over. */
 struct doctor_probe *doctor_probe_new(struct doctor *d, const char *subject);
-/* Whether this check has a probe for the subject already. */
-bool doctor_probed(const struct doctor *d, const char *subject);
+/* This check's probe for the subject, or NULL. */
+struct doctor_probe *doctor_probed(const struct doctor *d, const char *subject);
 void doctor_probe_over(struct doctor_probe *p);
 
 /* doctor_settings.c */

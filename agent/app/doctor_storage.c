@@ -51,6 +51,18 @@ static const char **list_suffixes(const struct key_refresh_settings *k)
 	return list;
 }
 
+static const struct script_settings *script_at(const struct doctor *d, size_t i)
+{
+	return &((const struct script_settings *)d->settings.custom_script->scripts.items)[i];
+}
+
+static const char *uri_at(const struct doctor *d, size_t script, size_t file)
+{
+	const struct script_file *files = script_at(d, script)->files.items;
+
+	return settings_value(&d->settings, SECTION_CUSTOM_SCRIPT, &files[file].uri);
+}
+
 /* ---- identities ---- */
 
 static const char *name_identity(const struct identity *i, char *out, size_t size)
@@ -66,6 +78,17 @@ static const char *name_identity(const struct identity *i, char *out, size_t siz
 	return out;
 }
 
+/* "client id … for https://vault.azure.net": what is asked for once, and what others wait for. NULL on out of memory. */
+static char *token_name(const char *resource, const struct identity *identity)
+{
+	char who[400];
+
+	return str_format("%s for %s", name_identity(identity, who, sizeof(who)), resource);
+}
+
+static void begin_vault(struct doctor_probe *p);
+static void begin_blob(struct doctor_probe *p);
+
 static void on_token(const char *token, const char *who, const struct error *err, void *userdata)
 {
 	struct doctor_probe *p = userdata;
@@ -75,13 +98,24 @@ static void on_token(const char *token, const char *who, const struct error *err
 		doctor_tell_probe(p, VERDICT_OK, NULL, "%s: there is a token", p->subject);
 	else
 		doctor_tell_probe(p, VERDICT_ERROR, NULL, "%s: %s", p->subject, err->msg);
+	for (struct doctor_probe *other = p->doctor->probes; other; other = other->next) {
+		if (!str_equal(other->needs, p->subject) || other->over)
+			continue;
+		if (token && other->check == p->doctor->vaults) {
+			begin_vault(other);
+		} else if (token) {
+			begin_blob(other);
+		} else {
+			doctor_tell_probe(other, VERDICT_NOTE, "see identities", "%s: not asked for, because there is no token", other->subject);
+			doctor_probe_over(other);
+		}
+	}
 	doctor_probe_over(p);
 }
 
 static void ask_token(struct doctor *d, const char *endpoint, const char *resource, const struct identity *identity)
 {
-	char who[400];
-	_cleanup_free_ char *subject = str_format("%s for %s", name_identity(identity, who, sizeof(who)), resource);
+	_cleanup_free_ char *subject = token_name(resource, identity);
 	struct doctor_probe *p;
 	struct error e = ERROR_INIT;
 
@@ -104,13 +138,12 @@ static struct blob_credentials credentials_of(const struct settings *s, const st
 					  .n_hosts = s->custom_script->blob_hosts.n };
 }
 
-static bool needs_identity(const struct settings *s, const struct script_settings *script)
+static bool needs_identity(const struct doctor *d, size_t script)
 {
-	const struct blob_credentials c = credentials_of(s, script);
-	const struct script_file *files = script->files.items;
+	const struct blob_credentials c = credentials_of(&d->settings, script_at(d, script));
 
-	for (size_t i = 0; i < script->files.n; i++) {
-		const char *uri = settings_value(s, SECTION_CUSTOM_SCRIPT, &files[i].uri);
+	for (size_t i = 0; i < script_at(d, script)->files.n; i++) {
+		const char *uri = uri_at(d, script, i);
 
 		if (uri && blob_right_of(uri, &c) == BLOB_IDENTITY)
 			return true;
@@ -133,10 +166,8 @@ void doctor_check_identities(struct doctor *d)
 			ask_token(d, k->identity_endpoint, resource, it.identity);
 	}
 	for (size_t i = 0; c && i < c->scripts.n; i++) {
-		const struct script_settings *script = &((const struct script_settings *)c->scripts.items)[i];
-
-		if (script->identity && needs_identity(&d->settings, script))
-			ask_token(d, ENDPOINT, STORAGE_RESOURCE, script->identity);
+		if (script_at(d, i)->identity && needs_identity(d, i))
+			ask_token(d, ENDPOINT, STORAGE_RESOURCE, script_at(d, i)->identity);
 	}
 	if (d->waiting == before)
 		doctor_tell(d, VERDICT_OK, NULL, "the settings need no identity");
@@ -159,20 +190,48 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 	doctor_probe_over(p);
 }
 
-static void ask_vault(struct doctor *d, const struct item *it, const char *const *suffixes)
+static void begin_vault(struct doctor_probe *p)
 {
-	const struct vault_request req = { .url = it->url,
+	const struct key_refresh_settings *k = p->doctor->settings.key_refresh;
+	_cleanup_free_ const char **suffixes = list_suffixes(k);
+	const struct item it = item_at(k, p->index);
+	const struct vault_request req = { .url = it.url,
 					   .suffixes = suffixes,
-					   .identity_endpoint = d->settings.key_refresh->identity_endpoint,
-					   .identity = it->identity,
-					   .want_pem = it->certificate };
-	struct doctor_probe *p = doctor_probe_new(d, it->name);
+					   .identity_endpoint = k->identity_endpoint,
+					   .identity = it.identity,
+					   .want_pem = it.certificate };
 	struct error e = ERROR_INIT;
 
-	if (p && vault_get(d->loop, d->http, d->tokens, &req, on_secret, p, &p->vault, &e) < 0) {
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s: %s", it->name, e.msg);
+	if (vault_get(p->doctor->loop, p->doctor->http, p->doctor->tokens, &req, on_secret, p, &p->vault, &e) < 0) {
+		doctor_tell_probe(p, VERDICT_ERROR, "what the message says", "%s: %s", p->subject, e.msg);
 		doctor_probe_over(p);
 	}
+}
+
+/* Whether that token is being waited for: its probe is another check's. */
+static bool is_awaited(const struct doctor *d, const char *token)
+{
+	for (const struct doctor_probe *p = d->probes; p; p = p->next)
+		if (str_equal(p->subject, token) && !p->over)
+			return true;
+	return false;
+}
+
+static void ask_vault(struct doctor *d, size_t index, const char *const *suffixes)
+{
+	const struct item it = item_at(d->settings.key_refresh, index);
+	char host[256], name[256], version[256], resource[256];
+	struct doctor_probe *p;
+
+	if (vault_url_parse(it.url, suffixes, host, name, version, resource, NULL) < 0)
+		return;
+	p = doctor_probe_new(d, it.name);
+	if (!p)
+		return;
+	p->index = index;
+	p->needs = token_name(resource, it.identity);
+	if (!p->needs || !is_awaited(d, p->needs))
+		doctor_probe_over(p);
 }
 
 void doctor_check_vaults(struct doctor *d)
@@ -181,11 +240,9 @@ void doctor_check_vaults(struct doctor *d)
 	_cleanup_free_ const char **suffixes = k ? list_suffixes(k) : NULL;
 	size_t n = count_items(k);
 
-	for (size_t i = 0; suffixes && i < n; i++) {
-		const struct item it = item_at(k, i);
-
-		ask_vault(d, &it, suffixes);
-	}
+	d->vaults = d->check;
+	for (size_t i = 0; suffixes && i < n; i++)
+		ask_vault(d, i, suffixes);
 	if (n > DOCTOR_PROBES_MAX)
 		doctor_tell(d, VERDICT_NOTE, "evenkeel status shows every one", "of %zu certificates and secrets only %d were read", n,
 			    DOCTOR_PROBES_MAX);
@@ -211,31 +268,46 @@ static void on_blob(const struct blob_answer *answer, void *userdata)
 	doctor_probe_over(p);
 }
 
-static void ask_blob(struct doctor *d, const struct script_settings *script, const char *uri)
+static void begin_blob(struct doctor_probe *p)
 {
 	static const char *const headers[] = { "Range: bytes=0-0", NULL };
+	struct doctor *d = p->doctor;
 	const struct blob_client_options o = { .loop = d->loop,
 					       .http = d->http,
-					       .credentials = credentials_of(&d->settings, script),
+					       .credentials = credentials_of(&d->settings, script_at(d, p->index)),
 					       .permissions = "r" };
-	const struct blob_request req = { .uri = uri,
+	const struct blob_request req = { .uri = uri_at(d, p->index, p->part),
 					  .http = { .headers = headers, .timeout_usec = DOCTOR_REQUEST_USEC, .max_body = FIRST_BYTE_MAX } };
-	char name[BESIDE];
-	struct doctor_probe *p;
 	struct error e = ERROR_INIT;
-	int r;
+	int r = blob_client_new(&p->client, &o, &e);
+
+	if (r >= 0)
+		r = blob_submit(p->client, &req, on_blob, p, &p->blob, &e);
+	if (r < 0) {
+		doctor_tell_probe(p, VERDICT_ERROR, "what the message says", "%s: %s", p->subject, e.msg);
+		doctor_probe_over(p);
+	}
+}
+
+static void ask_blob(struct doctor *d, size_t script, size_t file, const struct blob_credentials *c)
+{
+	const char *uri = uri_at(d, script, file);
+	struct doctor_probe *p;
+	char name[BESIDE];
 
 	doctor_name_uri(uri, name, sizeof(name));
 	p = doctor_probe_new(d, name);
 	if (!p)
 		return;
-	r = blob_client_new(&p->client, &o, &e);
-	if (r >= 0)
-		r = blob_submit(p->client, &req, on_blob, p, &p->blob, &e);
-	if (r < 0) {
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s: %s", name, e.msg);
-		doctor_probe_over(p);
+	p->index = script;
+	p->part = file;
+	if (blob_right_of(uri, c) != BLOB_IDENTITY) {
+		begin_blob(p);
+		return;
 	}
+	p->needs = token_name(STORAGE_RESOURCE, c->identity);
+	if (!p->needs || !is_awaited(d, p->needs))
+		doctor_probe_over(p);
 }
 
 void doctor_name_uri(const char *uri, char *out, size_t size)
@@ -267,15 +339,13 @@ void doctor_check_blobs(struct doctor *d)
 	size_t before = d->waiting;
 
 	for (size_t i = 0; c && i < c->scripts.n; i++) {
-		const struct script_settings *script = &((const struct script_settings *)c->scripts.items)[i];
-		const struct blob_credentials credentials = credentials_of(&d->settings, script);
-		const struct script_file *files = script->files.items;
+		const struct blob_credentials credentials = credentials_of(&d->settings, script_at(d, i));
 
-		for (size_t k = 0; k < script->files.n; k++) {
-			const char *uri = settings_value(&d->settings, SECTION_CUSTOM_SCRIPT, &files[k].uri);
+		for (size_t k = 0; k < script_at(d, i)->files.n; k++) {
+			const char *uri = uri_at(d, i, k);
 
 			if (uri && is_storage(uri, &credentials))
-				ask_blob(d, script, uri);
+				ask_blob(d, i, k, &credentials);
 		}
 	}
 	if (d->waiting == before)

@@ -46,7 +46,7 @@ void doctor_check_service(struct doctor *d)
 {
 	const struct http_request req = { .url = "http://localhost/v1/status",
 					  .unix_socket = d->paths->api_socket,
-					  .timeout_usec = DOCTOR_REQUEST_USEC,
+					  .timeout_usec = DOCTOR_LOCAL_USEC,
 					  .max_body = LIMIT_API_REPLY };
 	struct doctor_probe *p;
 	struct error e = ERROR_INIT;

@@ -24,6 +24,7 @@ const struct verb verbs[] = {
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },
+	{ "support-bundle", verb_support_bundle, "[FILE]", "Collect logs, status, records and what the doctor finds in one archive, without secrets" },
 	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
 	{ "version", verb_version, "[--json]", "Print the version; --json also how it was built, and its libraries" },
 	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
