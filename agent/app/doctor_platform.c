@@ -12,7 +12,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/io/bus.h"
-#include "agent/io/guest.h"
+#include "handlers/common/cloud_init.h"
 
 #define SMALL_FILE   (256UL * 1024)
 #define AGENT_MODULE "/usr/lib/python3*/*-packages/azurelinuxagent/common/version.py"
@@ -256,7 +256,9 @@ void doctor_check_cloud_init(struct doctor *d)
 	_cleanup_(result_done) struct result_document r = { 0 };
 	_cleanup_buf_ struct buf json = BUF_INIT(SMALL_FILE);
 
-	if (!guest_cloud_init_over(d->paths))
+	enum cloud_init_stage stage = cloud_init_look(d->paths);
+
+	if (stage == CLOUD_INIT_RUNNING || stage == CLOUD_INIT_UNKNOWN)
 		doctor_tell(d, VERDICT_WARNING, NULL, "cloud-init is not done with this boot: scripts that wait for it wait");
 	else if (!path || fs_read(path, SMALL_FILE, &json, NULL) < 0)
 		doctor_tell(d, VERDICT_OK, NULL, "cloud-init is not in use");

@@ -69,6 +69,7 @@ struct doctor {
 	struct settings settings; /* that the checks look at; no section when there are none to be had */
 	struct jd_report report;  /* about the newest settings */
 	struct error refused;	  /* why they are not usable; code 0: they are */
+	struct error user_refused; /* why those of user data are not in force; "": they are, or there are none */
 	bool former;		  /* they are not, so those in force before are looked at */
 
 	struct jd_list findings; /* of struct finding */

@@ -8,14 +8,14 @@
 #include "agent/base/str.h"
 #include "handlers/common/handler.h"
 
-static int load(const struct paths *p, const struct goal_request *g, struct settings *s, struct jd_report *report,
-		struct error *err)
+static int load(struct doctor *d, const struct goal_request *g, struct jd_report *report, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
-	struct settings_source sources[DOCUMENTS_SOURCES];
-	int r = documents_read(p, g, &docs, err);
+	int r = documents_read(d->paths, g, &docs, err);
 
-	return r < 0 ? r : settings_load(sources, documents_sources(&docs, sources), s, report, err);
+	if (r >= 0)
+		r = user_settings_read(d->paths, &docs.user, err);
+	return r < 0 ? r : documents_load(&docs, &d->settings, report, &d->user_refused, err);
 }
 
 /* As after a start with settings that are refused: those accepted before are in force. */
@@ -25,7 +25,7 @@ static void load_former(struct doctor *d)
 	_cleanup_(jd_report_done) struct jd_report report = { 0 };
 	struct error e = ERROR_INIT;
 
-	d->former = goal_in_force_read(d->paths, &former, &e) == 0 && load(d->paths, &former, &d->settings, &report, &e) >= 0;
+	d->former = goal_in_force_read(d->paths, &former, &e) == 0 && load(d, &former, &report, &e) >= 0;
 }
 
 void doctor_load_settings(struct doctor *d)
@@ -35,7 +35,7 @@ void doctor_load_settings(struct doctor *d)
 
 	d->have_goal = r >= 0;
 	if (r >= 0 || r == -ENOENT)
-		r = load(d->paths, &d->goal, &d->settings, &d->report, &e);
+		r = load(d, &d->goal, &d->report, &e);
 	if (r >= 0)
 		r = drain_class.check(d->paths, &d->settings, &e);
 	if (r < 0) {
@@ -75,6 +75,8 @@ void doctor_check_settings(struct doctor *d)
 	if (d->former)
 		doctor_tell(d, VERDICT_NOTE, "what follows is about those",
 			    "the settings that were accepted before are in force");
+	if (d->user_refused.msg[0])
+		doctor_tell(d, VERDICT_WARNING, "correct the user data", "settings in user data are not in force: %s", d->user_refused.msg);
 	for (unsigned i = 0; i < d->report.n_warnings; i++)
 		doctor_tell(d, VERDICT_WARNING, NULL, "%s", d->report.warnings[i]);
 	if (!d->refused.code)

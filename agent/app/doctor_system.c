@@ -10,7 +10,7 @@
 #include "agent/app/doctor_private.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
-#include "agent/io/guest.h"
+#include "handlers/common/package_locks.h"
 
 #define SYSTEMD_OLDEST 239 /* units of ours work there, with less protection */
 #define SYSTEMD_WANTED 249
@@ -147,7 +147,7 @@ void doctor_check_space(struct doctor *d)
 
 void doctor_check_packages(struct doctor *d)
 {
-	const char *lock = guest_package_lock(d->paths);
+	const char *lock = package_locks_held(d->paths);
 
 	if (lock)
 		doctor_tell(d, VERDICT_NOTE, NULL, "a package manager is at work: it holds %s; scripts that wait for packageLocks wait", lock);

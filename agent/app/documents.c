@@ -20,6 +20,7 @@ void documents_done(struct documents *docs)
 		free(docs->names[i]);
 	}
 	buf_done(&docs->secrets);
+	user_settings_done(&docs->user);
 }
 
 static int read_file(struct documents *docs, const char *path, struct error *err)
@@ -136,8 +137,10 @@ int documents_read(const struct paths *p, const struct goal_request *g, struct d
 	return r < 0 ? r : read_files(p, docs, err);
 }
 
-size_t documents_sources(const struct documents *docs, struct settings_source out[static DOCUMENTS_SOURCES])
+size_t documents_sources(const struct documents *docs, const struct user_settings *user,
+			 struct settings_source out[static DOCUMENTS_SOURCES])
 {
+	const struct user_document *parts = user ? user->documents.items : NULL;
 	size_t n = 0;
 
 	out[n++] = (struct settings_source){
@@ -157,7 +160,30 @@ size_t documents_sources(const struct documents *docs, struct settings_source ou
 			.protected_text = i == 0 ? docs->secrets.data : NULL,
 			.protected_len = i == 0 ? docs->secrets.len : 0,
 		};
+	for (size_t i = 0; user && i < user->documents.n; i++)
+		out[n++] = (struct settings_source){
+			.door = DOOR_USER_DATA,
+			.name = parts[i].name,
+			.public_text = parts[i].text,
+			.public_len = strlen(parts[i].text),
+		};
 	return n;
+}
+
+int documents_load(const struct documents *docs, struct settings *s, struct jd_report *report, struct error *refused,
+		   struct error *err)
+{
+	struct settings_source sources[DOCUMENTS_SOURCES];
+
+	*refused = ERROR_INIT;
+	if (docs->user.documents.n) {
+		int r = settings_load(sources, documents_sources(docs, &docs->user, sources), s, report, refused);
+
+		if (r >= 0)
+			return r;
+		jd_report_done(report);
+	}
+	return settings_load(sources, documents_sources(docs, NULL, sources), s, report, err);
 }
 
 /* Without an extension the files are the goal state: one that changed is a new one. */

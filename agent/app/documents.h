@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/app/goal_request.h"
+#include "agent/app/user_settings.h"
 #include "agent/azure/goal_state.h"
 #include "agent/base/buf.h"
 #include "agent/base/error.h"
@@ -22,9 +23,10 @@ struct documents {
 	char *names[LIMIT_DROPIN_FILES + 1];
 	size_t n_files;
 	struct buf secrets;
+	struct user_settings user; /* filled by who wants it: user_settings_read() */
 };
 
-#define DOCUMENTS_SOURCES (LIMIT_DROPIN_FILES + 2)
+#define DOCUMENTS_SOURCES (LIMIT_DROPIN_FILES + 2 + LIMIT_USER_DATA_SETTINGS)
 
 /* Reads all of them into a zeroed value; release it in any case. A document that is absent is none. -ENOENT of class
  * transient: the certificate of the protected settings is not there (yet). */
@@ -32,8 +34,13 @@ _nodiscard_ int documents_read(const struct paths *p, const struct goal_request 
 			       struct error *err);
 void documents_done(struct documents *docs); /* erases what is secret */
 
-/* For settings_load(); point into the documents. How many. */
-size_t documents_sources(const struct documents *docs, struct settings_source out[static DOCUMENTS_SOURCES]);
+/* For settings_load(); point into the documents and into `user` (NULL: no settings of user data). How many. */
+size_t documents_sources(const struct documents *docs, const struct user_settings *user,
+			 struct settings_source out[static DOCUMENTS_SOURCES]);
+/* As the daemon puts them in force, for who looks on: settings of user data (docs->user) that are refused do not count, and
+ * *refused says why; else its message stays "". */
+_nodiscard_ int documents_load(const struct documents *docs, struct settings *s, struct jd_report *report,
+			       struct error *refused, struct error *err);
 /* "installation/sequence/hash", heap: equal keys mean that nothing new is due. */
 _nodiscard_ int documents_key(const struct goal_request *g, const struct documents *docs, char **ret, struct error *err);
 

@@ -139,6 +139,8 @@ static int learn(struct bundle *b, const struct goal_request *g, struct document
 {
 	int r = documents_read(&b->paths, g, docs, err);
 
+	if (user_settings_read(&b->paths, &docs->user, NULL) < 0)
+		docs->user = (struct user_settings){ 0 };
 	return filter_learn(b->filter, docs) < 0 ? error_oom(&b->err) : r;
 }
 
@@ -149,8 +151,7 @@ static int add_settings(struct bundle *b)
 	_cleanup_(settings_done) struct settings s = { 0 };
 	_cleanup_(jd_report_done) struct jd_report report = { 0 };
 	_cleanup_buf_ struct buf text = BUF_INIT(2 * LIMIT_SETTINGS);
-	struct settings_source sources[DOCUMENTS_SOURCES];
-	struct error e = ERROR_INIT;
+	struct error e = ERROR_INIT, refused;
 	int r;
 
 	if (goal_in_force_read(&b->paths, &former, NULL) == 0)
@@ -159,7 +160,7 @@ static int add_settings(struct bundle *b)
 	if (b->err.code)
 		return b->err.code;
 	if (r >= 0)
-		r = settings_load(sources, documents_sources(&docs, sources), &s, &report, &e);
+		r = documents_load(&docs, &s, &report, &refused, &e);
 	if (r >= 0)
 		r = settings_redact(&s, &text);
 	return r < 0 ? miss(b, "settings.json", e.msg[0] ? e.msg : strerror(-r))

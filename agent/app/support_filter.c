@@ -182,7 +182,7 @@ static int by_length(const void *a, const void *b)
 int filter_learn(struct filter *f, const struct documents *docs)
 {
 	struct settings_source sources[DOCUMENTS_SOURCES];
-	size_t n = documents_sources(docs, sources);
+	size_t n = documents_sources(docs, &docs->user, sources);
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < n; i++) {

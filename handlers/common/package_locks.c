@@ -1,8 +1,8 @@
-/* Files of cloud-init, locks of package managers. */
-#include "agent/io/guest.h"
+/* Locks of dpkg, apt, rpm and tdnf. */
+#include "handlers/common/package_locks.h"
 
-#include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,23 +17,6 @@
 
 #define TDNF_LOCK "/run/.tdnf-instance-lockfile"
 #define LOCKS_MAX (1024UL * 1024)
-
-static bool is_there(const struct paths *p, const char *path)
-{
-	_cleanup_free_ char *real = path_under_root(p, path);
-
-	return real && fs_exists(real);
-}
-
-/* user-data.md B: result.json is there after the final stage only, anew at each boot. Where cloud-init is switched off or
- * not installed it never comes. */
-bool guest_cloud_init_over(const struct paths *p)
-{
-	if (is_there(p, "/run/cloud-init/result.json") || is_there(p, "/run/cloud-init/disabled") ||
-	    is_there(p, "/etc/cloud/cloud-init.disabled"))
-		return true;
-	return !is_there(p, "/run/cloud-init") && !is_there(p, "/usr/bin/cloud-init");
-}
 
 /* These are record locks: that the file is there means nothing, and it is never removed. A probe takes nothing. */
 static bool is_locked(const struct paths *p, const char *path)
@@ -68,11 +51,14 @@ static bool is_flocked(const struct paths *p, const char *path)
 	return false;
 }
 
-const char *guest_package_lock(const struct paths *p)
+const char *package_locks_held(const struct paths *p)
 {
-	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",  "/var/lib/dpkg/lock",
-					     "/var/cache/apt/archives/lock", "/var/lib/apt/lists/lock",
-					     "/var/lib/rpm/.rpm.lock",	     "/usr/lib/sysimage/rpm/.rpm.lock",
+	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",
+					     "/var/lib/dpkg/lock",
+					     "/var/cache/apt/archives/lock",
+					     "/var/lib/apt/lists/lock",
+					     "/var/lib/rpm/.rpm.lock",
+					     "/usr/lib/sysimage/rpm/.rpm.lock",
 					     TDNF_LOCK };
 
 	for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
