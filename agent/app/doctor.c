@@ -68,6 +68,8 @@ static const struct doctor_check checks[] = {
 	  "if it stays so, look who holds it: fuser -v FILE", doctor_check_packages },
 	{ "permissions", "owner and mode of everything the agent wrote, and of its settings",
 	  "restore owner and mode, and find out who changed them", doctor_check_permissions },
+	{ "certificates", "what was installed: files, owners, who may read them, expiry",
+	  "evenkeel certs check tells the same; evenkeel certs refresh installs anew", doctor_check_certificates },
 	{ "logind", "logind's longest delay against drain.shutdown",
 	  "restart the service, which writes its drop-in, or remove the drop-in that overrides it", doctor_check_logind },
 	{ "hooks", "owner and mode of hook directories and their files",

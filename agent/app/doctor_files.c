@@ -14,6 +14,7 @@
 #include "generated/version.h"
 
 #define NAMES_MAX  10000
+#define ACTIVATE_HOOKS "/etc/evenkeel/hooks/activate.d"
 #define CONF_LIMIT (64UL * 1024)
 
 /* ---- owner and mode ---- */
@@ -229,6 +230,10 @@ void doctor_check_hooks(struct doctor *d)
 	bool ok = true;
 	size_t n = d->settings.drain ? check_steps(d, &d->settings.drain->steps, &ok) : 0;
 
+	if (d->settings.key_refresh) {
+		check_hooks(d, ACTIVATE_HOOKS, &ok);
+		n++;
+	}
 	if (!n)
 		doctor_tell(d, VERDICT_OK, NULL, "the settings ask for no hooks");
 	else if (ok)

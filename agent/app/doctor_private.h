@@ -94,6 +94,7 @@ void doctor_probe_over(struct doctor_probe *p);
 void doctor_load_settings(struct doctor *d);
 void doctor_check_settings(struct doctor *d);
 void doctor_check_secrets(struct doctor *d);
+void doctor_check_certificates(struct doctor *d);
 
 /* doctor_platform.c */
 void doctor_check_imds(struct doctor *d);

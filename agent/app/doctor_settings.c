@@ -1,11 +1,13 @@
-/* Checks of the settings: that they are valid, that their secrets are kept well. */
+/* Checks of the settings: that they are valid, that their secrets are kept well, and what they had installed. */
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agent/app/cli_certs.h"
 #include "agent/app/doctor_private.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
+#include "agent/core/exit_codes.h"
 #include "handlers/common/handler.h"
 
 static int load(struct doctor *d, const struct goal_request *g, struct jd_report *report, struct error *err)
@@ -105,4 +107,30 @@ void doctor_check_secrets(struct doctor *d)
 	} else {
 		doctor_tell(d, VERDICT_OK, NULL, "%s is root's alone", path);
 	}
+}
+
+/* ---- what was installed ---- */
+
+static void view_done(struct key_view *v)
+{
+	jd_free(&key_view_type, v);
+}
+
+static void on_certificate(const char *name, int code, const char *text, void *userdata)
+{
+	doctor_tell(userdata, code == EXIT_OK ? VERDICT_OK : code == EXIT_FAILED ? VERDICT_ERROR : VERDICT_WARNING, NULL, "%s: %s", name,
+		    text);
+}
+
+void doctor_check_certificates(struct doctor *d)
+{
+	_cleanup_(view_done) struct key_view v = { 0 };
+	struct error e = ERROR_INIT;
+
+	if (certs_load_records(d->paths, &v, &e) < 0)
+		doctor_tell(d, VERDICT_ERROR, NULL, "%s", e.msg);
+	else if (!v.items.n)
+		doctor_tell(d, VERDICT_OK, NULL, "the service was asked to install none");
+	else
+		(void)certs_check(&v, on_certificate, d);
 }

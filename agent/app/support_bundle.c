@@ -248,7 +248,7 @@ static int add_unit_states(struct bundle *b)
 /* By name: what is written there later is not taken along unseen. */
 static int add_records(struct bundle *b)
 {
-	static const char *const records[] = { "deployment.record", "deployments.record", "drain.record", "user-data.record" };
+	static const char *const records[] = { "deployment", "drain", "user-data.record" };
 	static const char *const documents[] = { "owner.json", "upgrade.json" };
 	int r = 0;
 
@@ -268,6 +268,28 @@ static int add_records(struct bundle *b)
 		if (!path || !name)
 			r = error_oom(&b->err);
 		else if (fs_read_nofollow(path, LIMIT_RECORD, &text, NULL) >= 0)
+			r = add_buf(b, name, "a record of the service", &text);
+	}
+	return r;
+}
+
+/* One file for each certificate and plain secret: url, version, thumbprint, times. */
+static int add_key_records(struct bundle *b)
+{
+	_cleanup_free_ char *directory = path_join(b->paths.records, "key-refresh");
+	_cleanup_strv_ char **names = NULL;
+	int r = 0;
+
+	if (!directory || fs_list(directory, LIST_FILES, &names, NULL) < 0)
+		return directory ? 0 : error_oom(&b->err);
+	for (char **n = names; r >= 0 && *n; n++) {
+		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
+		_cleanup_free_ char *path = path_join(directory, *n), *name = str_format("state/key-refresh/%s", *n);
+
+		if (!path || !name)
+			r = error_oom(&b->err);
+		else if (str_ends(*n, ".json") && strlen(name) < TAR_NAME_MAX - strlen(TOP) &&
+			 fs_read_nofollow(path, LIMIT_RECORD, &text, NULL) >= 0)
 			r = add_buf(b, name, "a record of the service", &text);
 	}
 	return r;
@@ -322,7 +344,7 @@ static int collect(struct bundle *b, struct buf *packed)
 {
 	/* Settings first: from them the filter learns what must not be seen. */
 	static int (*const parts[])(struct bundle *) = { add_settings,	  add_version, add_doctor,  add_answers,   add_logs,
-							 add_journal, add_unit_states, add_records, add_file_list, add_contents };
+							 add_journal, add_unit_states, add_records, add_key_records, add_file_list, add_contents };
 	int r = filter_new(&b->filter);
 
 	if (r < 0)

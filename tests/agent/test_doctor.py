@@ -1,12 +1,10 @@
 """evenkeel doctor: everything is well on a VM that is well, and each check finds what it is for when that is broken. And
 evenkeel support-bundle: what is in it, and that nothing secret is."""
 
-import contextlib
+import base64
 import fcntl
-import io
 import json
 import os
-import pathlib
 import shutil
 import signal
 import stat
@@ -17,7 +15,7 @@ import time
 import pytest
 from configured import NOWHERE, VAULT, VAULT_NAME, Configured
 from scripting import ACCOUNT
-from vm import BINARY, SANITIZED, HANDLER, Platform, me, next_version, script, wait_until
+from vm import BINARY, HANDLER, SANITIZED, Platform, me, next_version
 
 CLOCK_SHIFT = BINARY.parents[2] / "tests/libclock_shift.so"
 STORAGE = f"{ACCOUNT}.blob.core.windows.net"
@@ -110,6 +108,7 @@ def configure(vm, platform, **sections):
 def test_all_is_well(vm, platform):
     configure(vm, platform)
     vm.start()
+    vm.wait_says("keyRefresh/web", "success")
     platform.clear_requests()
     found = vm.doctor()
     listed = subprocess.run([vm.binary, "doctor", "--checks"], capture_output=True, text=True, check=True).stdout
@@ -413,6 +412,32 @@ def test_units(vm, platform):
     says(found, "units", "error", "ngnix.service", "does not exist")
 
 
+def test_certificates(vm, platform):
+    configure(vm, platform)
+    vm.write("etc/evenkeel/hooks/activate.d/10-tell", "#!/bin/sh\n", 0o666)
+    vm.start()
+    vm.wait_says("keyRefresh/web", "success")
+    says(vm.doctor(), "certificates", "ok", "web")
+    file = vm.root / "etc/web.secret"
+    file.chmod(0o644)
+    found = vm.doctor()
+    says(found, "certificates", "error", "web.secret", "0644")
+    says(found, "hooks", "warning", "10-tell")
+    file.unlink()
+    says(vm.doctor(), "certificates", "error", "is missing")
+
+
+@needs_root
+def test_certificates_that_their_users_cannot_read(vm, platform):
+    """What is above the root of this VM does not let nobody in, or the directory that it stands in does not."""
+    configure(vm, platform, keyRefresh={"secrets": [{"name": "web", "url": f"https://{VAULT}/secrets/web", "owner": "nobody",
+                                                     "path": "/etc/app/web.secret"}]})
+    vm.start()
+    vm.wait_says("keyRefresh/web", "success")
+    (vm.root / "etc/app").chmod(0o700)
+    says(vm.doctor(), "certificates", "error", "nobody", "web")
+
+
 def test_what_hangs_is_waited_for_together(vm, platform):
     configure(vm, platform)
     platform.set_fault("imds", "/metadata/instance", delay_in_seconds=30)
@@ -424,3 +449,112 @@ def test_what_hangs_is_waited_for_together(vm, platform):
     says(found, "imds", "warning", "not known after 20 s")
     says(found, "hosts", "error", VAULT, "timed out")
     says(found, "vaults", "warning", "web", "not known after 20 s")
+
+
+# The bundle
+
+class Bundle:
+    def __init__(self, path):
+        with tarfile.open(path) as archive:
+            self.members = archive.getmembers()
+            self.files = {one.name.removeprefix("evenkeel-support/"): archive.extractfile(one).read() for one in self.members}
+        self.whole = b"\n".join(self.files.values())
+
+    def document(self, name):
+        return json.loads(self.files[name])
+
+
+@pytest.fixture
+def secrets():
+    """One of each kind, all different: {kind: value}."""
+    return {kind: f"a-{kind}-\"not\\for%others" for kind in
+            ("protected command", "environment value", "header", "secrets file", "webhook path", "hmac key", "proxy password",
+             "body", "argument", "inline")}
+
+
+def test_bundle_has_all_but_secrets(vm, platform, secrets, tmp_path):
+    signature = platform.make_sas("/box/signed.sh", expires_in_seconds=600)
+    platform.put_blob("/box/signed.sh", b"echo a line that was downloaded\n", access="sas")
+    key = subprocess.run(["openssl", "genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], check=True,
+                         capture_output=True, text=True).stdout
+    platform.put_secret(VAULT_NAME, "web", "what the vault gave")
+    platform.set_user_data(b"#!/bin/sh\necho words that user data has\n")
+    vm.start_daemon()
+    vm.write("etc/evenkeel/secrets.json", json.dumps({"secrets": {"file": secrets["secrets file"]}}), 0o600)
+    vm.write("etc/evenkeel/evenkeel.json", json.dumps({"notify": {"webhooks": [
+        {"name": "w", "url": "http://127.0.0.1:1/" + "webhook-path", "hmacKey": {"secretRef": "file"}}]}}))
+    vm.enable(0, {
+        "network": {"caFile": vm.addresses["caFile"]}, "userData": {},
+        "keyRefresh": {"secrets": [{"name": "web", "url": f"https://{VAULT}/secrets/web", "path": "/etc/web.secret"}]},
+        "drain": {"steps": [{"type": "http", "url": "http://127.0.0.1:1/x", "headers": {"X-Key": secrets["header"]},
+                             "body": secrets["body"]}]},
+        "customScript": {"scripts": [{
+            "name": "s", "runAs": me()[0], "commandToExecute": {"secretRef": "command"},
+            "environment": {"PLAIN": secrets["environment value"], "KEY": {"secretRef": "key"}},
+            "files": [{"uri": f"https://{STORAGE}/box/signed.sh?{signature}"}]},
+            {"name": "t", "runAs": me()[0], "arguments": [secrets["argument"]],
+             "script": base64.b64encode(f"#!/bin/sh\n# {secrets['inline']}\n".encode()).decode()}]}},
+        {"secrets": {"command": f"echo '{secrets['protected command']}'; echo token eyJ{'a1B2' * 20}.x; exit 3", "key": key}})
+    vm.settled(0)
+    vm.wait_says("keyRefresh/web", "success")
+    token = subprocess.run(["cat", vm.log], capture_output=True, text=True).stdout
+    assert "eyJ" not in token
+    # Somebody has logged what should not be: the filter is the second fence.
+    log = vm.root / f"var/log/azure/{HANDLER}/evenkeel.log"
+    with open(log, "a") as file:
+        file.write(f"{key}\n{json.dumps(secrets['secrets file'])}\n{secrets['header']}\nBearer abcdef.ghi\nAccountKey=Zm9v/YmFy+g==;\n"
+                   f"GET https://x.blob.core.windows.net/a?se=1&sig=abc%2Bdef&sp=r\nthe last line\n")
+    target = tmp_path / "bundle.tar.gz"
+    done = vm.run("support-bundle", str(target))
+    assert done.returncode == 0 and done.stdout == f"{target}\n", done.stderr
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    bundle = Bundle(target)
+    assert all(one.isreg() and one.mode == 0o600 and one.name.startswith("evenkeel-support/") for one in bundle.members)
+
+    assert set(bundle.files) >= {"CONTENTS.txt", "version.json", "doctor.json", "status.json", "events.json", "scripts.json",
+                                 "settings.json", "logs/evenkeel.log", "files.txt", "state/owner.json", "state/drain.json",
+                                 "state/deployment.json", "state/user-data.record.json", "state/key-refresh/web.json"}
+    assert bundle.document("version.json")["version"] == vm.version
+    assert bundle.document("status.json")["status"][0]["status"]["status"] == "error"
+    assert "0/" in bundle.document("state/deployment.json")["key"]
+    assert {"imds", "service"} < {one["check"] for one in bundle.document("doctor.json")["findings"]}
+    assert b"the last line" in bundle.files["logs/evenkeel.log"]
+    assert b"state/goal.json" in bundle.files["files.txt"]
+    settings = bundle.document("settings.json")
+    assert settings["customScript"]["scripts"][0]["environment"]["PLAIN"] == "[left out]"
+    assert settings["customScript"]["scripts"][0]["files"][0]["uri"] == f"https://{STORAGE}/[left out]"
+    assert settings["keyRefresh"]["secrets"][0]["url"] == f"https://{VAULT}/secrets/web"
+    contents = bundle.files["CONTENTS.txt"].decode()
+    assert "Left out, always:" in contents and "goal.json" in contents and "user data" in contents
+    for name in bundle.files:
+        assert name in contents or name == "CONTENTS.txt"
+
+    hidden = [*secrets.values(), json.dumps(secrets["header"])[1:-1], signature.partition("sig=")[2], "what the vault gave",
+              "words that user data has", "webhook-path", "a line that was downloaded", "eyJa1B2", "abcdef.ghi", "Zm9v/YmFy", "abc%2Bdef",
+              *[line for line in key.splitlines() if "-----" not in line], platform.storage_key()]
+    for one in hidden:
+        assert one.encode() not in bundle.whole, f"{one} is in {[n for n, text in bundle.files.items() if one.encode() in text]}"
+
+
+def test_bundle_without_the_service(vm, tmp_path):
+    target = tmp_path / "bundle.tar.gz"
+    assert vm.run("support-bundle", str(target)).returncode == 0
+    bundle = Bundle(target)
+    assert b"status.json                      missing: the service is not running" in bundle.files["CONTENTS.txt"]
+    again = vm.run("support-bundle", str(target))
+    assert again.returncode == 1 and "is there already" in again.stderr
+    assert vm.run("support-bundle", "--help").returncode == 2
+    done = vm.run("support-bundle", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / done.stdout.strip()).exists()
+
+
+def test_bundle_of_broken_settings(vm, tmp_path):
+    """What cannot be understood is not shown, but learnt: nothing of it is shown elsewhere either."""
+    vm.write("etc/evenkeel/secrets.json", '{"secrets": {"a": "half a secret", "b": ', 0o600)
+    vm.write("etc/evenkeel/evenkeel.json", "{}")
+    vm.write(f"var/log/azure/{HANDLER}/evenkeel.log", "somebody wrote half a secret here\n")
+    target = tmp_path / "bundle.tar.gz"
+    assert vm.run("support-bundle", str(target)).returncode == 0
+    bundle = Bundle(target)
+    assert "settings.json" not in bundle.files and b"settings.json                    missing" in bundle.files["CONTENTS.txt"]
+    assert b"somebody wrote [left out] here" in bundle.files["logs/evenkeel.log"] and b"half a secret" not in bundle.whole
