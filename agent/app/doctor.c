@@ -1,4 +1,4 @@
-/* The doctor's table of checks, how they are run, and how what they found is shown. */
+/* The doctor's table of checks, and how they are run. */
 #include "agent/app/doctor.h"
 
 #include <stdarg.h>
@@ -7,9 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/app/cli_client.h"
 #include "agent/app/doctor_private.h"
-#include "agent/app/verbs.h"
 #include "agent/azure/blob_client.h"
 #include "agent/azure/identity.h"
 #include "agent/azure/imds.h"
@@ -21,9 +19,7 @@
 #include "agent/io/loop.h"
 #include "generated/version.h"
 
-#define USAGE	      "doctor [--json] | --checks"
 #define TEXT_MAX      1000
-#define TABLE_COLUMNS 3
 
 /* Their order is the order of the report: what others depend on comes first. */
 /* clang-format off */
@@ -78,6 +74,12 @@ static const struct doctor_check checks[] = {
 	  "correct the name, or install the unit; systemctl list-unit-files", doctor_check_units },
 };
 /* clang-format on */
+
+const struct doctor_check *doctor_checks(size_t *ret_n)
+{
+	*ret_n = ARRAY_SIZE(checks);
+	return checks;
+}
 
 /* ---- the report as a document ---- */
 
@@ -143,11 +145,11 @@ static int add_finding(struct doctor *d, const struct finding *f)
 	return 0;
 }
 
-static void tell(struct doctor *d, const struct doctor_check *check, enum verdict v, const char *advice, const char *fmt,
-		 va_list ap) _printf_(5, 0);
+static void tell(struct doctor *d, const struct doctor_check *check, enum verdict v, const char *advice,
+		 const char *fmt, va_list ap) _printf_(5, 0);
 
-static void tell(struct doctor *d, const struct doctor_check *check, enum verdict v, const char *advice, const char *fmt,
-		 va_list ap)
+static void tell(struct doctor *d, const struct doctor_check *check, enum verdict v, const char *advice,
+		 const char *fmt, va_list ap)
 {
 	struct finding f = { .verdict = (int)v };
 	char found[TEXT_MAX];
@@ -269,8 +271,9 @@ static void on_deadline(void *userdata)
 
 	for (struct doctor_probe *p = d->probes; p; p = p->next)
 		if (!p->over)
-			doctor_tell_probe(p, VERDICT_WARNING, "run the doctor again; evenkeel logs tells what the service met",
-					  "%s: not known after %u s", p->subject, (unsigned)(DOCTOR_TOTAL_USEC / USEC_PER_SEC));
+			doctor_tell_probe(
+				p, VERDICT_WARNING, "run the doctor again; evenkeel logs tells what the service met",
+				"%s: not known after %u s", p->subject, (unsigned)(DOCTOR_TOTAL_USEC / USEC_PER_SEC));
 	loop_exit(d->loop, 0);
 }
 
@@ -354,98 +357,4 @@ int doctor_examine(const struct paths *p, struct doctor_report *ret, struct erro
 	}
 	close_doctor(&d);
 	return r;
-}
-
-/* ---- for people ---- */
-
-static int print_table(const struct doctor_report *r)
-{
-	const struct finding *list = r->findings.items;
-	size_t rows = r->findings.n + 1;
-	_cleanup_free_ const char **cells = calloc(rows * TABLE_COLUMNS, sizeof(*cells));
-
-	if (!cells)
-		return -ENOMEM;
-	cells[0] = "VERDICT";
-	cells[1] = "CHECK";
-	cells[2] = "FOUND";
-	for (size_t i = 0; i < r->findings.n; i++) {
-		const char **row = &cells[(i + 1) * TABLE_COLUMNS];
-
-		row[0] = verdict_name((enum verdict)list[i].verdict);
-		row[1] = list[i].check;
-		row[2] = list[i].found;
-	}
-	cli_table(cells, rows, TABLE_COLUMNS);
-	return 0;
-}
-
-/* What the table may have cut, and what to do. */
-static void print_advice(const struct doctor_report *r)
-{
-	const struct finding *list = r->findings.items;
-
-	for (size_t i = 0; i < r->findings.n; i++)
-		if (list[i].verdict != VERDICT_OK)
-			printf("\n%s: %s: %s\n  %s\n", verdict_name((enum verdict)list[i].verdict), list[i].check,
-			       list[i].found, list[i].advice);
-}
-
-static int print_checks(void)
-{
-	const char *cells[(ARRAY_SIZE(checks) + 1) * TABLE_COLUMNS] = { "CHECK", "HOW", "ADVICE" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
-		const char **row = &cells[(i + 1) * TABLE_COLUMNS];
-
-		row[0] = checks[i].name;
-		row[1] = checks[i].how;
-		row[2] = checks[i].advice;
-	}
-	cli_table(cells, ARRAY_SIZE(checks) + 1, TABLE_COLUMNS);
-	return EXIT_OK;
-}
-
-static int print_json(const struct doctor_report *r)
-{
-	_cleanup_buf_ struct buf out = BUF_INIT(LIMIT_API_REPLY);
-
-	if (doctor_encode(r, &out) < 0)
-		return -ENOMEM;
-	return puts(buf_str(&out)) < 0 ? -EPIPE : 0;
-}
-
-int verb_doctor(int argc, char **argv)
-{
-	_cleanup_(doctor_report_done) struct doctor_report report = { 0 };
-	_cleanup_(paths_done) struct paths p = { 0 };
-	struct error e = ERROR_INIT;
-	bool json = false;
-	int r;
-
-	if (argc == 2 && str_equal(argv[1], "--checks"))
-		return print_checks();
-	json = argc == 2 && str_equal(argv[1], "--json");
-	if (argc > 1 && !json)
-		return cli_usage(USAGE);
-	r = paths_init(&p, NULL, &e);
-	if (r >= 0 && geteuid() != 0 && !p.root[0]) {
-		fprintf(stderr, "evenkeel doctor: only root can look at everything; run: sudo evenkeel doctor\n");
-		return EXIT_NOT_PERMITTED;
-	}
-	if (r >= 0 && !json && isatty(STDERR_FILENO))
-		fprintf(stderr, "looking and asking, at most 30 s ...\n");
-	if (r >= 0)
-		r = doctor_examine(&p, &report, &e);
-	if (r >= 0 && json)
-		r = print_json(&report);
-	else if (r >= 0) {
-		r = print_table(&report);
-		print_advice(&report);
-	}
-	if (r < 0) {
-		fprintf(stderr, "evenkeel doctor: %s\n", e.msg[0] ? e.msg : strerror(-r));
-		return EXIT_FAILED;
-	}
-	return doctor_exit_code(&report);
 }

@@ -23,7 +23,7 @@ struct finding {
 /* Release with doctor_report_done(). No text holds a secret. */
 struct doctor_report {
 	char *version;
-	int worst; /* enum verdict */
+	int worst;		 /* enum verdict */
 	struct jd_list findings; /* of struct finding, in the order of the checks */
 };
 

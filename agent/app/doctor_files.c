@@ -13,9 +13,9 @@
 #include "agent/base/str.h"
 #include "generated/version.h"
 
-#define NAMES_MAX  10000
+#define NAMES_MAX      10000
 #define ACTIVATE_HOOKS "/etc/evenkeel/hooks/activate.d"
-#define CONF_LIMIT (64UL * 1024)
+#define CONF_LIMIT     (64UL * 1024)
 
 /* ---- owner and mode ---- */
 
@@ -36,11 +36,13 @@ static bool check_path(struct doctor *d, const char *path, mode_t kind, mode_t m
 		return false;
 	}
 	if ((st.st_mode & S_IFMT) != kind)
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s is not %s", path, kind == S_IFDIR ? "a directory" : "a regular file");
+		doctor_tell(d, VERDICT_ERROR, NULL, "%s is not %s", path,
+			    kind == S_IFDIR ? "a directory" : "a regular file");
 	else if (st.st_uid != 0 && st.st_uid != geteuid())
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s belongs to user %u, not to root", path, st.st_uid);
 	else if (st.st_mode & 07777u & ~most)
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s has mode %04o, which is more than %04o", path, st.st_mode & 07777u, most);
+		doctor_tell(d, VERDICT_ERROR, NULL, "%s has mode %04o, which is more than %04o", path,
+			    st.st_mode & 07777u, most);
 	else
 		return true;
 	*ok = false;
@@ -76,10 +78,11 @@ static void check_directory(struct doctor *d, const char *path, mode_t most, boo
 
 void doctor_check_permissions(struct doctor *d)
 {
-	static const char *const units[] = { "evenkeel.service", "evenkeel.socket", "evenkeel-jobs.slice", "evenkeel-drained.target" };
+	static const char *const units[] = { "evenkeel.service", "evenkeel.socket", "evenkeel-jobs.slice",
+					     "evenkeel-drained.target" };
 	const struct paths *p = d->paths;
-	_cleanup_free_ char *binary = str_format("%s/%s/evenkeel", p->libexec, EK_VERSION), *dropins = path_join(p->etc, "evenkeel.d"),
-			    *main_file = path_join(p->etc, "evenkeel.json");
+	_cleanup_free_ char *binary = str_format("%s/%s/evenkeel", p->libexec, EK_VERSION),
+			    *dropins = path_join(p->etc, "evenkeel.d"), *main_file = path_join(p->etc, "evenkeel.json");
 	bool ok = true;
 
 	check_directory(d, p->state, 0711, &ok);
@@ -123,9 +126,10 @@ static long long delay_of(const char *path)
 		line += strspn(line, " \t");
 		if (sscanf(line, "InhibitDelayMaxSec = %llu%7[a-z]", &n, unit) < 1)
 			continue;
-		delay = (long long)(str_equal(unit, "min") || str_equal(unit, "m") ? n * 60 : str_equal(unit, "h") ? n * 3600
-							: str_equal(unit, "ms")	     ? n / 1000
-										     : n);
+		delay = (long long)(str_equal(unit, "min") || str_equal(unit, "m") ? n * 60
+				    : str_equal(unit, "h")			   ? n * 3600
+				    : str_equal(unit, "ms")			   ? n / 1000
+										   : n);
 	}
 	return delay;
 }
@@ -168,8 +172,8 @@ void doctor_check_logind(struct doctor *d)
 	else if (!fs_exists(ours))
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s is missing: a shutdown does not wait for the drain", ours);
 	else if (delay < s->max_delay_seconds)
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s limits the delay to %lld s; drain.shutdown wants %lld s", last, delay,
-			    (long long)s->max_delay_seconds);
+		doctor_tell(d, VERDICT_ERROR, NULL, "%s limits the delay to %lld s; drain.shutdown wants %lld s", last,
+			    delay, (long long)s->max_delay_seconds);
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "a shutdown waits for the drain, up to %lld s", delay);
 }
@@ -201,7 +205,8 @@ static void check_hooks(struct doctor *d, const char *directory, bool *ok)
 	for (char **n = names; *n; n++) {
 		_cleanup_free_ char *path = path_join(real, *n);
 
-		if (path && (*n)[0] != '.' && !str_ends(*n, "~") && lstat(path, &st) == 0 && S_ISREG(st.st_mode) && !(st.st_mode & 0111)) {
+		if (path && (*n)[0] != '.' && !str_ends(*n, "~") && lstat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		    !(st.st_mode & 0111)) {
 			*ok = false;
 			doctor_tell(d, VERDICT_WARNING, "chmod 755 the file, or move it elsewhere if it is no hook",
 				    "%s is not executable: it is not run", path);

@@ -16,11 +16,11 @@
 #include "agent/codec/uri.h"
 #include "agent/io/http.h"
 
-#define ANSWER_MAX	  (64UL * 1024)
-#define AUTHORITIES_MAX	  (8UL * 1024 * 1024)
-#define ENVIRONMENT_MAX	  (128UL * 1024)
-#define CLOCK_WARNING	  (30 * USEC_PER_SEC) /* a Date has whole seconds, and the answer took its time */
-#define CLOCK_ERROR	  (5 * USEC_PER_MINUTE) /* signatures and tokens are refused from there on */
+#define ANSWER_MAX	(64UL * 1024)
+#define AUTHORITIES_MAX (8UL * 1024 * 1024)
+#define ENVIRONMENT_MAX (128UL * 1024)
+#define CLOCK_WARNING	(30 * USEC_PER_SEC)   /* a Date has whole seconds, and the answer took its time */
+#define CLOCK_ERROR	(5 * USEC_PER_MINUTE) /* signatures and tokens are refused from there on */
 
 /* ---- authorities ---- */
 
@@ -36,7 +36,8 @@ void doctor_check_authorities(struct doctor *d)
 		doctor_tell(d, VERDICT_OK, NULL, "those in %s count", file);
 	else if (fs_read(file, AUTHORITIES_MAX, &text, &e) < 0)
 		doctor_tell(d, VERDICT_ERROR, NULL, "network.caFile: %s", e.msg);
-	else if (!strstr(buf_str(&text), "-----BEGIN CERTIFICATE-----") && !strstr(buf_str(&text), "-----BEGIN TRUSTED CERTIFICATE-----"))
+	else if (!strstr(buf_str(&text), "-----BEGIN CERTIFICATE-----") &&
+		 !strstr(buf_str(&text), "-----BEGIN TRUSTED CERTIFICATE-----"))
 		doctor_tell(d, VERDICT_ERROR, NULL, "network.caFile: %s holds no certificate", file);
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "those in %s count", file);
@@ -46,7 +47,8 @@ void doctor_check_authorities(struct doctor *d)
 
 static bool is_proxy(const char *variable)
 {
-	static const char *const names[] = { "http_proxy=", "https_proxy=", "all_proxy=", "HTTP_PROXY=", "HTTPS_PROXY=", "ALL_PROXY=" };
+	static const char *const names[] = { "http_proxy=", "https_proxy=", "all_proxy=",
+					     "HTTP_PROXY=", "HTTPS_PROXY=", "ALL_PROXY=" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (str_starts(variable, names[i]) && variable[strlen(names[i])])
@@ -73,17 +75,24 @@ void doctor_check_proxy(struct doctor *d)
 		block[len] = '\0';
 	for (size_t at = 0; at < len; at += strlen(block + at) + 1)
 		if (is_proxy(block + at))
-			(void)buf_printf(&names, "%s%.*s", names.len ? ", " : "", (int)strcspn(block + at, "="), block + at);
-	explicit_bzero(block, len);
+			(void)buf_printf(&names, "%s%.*s", names.len ? ", " : "", (int)strcspn(block + at, "="),
+					 block + at);
+	if (block)
+		explicit_bzero(block, len);
 	free(block);
-	if (names.len && !(d->settings.network && settings_value(&d->settings, SECTION_NETWORK, &d->settings.network->proxy)))
-		doctor_tell(d, VERDICT_WARNING, NULL, "%s in the service's environment: never used, and the settings have no proxy",
+	if (names.len &&
+	    !(d->settings.network && settings_value(&d->settings, SECTION_NETWORK, &d->settings.network->proxy)))
+		doctor_tell(d, VERDICT_WARNING, NULL,
+			    "%s in the service's environment: never used, and the settings have no proxy",
 			    buf_str(&names));
 	else if (names.len)
-		doctor_tell(d, VERDICT_NOTE, "only network.proxy counts; nothing goes through a proxy to the metadata service",
+		doctor_tell(d, VERDICT_NOTE,
+			    "only network.proxy counts; nothing goes through a proxy to the metadata service",
 			    "%s in the service's environment: never used", buf_str(&names));
 	else
-		doctor_tell(d, VERDICT_OK, NULL, pid ? "no proxy variables in the service's environment" : "the service does not run, so it has no environment");
+		doctor_tell(d, VERDICT_OK, NULL,
+			    pid ? "no proxy variables in the service's environment"
+				: "the service does not run, so it has no environment");
 }
 
 /* ---- hosts ---- */
@@ -96,7 +105,8 @@ static bool is_private(const char *address)
 	if (inet_pton(AF_INET, address, &four) == 1) {
 		uint32_t a = ntohl(four.s_addr);
 
-		return a >> 24 == 10 || a >> 20 == 0xac1 || a >> 16 == 0xc0a8 || a >> 22 == 0x191; /* 100.64/10: shared */
+		return a >> 24 == 10 || a >> 20 == 0xac1 || a >> 16 == 0xc0a8 ||
+		       a >> 22 == 0x191; /* 100.64/10: shared */
 	}
 	return inet_pton(AF_INET6, address, &six) == 1 && (six.s6_addr[0] & 0xfe) == 0xfc;
 }
@@ -127,8 +137,9 @@ static void judge_clock(struct doctor_probe *p, const struct http_response *resp
 		return;
 	apart = ours > theirs ? ours - theirs : theirs - ours;
 	if (apart > CLOCK_WARNING)
-		doctor_tell_probe(&as, apart > CLOCK_ERROR ? VERDICT_ERROR : VERDICT_WARNING, NULL, "the clock is %s %s, says %s",
-				  timefmt_span(apart, span), ours > theirs ? "ahead" : "behind", p->subject);
+		doctor_tell_probe(&as, apart > CLOCK_ERROR ? VERDICT_ERROR : VERDICT_WARNING, NULL,
+				  "the clock is %s %s, says %s", timefmt_span(apart, span),
+				  ours > theirs ? "ahead" : "behind", p->subject);
 }
 
 static void on_answer(const struct http_response *resp, void *userdata)
@@ -138,9 +149,11 @@ static void on_answer(const struct http_response *resp, void *userdata)
 	const char *kind = !resp->address ? "" : is_private(where) ? ", a private endpoint" : ", a public address";
 
 	if (resp->result < 0 && resp->result != -EFBIG) {
-		doctor_tell_probe(p, VERDICT_ERROR, advice_on(resp->result), "%s: %s%s", p->subject, resp->detail, kind);
+		doctor_tell_probe(p, VERDICT_ERROR, advice_on(resp->result), "%s: %s%s", p->subject, resp->detail,
+				  kind);
 	} else {
-		doctor_tell_probe(p, VERDICT_OK, NULL, "%s answers%s%s%s", p->subject, resp->address ? " at " : " through the proxy", where, kind);
+		doctor_tell_probe(p, VERDICT_OK, NULL, "%s answers%s%s%s", p->subject,
+				  resp->address ? " at " : " through the proxy", where, kind);
 		judge_clock(p, resp);
 	}
 	doctor_probe_over(p);
@@ -200,7 +213,8 @@ void doctor_check_hosts(struct doctor *d)
 	for (size_t i = 0; s->key_refresh && i < s->key_refresh->secrets.n; i++)
 		ask_vault(d, ((const struct key_secret_settings *)s->key_refresh->secrets.items)[i].url);
 	for (size_t i = 0; s->custom_script && i < s->custom_script->scripts.n; i++) {
-		const struct script_settings *script = &((const struct script_settings *)s->custom_script->scripts.items)[i];
+		const struct script_settings *script =
+			&((const struct script_settings *)s->custom_script->scripts.items)[i];
 		const struct script_file *files = script->files.items;
 
 		for (size_t k = 0; k < script->files.n; k++)

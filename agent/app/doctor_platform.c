@@ -42,8 +42,8 @@ static void on_instance(const struct imds_instance *i, const struct imds_failure
 	struct doctor_probe *p = userdata;
 
 	if (i)
-		doctor_tell_probe(p, VERDICT_OK, NULL, "it answers: this is %s%s%s", i->name, str_empty(i->location) ? "" : " in ",
-				  i->location ? i->location : "");
+		doctor_tell_probe(p, VERDICT_OK, NULL, "it answers: this is %s%s%s", i->name,
+				  str_empty(i->location) ? "" : " in ", i->location ? i->location : "");
 	else
 		doctor_tell_probe(p, VERDICT_ERROR, advice_on(failure->err.code), "%s", failure->err.msg);
 	doctor_probe_over(p);
@@ -109,7 +109,9 @@ void doctor_check_imds_lock(struct doctor *d)
 	_cleanup_free_ char *dropin = locked_by_dropin(d);
 
 	if (locked_by_kernel(d))
-		doctor_tell(d, VERDICT_ERROR, NULL, LOCK_OPTION "locked on the kernel's command line: only systemd reaches the metadata service");
+		doctor_tell(d, VERDICT_ERROR, NULL,
+			    LOCK_OPTION
+			    "locked on the kernel's command line: only systemd reaches the metadata service");
 	else if (dropin)
 		doctor_tell(d, VERDICT_ERROR, "remove the drop-in, then: systemctl daemon-reload, and reboot",
 			    "%s locks the metadata service: only systemd reaches it", dropin);
@@ -145,7 +147,8 @@ static bool is_newer(const struct version *a, const struct version *b)
 /* A newer one that it has fetched for itself runs instead of what the distribution has installed. */
 static bool agent_version(const struct doctor *d, struct version *ret)
 {
-	_cleanup_free_ char *fetched = str_format("%s/WALinuxAgent-*", d->paths->waagent), *installed = path_under_root(d->paths, AGENT_MODULE);
+	_cleanup_free_ char *fetched = str_format("%s/WALinuxAgent-*", d->paths->waagent),
+			    *installed = path_under_root(d->paths, AGENT_MODULE);
 	struct version v, best = { { 0 } };
 	glob_t found = { 0 };
 
@@ -158,7 +161,9 @@ static bool agent_version(const struct doctor *d, struct version *ret)
 	if (installed && glob(installed, 0, NULL, &found) == 0)
 		for (size_t i = 0; i < found.gl_pathc; i++) {
 			_cleanup_buf_ struct buf text = BUF_INIT(SMALL_FILE);
-			const char *at = fs_read(found.gl_pathv[i], SMALL_FILE, &text, NULL) < 0 ? NULL : strstr(buf_str(&text), "\nAGENT_VERSION = '");
+			const char *at = fs_read(found.gl_pathv[i], SMALL_FILE, &text, NULL) < 0
+						 ? NULL
+						 : strstr(buf_str(&text), "\nAGENT_VERSION = '");
 
 			if (at && parse_version(at + strlen("\nAGENT_VERSION = '"), &v) && is_newer(&v, &best))
 				best = v;
@@ -220,10 +225,11 @@ void doctor_check_agent(struct doctor *d)
 	else if (!fs_is_dir(d->paths->waagent))
 		doctor_tell(d, needed ? VERDICT_ERROR : VERDICT_NOTE, NULL, "the Azure Linux Agent is not installed");
 	else if (!agent_version(d, &v))
-		doctor_tell(d, VERDICT_NOTE, "waagent --version tells it", "the Azure Linux Agent's version is not known");
+		doctor_tell(d, VERDICT_NOTE, "waagent --version tells it",
+			    "the Azure Linux Agent's version is not known");
 	else if (switched_off(d, "AutoUpdate.Enabled"))
-		doctor_tell(d, VERDICT_NOTE, "set AutoUpdate.Enabled=y in /etc/waagent.conf", "version %u.%u.%u.%u, which does not update itself",
-			    v.n[0], v.n[1], v.n[2], v.n[3]);
+		doctor_tell(d, VERDICT_NOTE, "set AutoUpdate.Enabled=y in /etc/waagent.conf",
+			    "version %u.%u.%u.%u, which does not update itself", v.n[0], v.n[1], v.n[2], v.n[3]);
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "version %u.%u.%u.%u", v.n[0], v.n[1], v.n[2], v.n[3]);
 }
@@ -240,10 +246,16 @@ struct result_document {
 
 static const struct jd_type text = { .kind = JD_TEXT };
 static const struct jd_type texts = { .kind = JD_LIST, .element = &text };
-static const struct jd_field stage_fields[] = { { "errors", &texts, offsetof(struct result_stage, errors), 0 }, { NULL } };
-static const struct jd_type stage_type = { .kind = JD_OBJECT, .fields = stage_fields, .size = sizeof(struct result_stage) };
-static const struct jd_field result_fields[] = { { "v1", &stage_type, offsetof(struct result_document, v1), 0 }, { NULL } };
-static const struct jd_type result_type = { .kind = JD_OBJECT, .fields = result_fields, .size = sizeof(struct result_document) };
+static const struct jd_field stage_fields[] = { { "errors", &texts, offsetof(struct result_stage, errors), 0 },
+						{ NULL } };
+static const struct jd_type stage_type = { .kind = JD_OBJECT,
+					   .fields = stage_fields,
+					   .size = sizeof(struct result_stage) };
+static const struct jd_field result_fields[] = { { "v1", &stage_type, offsetof(struct result_document, v1), 0 },
+						 { NULL } };
+static const struct jd_type result_type = { .kind = JD_OBJECT,
+					    .fields = result_fields,
+					    .size = sizeof(struct result_document) };
 
 static void result_done(struct result_document *r)
 {
@@ -259,13 +271,15 @@ void doctor_check_cloud_init(struct doctor *d)
 	enum cloud_init_stage stage = cloud_init_look(d->paths);
 
 	if (stage == CLOUD_INIT_RUNNING || stage == CLOUD_INIT_UNKNOWN)
-		doctor_tell(d, VERDICT_WARNING, NULL, "cloud-init is not done with this boot: scripts that wait for it wait");
+		doctor_tell(d, VERDICT_WARNING, NULL,
+			    "cloud-init is not done with this boot: scripts that wait for it wait");
 	else if (!path || fs_read(path, SMALL_FILE, &json, NULL) < 0)
 		doctor_tell(d, VERDICT_OK, NULL, "cloud-init is not in use");
 	else if (jd_decode_document(buf_str(&json), json.len, "result.json", SMALL_FILE, &result_type, &r, NULL) < 0)
 		doctor_tell(d, VERDICT_NOTE, NULL, "%s cannot be understood", path);
 	else if (r.v1.errors.n)
-		doctor_tell(d, VERDICT_WARNING, NULL, "cloud-init ended with %zu error%s", r.v1.errors.n, r.v1.errors.n == 1 ? "" : "s");
+		doctor_tell(d, VERDICT_WARNING, NULL, "cloud-init ended with %zu error%s", r.v1.errors.n,
+			    r.v1.errors.n == 1 ? "" : "s");
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "cloud-init is done, without errors");
 }
@@ -296,8 +310,10 @@ static bool on_process(int pid, char *const *argv, void *userdata)
 	struct doctor *d = userdata;
 
 	for (size_t i = 0; i < ARRAY_SIZE(rivals); i++)
-		if (str_equal(last_part(argv[0]), rivals[i].name) || (argv[1] && str_equal(last_part(argv[1]), rivals[i].name)))
-			doctor_tell(d, VERDICT_WARNING, NULL, "%s runs (process %d): it handles Scheduled Events, too", rivals[i].name, pid);
+		if (str_equal(last_part(argv[0]), rivals[i].name) ||
+		    (argv[1] && str_equal(last_part(argv[1]), rivals[i].name)))
+			doctor_tell(d, VERDICT_WARNING, NULL, "%s runs (process %d): it handles Scheduled Events, too",
+				    rivals[i].name, pid);
 	return false;
 }
 

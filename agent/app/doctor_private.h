@@ -6,8 +6,8 @@
 
 #include <stdbool.h>
 
-#include "agent/app/documents.h"
 #include "agent/app/doctor.h"
+#include "agent/app/documents.h"
 #include "agent/base/time.h"
 #include "agent/io/paths.h"
 
@@ -40,8 +40,8 @@ struct doctor_probe {
 	struct doctor *doctor;
 	const struct doctor_check *check;
 	struct doctor_probe *next;
-	char *subject; /* what or whom it asks, for people */
-	char *needs;   /* subject of the probe that must succeed before; NULL: none */
+	char *subject;	    /* what or whom it asks, for people */
+	char *needs;	    /* subject of the probe that must succeed before; NULL: none */
 	size_t index, part; /* of what it asks for, in the settings */
 	bool over;
 
@@ -66,11 +66,11 @@ struct doctor {
 
 	struct goal_request goal;
 	bool have_goal;
-	struct settings settings; /* that the checks look at; no section when there are none to be had */
-	struct jd_report report;  /* about the newest settings */
-	struct error refused;	  /* why they are not usable; code 0: they are */
+	struct settings settings;  /* that the checks look at; no section when there are none to be had */
+	struct jd_report report;   /* about the newest settings */
+	struct error refused;	   /* why they are not usable; code 0: they are */
 	struct error user_refused; /* why those of user data are not in force; "": they are, or there are none */
-	bool former;		  /* they are not, so those in force before are looked at */
+	bool former;		   /* they are not, so those in force before are looked at */
 
 	struct jd_list findings; /* of struct finding */
 	size_t findings_room;
@@ -79,6 +79,9 @@ struct doctor {
 	bool asking;	/* the loop runs */
 	bool oom;
 };
+
+/* The table, for who lists it. */
+const struct doctor_check *doctor_checks(size_t *ret_n);
 
 /* Adds a finding of the check that runs (or of the probe's). `advice` NULL: the check's own, for anything worse than ok. */
 void doctor_tell(struct doctor *d, enum verdict v, const char *advice, const char *fmt, ...) _printf_(4, 5);

@@ -10,7 +10,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 
-#define COMMAND_MAX  4096
+#define COMMAND_MAX   4096
 #define ARGUMENTS_MAX 16
 
 static bool is_number(const char *name)

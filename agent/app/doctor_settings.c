@@ -38,8 +38,6 @@ void doctor_load_settings(struct doctor *d)
 	d->have_goal = r >= 0;
 	if (r >= 0 || r == -ENOENT)
 		r = load(d, &d->goal, &d->report, &e);
-	if (r >= 0)
-		r = drain_class.check(d->paths, &d->settings, &e);
 	if (r < 0) {
 		d->refused = e;
 		settings_done(&d->settings);
@@ -52,10 +50,14 @@ static void tell_sections(struct doctor *d)
 {
 	_cleanup_buf_ struct buf list = BUF_INIT(LIMIT_STATUS_MESSAGE);
 	const void *const present[_SECTION_MAX] = {
-		[SECTION_CUSTOM_SCRIPT] = d->settings.custom_script, [SECTION_KEY_REFRESH] = d->settings.key_refresh,
-		[SECTION_DRAIN] = d->settings.drain,		     [SECTION_USER_DATA] = d->settings.user_data,
-		[SECTION_HEALTH] = d->settings.health,		     [SECTION_NOTIFY] = d->settings.notify,
-		[SECTION_NETWORK] = d->settings.network,	     [SECTION_LOG] = d->settings.log,
+		[SECTION_CUSTOM_SCRIPT] = d->settings.custom_script,
+		[SECTION_KEY_REFRESH] = d->settings.key_refresh,
+		[SECTION_DRAIN] = d->settings.drain,
+		[SECTION_USER_DATA] = d->settings.user_data,
+		[SECTION_HEALTH] = d->settings.health,
+		[SECTION_NOTIFY] = d->settings.notify,
+		[SECTION_NETWORK] = d->settings.network,
+		[SECTION_LOG] = d->settings.log,
 	};
 
 	for (enum settings_section s = 0; s < _SECTION_MAX; s++)
@@ -70,15 +72,21 @@ static void tell_sections(struct doctor *d)
 
 void doctor_check_settings(struct doctor *d)
 {
+	struct error e = ERROR_INIT;
+
 	for (unsigned i = 0; i < d->report.n_errors; i++)
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s", d->report.errors[i]);
 	if (d->refused.code && !d->report.n_errors)
-		doctor_tell(d, d->refused.cls == ERROR_TRANSIENT ? VERDICT_WARNING : VERDICT_ERROR, NULL, "%s", d->refused.msg);
+		doctor_tell(d, d->refused.cls == ERROR_TRANSIENT ? VERDICT_WARNING : VERDICT_ERROR, NULL, "%s",
+			    d->refused.msg);
 	if (d->former)
 		doctor_tell(d, VERDICT_NOTE, "what follows is about those",
 			    "the settings that were accepted before are in force");
 	if (d->user_refused.msg[0])
-		doctor_tell(d, VERDICT_WARNING, "correct the user data", "settings in user data are not in force: %s", d->user_refused.msg);
+		doctor_tell(d, VERDICT_WARNING, "correct the user data", "settings in user data are not in force: %s",
+			    d->user_refused.msg);
+	if (drain_class.check(d->paths, &d->settings, &e) < 0)
+		doctor_tell(d, VERDICT_ERROR, "install what is missing, or change drain.steps", "%s", e.msg);
 	for (unsigned i = 0; i < d->report.n_warnings; i++)
 		doctor_tell(d, VERDICT_WARNING, NULL, "%s", d->report.warnings[i]);
 	if (!d->refused.code)
@@ -100,8 +108,8 @@ void doctor_check_secrets(struct doctor *d)
 	} else if (!S_ISREG(st.st_mode)) {
 		doctor_tell(d, VERDICT_ERROR, "make it a regular file", "%s is not a regular file", path);
 	} else if (st.st_mode & 077) {
-		doctor_tell(d, VERDICT_ERROR, NULL, "%s has mode %04o: others than root can read or change the secrets", path,
-			    st.st_mode & 07777u);
+		doctor_tell(d, VERDICT_ERROR, NULL, "%s has mode %04o: others than root can read or change the secrets",
+			    path, st.st_mode & 07777u);
 	} else if (st.st_uid != 0 && st.st_uid != geteuid()) {
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s belongs to user %u", path, st.st_uid);
 	} else {
@@ -118,8 +126,11 @@ static void view_done(struct key_view *v)
 
 static void on_certificate(const char *name, int code, const char *text, void *userdata)
 {
-	doctor_tell(userdata, code == EXIT_OK ? VERDICT_OK : code == EXIT_FAILED ? VERDICT_ERROR : VERDICT_WARNING, NULL, "%s: %s", name,
-		    text);
+	doctor_tell(userdata,
+		    code == EXIT_OK	  ? VERDICT_OK
+		    : code == EXIT_FAILED ? VERDICT_ERROR
+					  : VERDICT_WARNING,
+		    NULL, "%s: %s", name, text);
 }
 
 void doctor_check_certificates(struct doctor *d)

@@ -32,10 +32,11 @@ static struct item item_at(const struct key_refresh_settings *k, size_t i)
 {
 	const struct certificate_settings *certificates = k->certificates.items;
 	const struct key_secret_settings *secrets = k->secrets.items;
-	struct item it = i < k->certificates.n
-				 ? (struct item){ certificates[i].name, certificates[i].url, certificates[i].identity, true }
-				 : (struct item){ secrets[i - k->certificates.n].name, secrets[i - k->certificates.n].url,
-						  secrets[i - k->certificates.n].identity, false };
+	struct item it =
+		i < k->certificates.n
+			? (struct item){ certificates[i].name, certificates[i].url, certificates[i].identity, true }
+			: (struct item){ secrets[i - k->certificates.n].name, secrets[i - k->certificates.n].url,
+					 secrets[i - k->certificates.n].identity, false };
 
 	it.identity = it.identity ? it.identity : k->identity;
 	return it;
@@ -106,7 +107,8 @@ static void on_token(const char *token, const char *who, const struct error *err
 		} else if (token) {
 			begin_blob(other);
 		} else {
-			doctor_tell_probe(other, VERDICT_NOTE, "see identities", "%s: not asked for, because there is no token", other->subject);
+			doctor_tell_probe(other, VERDICT_NOTE, "see identities",
+					  "%s: not asked for, because there is no token", other->subject);
 			doctor_probe_over(other);
 		}
 	}
@@ -122,8 +124,8 @@ static void ask_token(struct doctor *d, const char *endpoint, const char *resour
 	if (!subject || doctor_probed(d, subject))
 		return;
 	p = doctor_probe_new(d, subject);
-	if (p && token_get(d->tokens, endpoint, resource, identity, false, usec_add(time_boot(), DOCTOR_REQUEST_USEC), on_token, p,
-			   &p->token, &e) < 0) {
+	if (p && token_get(d->tokens, endpoint, resource, identity, false, usec_add(time_boot(), DOCTOR_REQUEST_USEC),
+			   on_token, p, &p->token, &e) < 0) {
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s: %s", subject, e.msg);
 		doctor_probe_over(p);
 	}
@@ -175,7 +177,8 @@ void doctor_check_identities(struct doctor *d)
 
 /* ---- vaults ---- */
 
-static void on_secret(const struct vault_secret *secret, const struct vault_failure *failure, const char *who, void *userdata)
+static void on_secret(const struct vault_secret *secret, const struct vault_failure *failure, const char *who,
+		      void *userdata)
 {
 	struct doctor_probe *p = userdata;
 
@@ -185,8 +188,8 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 	else if (secret)
 		doctor_tell_probe(p, VERDICT_OK, NULL, "%s: can be read (%s)", p->subject, who);
 	else
-		doctor_tell_probe(p, VERDICT_ERROR, failure->status == 403 ? NULL : "what the message says", "%s: %s", p->subject,
-				  failure->err.msg);
+		doctor_tell_probe(p, VERDICT_ERROR, failure->status == 403 ? NULL : "what the message says", "%s: %s",
+				  p->subject, failure->err.msg);
 	doctor_probe_over(p);
 }
 
@@ -244,8 +247,8 @@ void doctor_check_vaults(struct doctor *d)
 	for (size_t i = 0; suffixes && i < n; i++)
 		ask_vault(d, i, suffixes);
 	if (n > DOCTOR_PROBES_MAX)
-		doctor_tell(d, VERDICT_NOTE, "evenkeel status shows every one", "of %zu certificates and secrets only %d were read", n,
-			    DOCTOR_PROBES_MAX);
+		doctor_tell(d, VERDICT_NOTE, "evenkeel status shows every one",
+			    "of %zu certificates and secrets only %d were read", n, DOCTOR_PROBES_MAX);
 	if (!n)
 		doctor_tell(d, VERDICT_OK, NULL, "the settings ask for no certificates and secrets");
 }
@@ -259,11 +262,13 @@ static void on_blob(const struct blob_answer *answer, void *userdata)
 	char why[BESIDE];
 
 	/* An empty one has no first byte; one that is not cut to it is there. */
-	if (http && (http->status == 200 || http->status == 206 || http->status == 416) && (http->result == 0 || http->result == -EFBIG)) {
+	if (http && (http->status == 200 || http->status == 206 || http->status == 416) &&
+	    (http->result == 0 || http->result == -EFBIG)) {
 		doctor_tell_probe(p, VERDICT_OK, NULL, "%s: can be read", p->subject);
 	} else {
 		blob_describe(answer, p->subject, false, why, sizeof(why));
-		doctor_tell_probe(p, VERDICT_ERROR, http && http->status == 403 ? NULL : "what the message says", "%s: %s", p->subject, why);
+		doctor_tell_probe(p, VERDICT_ERROR, http && http->status == 403 ? NULL : "what the message says",
+				  "%s: %s", p->subject, why);
 	}
 	doctor_probe_over(p);
 }
@@ -276,8 +281,10 @@ static void begin_blob(struct doctor_probe *p)
 					       .http = d->http,
 					       .credentials = credentials_of(&d->settings, script_at(d, p->index)),
 					       .permissions = "r" };
-	const struct blob_request req = { .uri = uri_at(d, p->index, p->part),
-					  .http = { .headers = headers, .timeout_usec = DOCTOR_REQUEST_USEC, .max_body = FIRST_BYTE_MAX } };
+	const struct blob_request req = {
+		.uri = uri_at(d, p->index, p->part),
+		.http = { .headers = headers, .timeout_usec = DOCTOR_REQUEST_USEC, .max_body = FIRST_BYTE_MAX }
+	};
 	struct error e = ERROR_INIT;
 	int r = blob_client_new(&p->client, &o, &e);
 

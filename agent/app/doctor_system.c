@@ -33,7 +33,8 @@ static unsigned systemd_version(const struct doctor *d)
 
 		if (pattern && glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
 			for (size_t k = 0; k < found.gl_pathc; k++) {
-				unsigned v = (unsigned)strtoul(strrchr(found.gl_pathv[k], '/') + strlen("/libsystemd-shared-"), NULL, 10);
+				unsigned v = (unsigned)strtoul(
+					strrchr(found.gl_pathv[k], '/') + strlen("/libsystemd-shared-"), NULL, 10);
 
 				newest = v > newest ? v : newest;
 			}
@@ -49,9 +50,11 @@ void doctor_check_systemd(struct doctor *d)
 	if (!v)
 		doctor_tell(d, VERDICT_NOTE, "systemctl --version tells it", "the version of systemd is not known");
 	else if (v < SYSTEMD_OLDEST)
-		doctor_tell(d, VERDICT_ERROR, NULL, "systemd %u is older than %d: the service does not work there", v, SYSTEMD_OLDEST);
+		doctor_tell(d, VERDICT_ERROR, NULL, "systemd %u is older than %d: the service does not work there", v,
+			    SYSTEMD_OLDEST);
 	else if (v < SYSTEMD_WANTED)
-		doctor_tell(d, VERDICT_WARNING, NULL, "systemd %u is older than %d: parts of the service's sandbox are ignored", v,
+		doctor_tell(d, VERDICT_WARNING, NULL,
+			    "systemd %u is older than %d: parts of the service's sandbox are ignored", v,
 			    SYSTEMD_WANTED);
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "version %u%s", v, d->bus ? "" : "; no manager answers here");
@@ -124,8 +127,8 @@ static void check_space(struct doctor *d, const char *path, const struct room *r
 	/* File systems without a table of inodes say 0 of 0. */
 	if (v.f_files && v.f_favail < 1000) {
 		worst = VERDICT_WARNING;
-		doctor_tell(d, v.f_favail < 50 ? VERDICT_ERROR : VERDICT_WARNING, NULL, "%s: %llu inodes are free", path,
-			    (unsigned long long)v.f_favail);
+		doctor_tell(d, v.f_favail < 50 ? VERDICT_ERROR : VERDICT_WARNING, NULL, "%s: %llu inodes are free",
+			    path, (unsigned long long)v.f_favail);
 	}
 	*ok = *ok && worst == VERDICT_OK;
 }
@@ -150,7 +153,8 @@ void doctor_check_packages(struct doctor *d)
 	const char *lock = package_locks_held(d->paths);
 
 	if (lock)
-		doctor_tell(d, VERDICT_NOTE, NULL, "a package manager is at work: it holds %s; scripts that wait for packageLocks wait", lock);
+		doctor_tell(d, VERDICT_NOTE, NULL,
+			    "a package manager is at work: it holds %s; scripts that wait for packageLocks wait", lock);
 	else
 		doctor_tell(d, VERDICT_OK, NULL, "no package manager is at work");
 }

@@ -32,11 +32,13 @@ static void on_status(const struct http_response *resp, void *userdata)
 
 	if (resp->result < 0)
 		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service runs but does not answer: %s", resp->detail);
-	else if (resp->status != 200 || jd_decode_document(resp->body, resp->len, "status", LIMIT_API_REPLY, &answer_type, &a, NULL) < 0)
+	else if (resp->status != 200 ||
+		 jd_decode_document(resp->body, resp->len, "status", LIMIT_API_REPLY, &answer_type, &a, NULL) < 0)
 		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service answers with status %ld", resp->status);
 	else if (!str_equal(a.version, EK_VERSION))
 		doctor_tell_probe(p, VERDICT_WARNING, "systemctl restart evenkeel.service",
-				  "the service is version %s, this program is %s", a.version ? a.version : "?", EK_VERSION);
+				  "the service is version %s, this program is %s", a.version ? a.version : "?",
+				  EK_VERSION);
 	else
 		doctor_tell_probe(p, VERDICT_OK, NULL, "version %s runs and answers", EK_VERSION);
 	doctor_probe_over(p);

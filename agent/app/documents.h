@@ -42,8 +42,10 @@ size_t documents_sources(const struct documents *docs, const struct user_setting
 _nodiscard_ int documents_load(const struct documents *docs, struct settings *s, struct jd_report *report,
 			       struct error *refused, struct error *err);
 /* "installation/sequence/hash", heap: equal keys mean that nothing new is due. */
-_nodiscard_ int documents_key(const struct goal_request *g, const struct documents *docs, char **ret, struct error *err);
+_nodiscard_ int documents_key(const struct goal_request *g, const struct documents *docs, char **ret,
+			      struct error *err);
 
 /* How these settings reach the network. Everything is borrowed from them. */
 #define DOCUMENTS_NO_PROXY 65
-void documents_network(const struct settings *s, const char *no_proxy[static DOCUMENTS_NO_PROXY], struct http_options *ret);
+void documents_network(const struct settings *s, const char *no_proxy[static DOCUMENTS_NO_PROXY],
+		       struct http_options *ret);

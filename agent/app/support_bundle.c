@@ -92,7 +92,8 @@ static int add_version(struct bundle *b)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
 
-	return version_json(&text) < 0 ? miss(b, "version.json", "out of memory") : add_buf(b, "version.json", "evenkeel version --json", &text);
+	return version_json(&text) < 0 ? miss(b, "version.json", "out of memory")
+				       : add_buf(b, "version.json", "evenkeel version --json", &text);
 }
 
 static int add_doctor(struct bundle *b)
@@ -223,8 +224,9 @@ static int add_journal(struct bundle *b)
 
 static int add_unit_states(struct bundle *b)
 {
-	static const char *const units[] = { "evenkeel.service", "evenkeel.socket", "evenkeel-jobs.slice", "evenkeel-drained.target",
-					     "walinuxagent.service", "waagent.service", "systemd-logind.service" };
+	static const char *const units[] = { "evenkeel.service",	"evenkeel.socket",	"evenkeel-jobs.slice",
+					     "evenkeel-drained.target", "walinuxagent.service", "waagent.service",
+					     "systemd-logind.service" };
 	_cleanup_buf_ struct buf text = BUF_INIT(LIST_MAX);
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
@@ -254,7 +256,8 @@ static int add_records(struct bundle *b)
 
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(records); i++) {
 		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-		_cleanup_free_ char *path = path_join(b->paths.records, records[i]), *name = str_format("state/%s.json", records[i]);
+		_cleanup_free_ char *path = path_join(b->paths.records, records[i]),
+				    *name = str_format("state/%s.json", records[i]);
 
 		if (!path || !name)
 			r = error_oom(&b->err);
@@ -263,7 +266,8 @@ static int add_records(struct bundle *b)
 	}
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(documents); i++) {
 		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-		_cleanup_free_ char *path = path_join(b->paths.records, documents[i]), *name = str_format("state/%s", documents[i]);
+		_cleanup_free_ char *path = path_join(b->paths.records, documents[i]),
+				    *name = str_format("state/%s", documents[i]);
 
 		if (!path || !name)
 			r = error_oom(&b->err);
@@ -336,15 +340,17 @@ static int add_contents(struct bundle *b)
 	char when[TIMEFMT_MAX];
 	_cleanup_buf_ struct buf text = BUF_INIT(LIST_MAX);
 
-	(void)buf_printf(&text, "Made by evenkeel support-bundle at %s.\n\n%s%s", timefmt_utc(b->now, when), buf_str(&b->contents), left_out);
+	(void)buf_printf(&text, "Made by evenkeel support-bundle at %s.\n\n%s%s", timefmt_utc(b->now, when),
+			 buf_str(&b->contents), left_out);
 	return add_buf(b, "CONTENTS.txt", NULL, &text);
 }
 
 static int collect(struct bundle *b, struct buf *packed)
 {
 	/* Settings first: from them the filter learns what must not be seen. */
-	static int (*const parts[])(struct bundle *) = { add_settings,	  add_version, add_doctor,  add_answers,   add_logs,
-							 add_journal, add_unit_states, add_records, add_key_records, add_file_list, add_contents };
+	static int (*const parts[])(struct bundle *) = { add_settings,	  add_version,	 add_doctor,	  add_answers,
+							 add_logs,	  add_journal,	 add_unit_states, add_records,
+							 add_key_records, add_file_list, add_contents };
 	int r = filter_new(&b->filter);
 
 	if (r < 0)
@@ -358,7 +364,9 @@ static int collect(struct bundle *b, struct buf *packed)
 
 static int make(const struct paths *p, const char *file, struct error *err)
 {
-	struct bundle b = { .paths = *p, .tar = BUF_INIT(BUNDLE_MAX), .contents = BUF_INIT(LIST_MAX), .now = time_wall() };
+	struct bundle b = {
+		.paths = *p, .tar = BUF_INIT(BUNDLE_MAX), .contents = BUF_INIT(LIST_MAX), .now = time_wall()
+	};
 	_cleanup_buf_ struct buf packed = BUF_INIT(BUNDLE_MAX);
 	int r;
 
@@ -398,7 +406,8 @@ int verb_support_bundle(int argc, char **argv)
 		return cli_usage("support-bundle [FILE]");
 	r = file ? paths_init(&p, NULL, &e) : error_oom(&e);
 	if (r >= 0 && geteuid() != 0) {
-		fprintf(stderr, "evenkeel support-bundle: only root can read what belongs into it; run: sudo evenkeel support-bundle\n");
+		fprintf(stderr,
+			"evenkeel support-bundle: only root can read what belongs into it; run: sudo evenkeel support-bundle\n");
 		return EXIT_NOT_PERMITTED;
 	}
 	if (r >= 0 && fs_exists(file))

@@ -119,8 +119,10 @@ static bool is_key(const char *text, size_t len, size_t behind)
 /* Members of public settings whose values people use for secrets, and maps of such. */
 static bool is_telling(const char *key, size_t len)
 {
-	static const char *const keys[] = { "commandToExecute", "script", "environment", "headers", "body", "proxy", "hmacKey", "arguments",
-					    "command", "undo", "commands" };
+	static const char *const keys[] = {
+		"commandToExecute", "script",	 "environment", "headers", "body",    "proxy",
+		"hmacKey",	    "arguments", "command",	"undo",	   "commands"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
 		if (len == strlen(keys[i]) && memcmp(key, keys[i], len) == 0)
@@ -241,7 +243,8 @@ static size_t match_shape(const char *text, size_t len, size_t *ret_keep)
 	}
 	if (begins(text, len, "-----BEGIN ")) {
 		const char *end = memmem(text, len, "PRIVATE KEY-----", 16), *line = memchr(text, '\n', len);
-		const char *last = end ? memmem(end + 16, len - (size_t)(end + 16 - text), "PRIVATE KEY-----", 16) : NULL;
+		const char *last =
+			end ? memmem(end + 16, len - (size_t)(end + 16 - text), "PRIVATE KEY-----", 16) : NULL;
 
 		/* "BEGIN … PRIVATE KEY" is one line; a certificate's is another. */
 		if (end && (!line || end < line) && end - text < 40)

@@ -8,8 +8,8 @@
 #define BLOCK 512
 
 struct header {
-	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[6], version[2], user[32],
-		group[32], major[8], minor[8], prefix[155], pad[12];
+	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[6],
+		version[2], user[32], group[32], major[8], minor[8], prefix[155], pad[12];
 };
 
 static const char zeros[2 * BLOCK];

@@ -48,7 +48,8 @@ static void replace(char **text, int *failed)
 	*text = made;
 }
 
-static void visit(const struct jd_type *type, const struct jd_field *field, void *value, const char *path, void *userdata)
+static void visit(const struct jd_type *type, const struct jd_field *field, void *value, const char *path,
+		  void *userdata)
 {
 	(void)field;
 	if (type->kind == JD_SECRETABLE)
