@@ -487,7 +487,9 @@ static void children_kill(struct executor_job *job, bool all)
 		return;
 	if (!all)
 		return;
-	/* What it has started has sessions of its own. Twice: what was begun while the first pass looked. */
+	/* It must not go on when what it waits for is gone, nor end of itself: it is stopped first, and killed last, since what
+	 * it has started could not be told from others' without it. Twice: what was begun while the first pass looked. */
+	(void)kill(c->pid, SIGSTOP);
 	for (int i = 0; i < 2; i++)
 		(void)process_tree_signal(c->pid, SIGKILL);
 	(void)kill(c->pid, SIGKILL);
