@@ -305,13 +305,26 @@ static const char *last_part(const char *path)
 	return slash ? slash + 1 : path;
 }
 
+/* What it is given first is then the program. */
+static bool is_interpreter(const char *program)
+{
+	static const char *const names[] = { "python", "bash", "dash", "sh", "node", "perl", "ruby" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_starts(program, names[i]))
+			return true;
+	return false;
+}
+
 static bool on_process(int pid, char *const *argv, void *userdata)
 {
+	const char *program = last_part(argv[0]);
 	struct doctor *d = userdata;
 
+	if (argv[1] && is_interpreter(program))
+		program = last_part(argv[1]);
 	for (size_t i = 0; i < ARRAY_SIZE(rivals); i++)
-		if (str_equal(last_part(argv[0]), rivals[i].name) ||
-		    (argv[1] && str_equal(last_part(argv[1]), rivals[i].name)))
+		if (str_equal(program, rivals[i].name))
 			doctor_tell(d, VERDICT_WARNING, NULL, "%s runs (process %d): it handles Scheduled Events, too",
 				    rivals[i].name, pid);
 	return false;

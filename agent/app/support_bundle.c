@@ -32,6 +32,7 @@
 #include "agent/io/record.h"
 
 #define BUNDLE_MAX    (64UL * 1024 * 1024) /* before it is packed */
+#define ROOM	      (1024UL * 1024)	 /* for what comes last: lists and the contents */
 #define FILE_MAX      (8UL * 1024 * 1024)  /* of a log its end */
 #define LIST_MAX      (1024UL * 1024)
 #define LOGS_MAX      16
@@ -61,24 +62,26 @@ static const char left_out[] =
 
 /* ---- adding ---- */
 
-static int add(struct bundle *b, const char *name, const char *what, const char *data, size_t len)
-{
-	_cleanup_buf_ struct buf clean = BUF_INIT(2 * FILE_MAX);
-	_cleanup_free_ char *path = str_format(TOP "%s", name);
-	int r = path ? filter_apply(b->filter, data, len, &clean) : -ENOMEM;
-
-	if (r >= 0)
-		r = tar_add(&b->tar, path, 0600, b->now / USEC_PER_SEC, buf_str(&clean), clean.len);
-	if (r >= 0 && what)
-		(void)buf_printf(&b->contents, "%-32s %s\n", name, what);
-	return r < 0 ? error_errno(&b->err, r, "%s", name) : 0;
-}
-
 /* What cannot be had is told in the list of contents, and stops nothing. */
 static int miss(struct bundle *b, const char *name, const char *why)
 {
 	(void)buf_printf(&b->contents, "%-32s missing: %s\n", name, why);
 	return 0;
+}
+
+static int add(struct bundle *b, const char *name, const char *what, const char *data, size_t len)
+{
+	_cleanup_buf_ struct buf clean = BUF_INIT(3 * FILE_MAX); /* what is replaced grows, by no more than this */
+	_cleanup_free_ char *path = str_format(TOP "%s", name);
+	int r = path ? filter_apply(b->filter, data, len, &clean) : -ENOMEM;
+
+	if (r == -EFBIG || (r >= 0 && clean.len + ROOM > b->tar.max - b->tar.len))
+		return miss(b, name, "there is no room left for it");
+	if (r >= 0)
+		r = tar_add(&b->tar, path, 0600, b->now / USEC_PER_SEC, buf_str(&clean), clean.len);
+	if (r >= 0 && what)
+		(void)buf_printf(&b->contents, "%-32s %s\n", name, what);
+	return r < 0 ? error_errno(&b->err, r, "%s", name) : 0;
 }
 
 static int add_buf(struct bundle *b, const char *name, const char *what, const struct buf *text)
@@ -342,6 +345,7 @@ static int add_contents(struct bundle *b)
 
 	(void)buf_printf(&text, "Made by evenkeel support-bundle at %s.\n\n%s%s", timefmt_utc(b->now, when),
 			 buf_str(&b->contents), left_out);
+	b->tar.max += ROOM;
 	return add_buf(b, "CONTENTS.txt", NULL, &text);
 }
 
@@ -365,7 +369,7 @@ static int collect(struct bundle *b, struct buf *packed)
 static int make(const struct paths *p, const char *file, struct error *err)
 {
 	struct bundle b = {
-		.paths = *p, .tar = BUF_INIT(BUNDLE_MAX), .contents = BUF_INIT(LIST_MAX), .now = time_wall()
+		.paths = *p, .tar = BUF_INIT(BUNDLE_MAX - ROOM), .contents = BUF_INIT(LIST_MAX), .now = time_wall()
 	};
 	_cleanup_buf_ struct buf packed = BUF_INIT(BUNDLE_MAX);
 	int r;
@@ -405,7 +409,7 @@ int verb_support_bundle(int argc, char **argv)
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
 		return cli_usage("support-bundle [FILE]");
 	r = file ? paths_init(&p, NULL, &e) : error_oom(&e);
-	if (r >= 0 && geteuid() != 0) {
+	if (r >= 0 && geteuid() != 0 && !p.root[0]) {
 		fprintf(stderr,
 			"evenkeel support-bundle: only root can read what belongs into it; run: sudo evenkeel support-bundle\n");
 		return EXIT_NOT_PERMITTED;

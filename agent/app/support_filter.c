@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +20,8 @@
 struct filter {
 	struct secret *list;
 	size_t n, room;
-	bool first[256]; /* bytes that a secret begins with */
+	/* Secrets by their first two bytes, the longest first: 1 + index, 0 ends. */
+	uint32_t heads[UINT16_MAX + 1], *next;
 };
 
 int filter_new(struct filter **ret)
@@ -35,6 +37,7 @@ void filter_free(struct filter *f)
 	for (size_t i = 0; i < f->n; i++)
 		secret_done(&f->list[i]);
 	free(f->list);
+	free(f->next);
 	free(f);
 }
 
@@ -59,7 +62,6 @@ static int learn_one(struct filter *f, const char *text, size_t len, size_t leas
 	f->list[f->n] = (struct secret){ 0 };
 	if (secret_set(&f->list[f->n], text, len) < 0)
 		return -ENOMEM;
-	f->first[(unsigned char)text[0]] = true;
 	f->n++;
 	return 0;
 }
@@ -181,6 +183,30 @@ static int by_length(const void *a, const void *b)
 	return x->len < y->len ? 1 : x->len > y->len ? -1 : 0;
 }
 
+static size_t bucket_of(const char *text)
+{
+	return (size_t)(unsigned char)text[0] << 8 | (unsigned char)text[1];
+}
+
+static int make_buckets(struct filter *f)
+{
+	uint32_t *next = reallocarray(f->next, f->n + 1, sizeof(*next));
+
+	if (!next)
+		return -ENOMEM;
+	f->next = next;
+	memset(f->heads, 0, sizeof(f->heads));
+	if (f->n)
+		qsort(f->list, f->n, sizeof(*f->list), by_length);
+	for (size_t i = f->n; i-- > 0;) {
+		size_t bucket = bucket_of(f->list[i].data);
+
+		next[i] = f->heads[bucket];
+		f->heads[bucket] = (uint32_t)i + 1;
+	}
+	return 0;
+}
+
 int filter_learn(struct filter *f, const struct documents *docs)
 {
 	struct settings_source sources[DOCUMENTS_SOURCES];
@@ -193,20 +219,19 @@ int filter_learn(struct filter *f, const struct documents *docs)
 		if (r >= 0 && sources[i].protected_text)
 			r = learn_document(f, sources[i].protected_text, sources[i].protected_len, true);
 	}
-	if (r >= 0 && f->n)
-		qsort(f->list, f->n, sizeof(*f->list), by_length);
-	return r;
+	return r < 0 ? r : make_buckets(f);
 }
 
 /* ---- replacing ---- */
 
 static size_t match_learnt(const struct filter *f, const char *text, size_t len)
 {
-	if (!f->first[(unsigned char)*text])
-		return 0;
-	for (size_t i = 0; i < f->n; i++)
-		if (f->list[i].len <= len && memcmp(text, f->list[i].data, f->list[i].len) == 0)
-			return f->list[i].len;
+	for (size_t i = len < FILTER_SECRET_MIN ? 0 : f->heads[bucket_of(text)]; i; i = f->next[i - 1]) {
+		const struct secret *s = &f->list[i - 1];
+
+		if (s->len <= len && memcmp(text, s->data, s->len) == 0)
+			return s->len;
+	}
 	return 0;
 }
 
