@@ -19,7 +19,7 @@
 #include "agent/io/loop.h"
 #include "generated/version.h"
 
-#define TEXT_MAX      1000
+#define TEXT_MAX 1000
 
 /* Their order is the order of the report: what others depend on comes first. */
 /* clang-format off */

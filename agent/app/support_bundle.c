@@ -32,7 +32,7 @@
 #include "agent/io/record.h"
 
 #define BUNDLE_MAX    (64UL * 1024 * 1024) /* before it is packed */
-#define ROOM	      (1024UL * 1024)	 /* for what comes last: lists and the contents */
+#define ROOM	      (1024UL * 1024)	   /* for what comes last: lists and the contents */
 #define FILE_MAX      (8UL * 1024 * 1024)  /* of a log its end */
 #define LIST_MAX      (1024UL * 1024)
 #define LOGS_MAX      16

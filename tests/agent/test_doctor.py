@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 
 import pytest
@@ -140,16 +141,14 @@ def test_people_get_a_table_and_advice(vm):
 
 
 @needs_root
-def test_only_root_may(tmp_path):
-    program = tmp_path / "evenkeel"
-    shutil.copy2(BINARY, program)
-    for directory in [tmp_path, *tmp_path.parents]:
-        if not directory.stat().st_mode & 0o001:
-            pytest.skip("nobody cannot reach the program")
-    for verb in ("doctor", "support-bundle"):
-        done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, verb], capture_output=True,
-                              text=True, env={"PATH": os.environ["PATH"]})
-        assert done.returncode == 5 and "sudo" in done.stderr
+def test_only_root_may():
+    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
+        os.chmod(directory, 0o755)
+        program = shutil.copy2(BINARY, directory)
+        for verb in ("doctor", "support-bundle"):
+            done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", program, verb],
+                                  capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]})
+            assert done.returncode == 5 and "sudo" in done.stderr
 
 
 def test_no_request_for_scheduled_events(vm, platform):
