@@ -563,6 +563,28 @@ int drain_core_health(struct drain_core *core, bool healthy, struct drain_now no
 	return turn_end(&t);
 }
 
+int drain_core_pause(struct drain_core *core, bool paused, struct drain_now now)
+{
+	struct turn t;
+	int r;
+
+	if (!core->boot_id) {
+		core->v.paused = paused;
+		return 0;
+	}
+	if (core->v.paused == paused)
+		return 0;
+	r = turn_begin(core, now, &t);
+	if (r < 0)
+		return r;
+	t.v.paused = paused;
+	if (paused)
+		events_tell_paused(&t);
+	else
+		events_input_all(&t, EVENT_IN_RELOAD);
+	return turn_end(&t);
+}
+
 /* Looking. */
 
 const struct drain_state *drain_core_state(const struct drain_core *core)
@@ -573,4 +595,30 @@ const struct drain_state *drain_core_state(const struct drain_core *core)
 bool drain_core_boot_pending(const struct drain_core *core)
 {
 	return core->v.boot_pending;
+}
+
+bool drain_core_paused(const struct drain_core *core)
+{
+	return core->v.paused;
+}
+
+/* What has started presses more than what is to come. */
+static bool presses_more(const struct drain_event *a, const struct drain_event *b)
+{
+	if (a->status != b->status)
+		return a->status == EVENT_STARTED;
+	return a->not_before_wall < b->not_before_wall;
+}
+
+const struct drain_event *drain_core_paused_event(const struct drain_core *core)
+{
+	const struct drain_event *most = NULL;
+
+	for (size_t i = 0; i < core->state->events.n; i++) {
+		const struct drain_event *e = drain_state_event(core->state, i);
+
+		if (event_is_paused(&core->v, e) && (!most || presses_more(e, most)))
+			most = e;
+	}
+	return most;
 }

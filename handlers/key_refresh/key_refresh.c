@@ -69,7 +69,13 @@ static size_t at_work(const struct handler *h)
 
 static bool may_poll(const struct item *i)
 {
-	return i->phase == PHASE_IDLE && key_activation_may_poll(&i->plan.record.activation);
+	return i->phase == PHASE_IDLE && key_activation_may_poll(&i->plan.record.activation) && !handler_paused(i->h->host);
+}
+
+/* A further try waits for the end of a pause; what an earlier process of ours was in the middle of goes on. */
+static usec_t way_due(const struct item *i)
+{
+	return handler_paused(i->h->host) && i->later_boot != 0 ? USEC_INFINITY : activate_due(i);
 }
 
 /* Wakes up for the next try and for a first install that is late then. The end of one that is at work comes by itself.
@@ -84,7 +90,7 @@ static usec_t next_wake(const struct handler *h, usec_t now, bool room)
 		if (room && may_poll(h->items[k]))
 			soonest = usec_min(soonest, p->next_boot);
 		if (room)
-			soonest = usec_min(soonest, activate_due(h->items[k]));
+			soonest = usec_min(soonest, way_due(h->items[k]));
 		if (!key_installed(p) && p->deadline_boot > now)
 			soonest = usec_min(soonest, p->deadline_boot);
 	}
@@ -96,7 +102,7 @@ static void begin_next(struct handler *h, struct item *i, usec_t now)
 {
 	if (i->phase == PHASE_TOLD)
 		activate_commands(i);
-	else if (!h->retiring && activate_due(i) <= now)
+	else if (!h->retiring && way_due(i) <= now)
 		activate_go(i);
 	else if (!h->retiring && may_poll(i) && i->plan.next_boot <= now)
 		item_fetch(i);
@@ -282,6 +288,11 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 	return 0;
 }
 
+static bool is_kept_back(const struct item *i, usec_t now)
+{
+	return handler_paused(i->h->host) && i->phase == PHASE_IDLE && usec_min(activate_due(i), i->plan.next_boot) <= now;
+}
+
 static int key_refresh_report(struct handler *h, handler_report_fn add, void *userdata)
 {
 	usec_t now_boot = loop_now_boot(h->host->loop), now_wall = loop_now_wall(h->host->loop);
@@ -294,6 +305,8 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 
 		key_describe(&h->items[k]->plan, h->settings, now_boot, now_wall, &message, &c);
 		hooks_describe(h->hooks, h->items[k], &message, &c);
+		if (is_kept_back(h->items[k], now_boot))
+			(void)buf_puts(&message, "; paused: goes on when the pause ends");
 		(void)snprintf(name, sizeof(name), HANDLER "/%s", h->items[k]->name);
 		c.name = name;
 		c.message = buf_str(&message);
@@ -315,6 +328,12 @@ static bool key_refresh_busy(const struct handler *h)
 	return hooks_busy(h->hooks);
 }
 
+static void key_refresh_pause_changed(struct handler *h)
+{
+	if (h->settings)
+		loop_timer_after(h->timer, 0);
+}
+
 /* Files stay unless removeOnUninstall says otherwise: applications go on with them. */
 static void key_refresh_retire(struct handler *h)
 {
@@ -331,6 +350,7 @@ const struct handler_class key_refresh_class = {
 	.apply = key_refresh_apply,
 	.report = key_refresh_report,
 	.busy = key_refresh_busy,
+	.pause_changed = key_refresh_pause_changed,
 	.retire = key_refresh_retire,
 	.free = handler_free,
 };
