@@ -144,8 +144,11 @@ static void read_deployment(const struct paths *p, struct status_view *v)
 
 	if (goal_request_read(p, &goal, &ignored) < 0)
 		return;
-	v->sequence = TAKE_PTR(goal.sequence);
-	if (goal.status_folder && v->sequence)
+	if (goal.sequence) {
+		free(v->sequence);
+		v->sequence = TAKE_PTR(goal.sequence);
+	}
+	if (goal.status_folder)
 		path = str_format("%s/%s.status", goal.status_folder, v->sequence);
 	/* The file is the agent's as much as ours: what is no JSON is not shown. */
 	if (path && fs_read_nofollow(path, LIMIT_STATUS_FILE, &text, &ignored) >= 0) {
@@ -184,6 +187,8 @@ static void read_machine(const struct paths *p, struct view_machine *m)
 static int read_files(const struct paths *p, struct status_view *v)
 {
 	if (str_set(&v->version, EK_VERSION) < 0)
+		return -ENOMEM;
+	if (str_set(&v->sequence, "") < 0)
 		return -ENOMEM;
 	v->serving = true;
 	read_deployment(p, v);

@@ -136,6 +136,9 @@ static void row(const struct screen *s, const char *label, const char *level, co
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	len = strcspn(text, "\n");
+	/* What followed it was a script's output. */
+	while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == ':'))
+		len--;
 	print_padded(s->out, label, LABEL_WIDTH, COLOR_STRONG);
 	if (level) {
 		size_t width = strlen(level) < LEVEL_WIDTH ? LEVEL_WIDTH : strlen(level);
@@ -313,8 +316,8 @@ static void print_event(const struct screen *s)
 		row(s, "Next event", NULL, "%s %s: %s, %s%s", e->type, e->id, e->status, e->state, more);
 	else
 		row(s, "Next event", NULL, "%s %s, %s UTC, %s%s%s%s", e->type, distance(s, when(e->not_before), away),
-		    timefmt_clock(when(e->not_before), clock), e->state, e->drain_at ? ", drained for " : "",
-		    e->drain_at ? distance(s, when(e->drain_at), from) : "", more);
+		    timefmt_clock(when(e->not_before), clock), e->state, when(e->drain_at) > s->now ? ", drains " : "",
+		    when(e->drain_at) > s->now ? distance(s, when(e->drain_at), from) : "", more);
 }
 
 static void print_holds(const struct screen *s)
@@ -402,6 +405,10 @@ static void print_group(const struct screen *s, const struct item *first)
 	(void)snprintf(label, sizeof(label), "%.*s", (int)prefix_of(first->name), first->name);
 	for (size_t k = 0; k < ARRAY_SIZE(counts); k++)
 		all += counts[k];
+	if (all <= 1 && (str_equal(worst, "error") || str_equal(worst, "warning"))) {
+		row(s, label, worst, "see above");
+		return;
+	}
 	if (all <= 1) {
 		row(s, label, worst, "%s%s%s", own ? own + 1 : "", own ? ": " : "", first->message.text ? first->message.text : "");
 		return;
