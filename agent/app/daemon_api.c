@@ -14,6 +14,10 @@
  *   POST /v1/pause	nothing begins but by order; the body: for how many seconds, and why; or "end"
  *   GET  /v1/machine	what the metadata service says of this VM; asks it when that is not known
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
+ *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
+ *   GET  /v1/userdata	what is known of user data, and what has been applied; never its content
+ *   POST /v1/userdata/apply, /v1/userdata/ignore	what is there now; the body: its revision, or empty
  */
 #include <errno.h>
 #include <string.h>
@@ -165,8 +169,13 @@ static const struct {
 	{ "POST", "/v1/pause",    on_pause,   NULL },
 	{ "GET",  "/v1/machine",  on_machine, NULL },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
+	{ "GET",  "/v1/userdata",        on_look,  &user_data_class },
+	{ "POST", "/v1/userdata/apply",  on_order, &user_data_class },
+	{ "POST", "/v1/userdata/ignore", on_order, &user_data_class },
 	{ "GET",  "/v1/scripts",  on_look,   &custom_script_class },
 	{ "POST", "/v1/scripts/run", on_order, &custom_script_class },
+	{ "GET",  "/v1/certificates",         on_look,  &key_refresh_class },
+	{ "POST", "/v1/certificates/refresh", on_order, &key_refresh_class },
 };
 /* clang-format on */
 

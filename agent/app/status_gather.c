@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/cli_certs.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/cli_scripts.h"
 #include "agent/app/daemon_machine.h"
@@ -22,7 +23,6 @@
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/drain_record.h"
-#include "agent/core/key_plan.h"
 #include "agent/core/script_view.h"
 #include "agent/core/userdata_plan.h"
 #include "agent/io/machine.h"
@@ -32,7 +32,6 @@
 
 #define MACHINE_WAIT_USEC USEC_PER_SEC
 #define MACHINE_LOOK_MSEC 20
-#define KEY_RECORD_MAX	  (64UL * 1024)
 #define HOST_NAME_LENGTH  256
 
 static int set_time(char **dst, int64_t usec)
@@ -214,16 +213,17 @@ static int read_owner(const struct paths *p, struct view_owner *ret)
 	return 0;
 }
 
-static int add_certificate(struct jd_list *to, const char *name, const struct key_record *r)
+static int add_certificate(struct jd_list *to, const struct view_key *k)
 {
 	struct view_certificate *items = to->items, *c = &items[to->n++];
-	int k = str_set(&c->name, name);
+	int r = str_set(&c->name, k->name);
 
-	k = k < 0 ? k : str_set(&c->version, r->version);
-	k = k < 0 ? k : str_set(&c->thumbprint, str_empty(r->thumbprint) ? NULL : r->thumbprint);
-	k = k < 0 ? k : str_set(&c->error, r->error);
-	k = k < 0 ? k : set_time(&c->not_after, r->not_after_usec);
-	return k < 0 ? k : set_time(&c->installed_at, r->installed_usec);
+	r = r < 0 ? r : str_set(&c->state, k->state);
+	r = r < 0 ? r : str_set(&c->version, k->version);
+	r = r < 0 ? r : str_set(&c->thumbprint, str_empty(k->thumbprint) ? NULL : k->thumbprint);
+	r = r < 0 ? r : str_set(&c->error, k->error ? k->error : k->problem);
+	r = r < 0 ? r : str_set(&c->not_after, k->not_after);
+	return r < 0 ? r : str_set(&c->installed_at, k->installed_at);
 }
 
 /* Times of one form sort as texts; what never expires comes last. */
@@ -236,43 +236,34 @@ static int by_expiry(const void *a, const void *b)
 	return strcmp(x->not_after, y->not_after);
 }
 
-static int read_certificate(const char *directory, const char *file, struct jd_list *to)
+static int look_at_keys(const struct paths *p, bool running, struct key_view *ret)
 {
-	_cleanup_free_ char *path = path_join(directory, file);
-	_cleanup_free_ char *name = strndup(file, strlen(file) - strlen(".json"));
-	_cleanup_buf_ struct buf text = BUF_INIT(KEY_RECORD_MAX);
-	struct key_record record = { 0 };
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
 	struct error ignored;
-	int r = 0;
 
-	if (!path || !name)
-		return -ENOMEM;
-	if (fs_read_nofollow(path, KEY_RECORD_MAX, &text, &ignored) >= 0 &&
-	    key_record_decode(buf_str(&text), text.len, &record, &ignored) >= 0 && record.version)
-		r = add_certificate(to, name, &record);
-	key_record_done(&record);
-	return r;
+	if (!running)
+		return certs_load_records(p, ret, &ignored);
+	if (api_call(p, "GET", "/v1/certificates", NULL, CLI_ANSWER_USEC, &text, &ignored) != 200)
+		return -EAGAIN;
+	return key_view_decode(buf_str(&text), text.len, ret, &ignored);
 }
 
-static int read_certificates(const struct paths *p, struct jd_list *to)
+static int read_certificates(const struct paths *p, bool running, struct jd_list *to)
 {
-	_cleanup_free_ char *directory = path_join(p->records, "key-refresh");
-	_cleanup_strv_ char **names = NULL;
-	struct error ignored;
+	struct key_view view = { 0 };
+	const struct view_key *k;
 	int r = 0;
 
-	if (!directory)
-		return -ENOMEM;
-	if (fs_list(directory, LIMIT_JOB_DIRECTORIES, &names, &ignored) < 0)
-		return 0;
-	to->items = calloc(strv_length(names) + 1, sizeof(struct view_certificate));
-	if (!to->items)
-		return -ENOMEM;
-	for (char **n = names; r >= 0 && n && *n; n++)
-		if (str_ends(*n, ".json"))
-			r = read_certificate(directory, *n, to);
-	if (to->n > 1)
-		qsort(to->items, to->n, sizeof(struct view_certificate), by_expiry);
+	if (look_at_keys(p, running, &view) >= 0) {
+		k = view.items.items;
+		to->items = calloc(view.items.n + 1, sizeof(struct view_certificate));
+		r = to->items ? 0 : -ENOMEM;
+		for (size_t i = 0; r >= 0 && i < view.items.n; i++)
+			r = add_certificate(to, &k[i]);
+		if (to->n > 1)
+			qsort(to->items, to->n, sizeof(struct view_certificate), by_expiry);
+	}
+	jd_free(&key_view_type, &view);
 	return r;
 }
 
@@ -358,7 +349,7 @@ int status_gather(const struct paths *p, bool running, struct status_view *ret, 
 	if (gethostname(host, sizeof(host) - 1) == 0)
 		r = r < 0 ? r : str_set(&v.machine.host_name, host);
 	r = r < 0 ? r : read_owner(p, &v.owner);
-	r = r < 0 ? r : read_certificates(p, &v.certificates);
+	r = r < 0 ? r : read_certificates(p, running, &v.certificates);
 	r = r < 0 ? r : read_scripts(p, &v.scripts);
 	r = r < 0 ? r : read_user_data(p, &v.user_data);
 	if (r < 0) {

@@ -40,6 +40,7 @@ static const struct jd_type pause_pointer = { .kind = JD_POINTER, .fields = paus
 
 static const struct jd_field certificate_fields[] = {
 	{ "name",        &text, offsetof(struct view_certificate, name) },
+	{ "state",       &text, offsetof(struct view_certificate, state) },
 	{ "version",     &text, offsetof(struct view_certificate, version) },
 	{ "thumbprint",  &text, offsetof(struct view_certificate, thumbprint) },
 	{ "notAfter",    &text, offsetof(struct view_certificate, not_after) },

@@ -33,8 +33,9 @@ struct view_pause {
 };
 
 struct view_certificate {
-	char *name, *version, *thumbprint, *not_after, *installed_at;
-	char *error; /* of the last try; NULL: it went well */
+	char *name, *state; /* as evenkeel certs says */
+	char *version, *thumbprint, *not_after, *installed_at;
+	char *error; /* what is wrong; NULL: nothing */
 };
 
 struct view_last { /* the newest run of a script */

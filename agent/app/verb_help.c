@@ -58,6 +58,14 @@ static const struct detail details[] = {
 	  "or has started by then is handled the moment the pause ends. The time is 24h at most; a restart of the service does\n"
 	  "not end a pause, a reboot does. --end ends it now.\n",
 	  "evenkeel pause --for 2h \"moving the database\"\nevenkeel pause --end\n" },
+	{ "certs",
+	  "refresh asks the vault now, for all or for one, and returns when it has been answered; check looks at the files without\n"
+	  "the network and exits with 1 when something is wrong.\n",
+	  "evenkeel certs\nevenkeel certs refresh web\nevenkeel certs check\n" },
+	{ "userdata",
+	  "show prints the content, diff compares it with what was applied last; apply and ignore are orders about the revision\n"
+	  "that is there now.\n",
+	  "evenkeel userdata\nevenkeel userdata diff\nevenkeel userdata apply\n" },
 	{ "scripts",
 	  "logs prints the output of the newest run, or of the one that --run or --job names; --follow goes on until it ends and\n"
 	  "exits as the script did. run does that with a local file, as a job of the service.\n",
