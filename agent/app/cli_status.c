@@ -40,8 +40,8 @@ static int fail(const struct error *e)
 	return e->code == -EACCES ? EXIT_NOT_PERMITTED : EXIT_FAILED;
 }
 
-/* One look, written to `out`. */
-static int look(const struct paths *p, bool json, FILE *out)
+/* One look, written to `out`. `aloud`: that the service does not answer is told beside it, too. */
+static int look(const struct paths *p, bool json, bool aloud, FILE *out)
 {
 	_cleanup_(view_done) struct status_view v = { 0 };
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SHOWN);
@@ -49,8 +49,10 @@ static int look(const struct paths *p, bool json, FILE *out)
 	bool running = api_daemon_running(p);
 	int r = status_gather(p, running, &v, &e);
 
-	/* It may have gone this moment. */
-	if (r < 0 && running && !api_daemon_running(p)) {
+	/* It has gone this moment, or does not listen yet, or hangs: who asks hears what can be known all the same. */
+	if (r < 0 && running && e.code != -EACCES) {
+		if (aloud)
+			fprintf(stderr, "evenkeel status: %s\n", e.msg);
 		running = false;
 		r = status_gather(p, false, &v, &e);
 	}
@@ -98,7 +100,7 @@ static int look_again(const struct paths *p, bool json, bool screen)
 
 	if (!out)
 		return EXIT_FAILED;
-	code = look(p, json, out);
+	code = look(p, json, false, out);
 	if (fclose(out) != 0)
 		return EXIT_FAILED;
 	if (screen)
@@ -182,6 +184,6 @@ int verb_status(int argc, char **argv)
 		return watch(&p, json);
 	if (!api_daemon_running(&p))
 		fprintf(stderr, "evenkeel status: the service is not running; this is what its files tell\n");
-	code = look(&p, json, stdout);
+	code = look(&p, json, true, stdout);
 	return fflush(stdout) == 0 ? code : EXIT_FAILED;
 }

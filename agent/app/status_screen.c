@@ -165,12 +165,14 @@ static usec_t when(const char *time)
 /* "in 9 min 24 s", "3 min 5 s ago" */
 static const char *distance(const struct screen *s, usec_t wall, char out[static 2 * TIMEFMT_MAX])
 {
+	usec_t away = wall >= s->now ? wall - s->now : s->now - wall;
 	char span[TIMEFMT_MAX];
 
-	if (wall >= s->now)
-		(void)snprintf(out, 2 * TIMEFMT_MAX, "in %s", timefmt_span(wall - s->now, span));
+	timefmt_span(away / USEC_PER_SEC * USEC_PER_SEC, span);
+	if (away < USEC_PER_SEC)
+		(void)snprintf(out, 2 * TIMEFMT_MAX, "now");
 	else
-		(void)snprintf(out, 2 * TIMEFMT_MAX, "%s ago", timefmt_span(s->now - wall, span));
+		(void)snprintf(out, 2 * TIMEFMT_MAX, wall >= s->now ? "in %s" : "%s ago", span);
 	return out;
 }
 
@@ -231,7 +233,7 @@ static void print_problems(const struct screen *s)
 	size_t shown = 0;
 
 	if (!s->v->running) {
-		row(s, "Problems", "error", "the service is not running; see: systemctl status evenkeel.service");
+		row(s, "Problems", "error", "the service is not running, or does not answer; see: systemctl status evenkeel.service");
 		shown++;
 	}
 	if (s->body) {
@@ -267,7 +269,7 @@ static void print_traffic(const struct screen *s)
 	else if (v->ready)
 		row(s, "Traffic", "yes", "serving and ready%s%s", told ? ", application " : "", told ? v->application : "");
 	else
-		row(s, "Traffic", v->serving ? "warning" : "no", "%s, not ready: %s", v->serving ? "serving" : "not serving",
+		row(s, "Traffic", v->serving ? "warning" : "no", "%s: %s", v->serving ? "serving, but not ready" : "not serving",
 		    v->not_ready ? v->not_ready : "?");
 }
 
@@ -447,7 +449,7 @@ static void print_expiries(const struct screen *s)
 		all++;
 		if (shown == EXPIRIES_MAX)
 			continue;
-		row(s, shown++ == 0 ? "Expiry" : "", NULL, "%-24s %s%s, %.*s", c[i].name, when(c[i].not_after) < s->now ? "expired " : "",
+		row(s, shown++ == 0 ? "Expiry" : "", NULL, "%-16s %s%s, %.*s", c[i].name, when(c[i].not_after) < s->now ? "expired " : "",
 		    distance(s, when(c[i].not_after), away), DATE_LENGTH, c[i].not_after);
 	}
 	if (all > shown)
@@ -472,14 +474,25 @@ static void print_scripts(const struct screen *s)
 		const char *state = l[i].state ? state_words(l[i].state) : "?";
 
 		if (l[i].started_at)
-			row(s, label, NULL, "%-24s %s%s%s, %s, %s %s", l[i].name, state, l[i].result ? ", " : "",
+			row(s, label, NULL, "%-16s %s%s%s, %s, %s %s", l[i].name, state, l[i].result ? ", " : "",
 			    l[i].result ? l[i].result : "", distance(s, when(l[i].started_at), ago), l[i].ended_at ? "took" : "for",
 			    l[i].duration_msec >= 0 ? timefmt_span((usec_t)l[i].duration_msec * USEC_PER_MSEC, took) : "?");
 		else
-			row(s, label, NULL, "%-24s %s", l[i].name, state);
+			row(s, label, NULL, "%-16s %s", l[i].name, state);
 	}
 	if (s->v->scripts.n > SCRIPTS_MAX)
 		row(s, "", NULL, "and %zu more: evenkeel scripts", s->v->scripts.n - SCRIPTS_MAX);
+}
+
+/* A component of its own tells more. */
+static bool has_component(const struct screen *s, const char *name)
+{
+	const struct item *items = s->body ? s->body->items.items : NULL;
+
+	for (size_t i = 0; s->body && i < s->body->items.n; i++)
+		if (str_equal(items[i].name, name))
+			return true;
+	return false;
 }
 
 static void print_user_data(const struct screen *s)
@@ -487,7 +500,7 @@ static void print_user_data(const struct screen *s)
 	const struct view_user_data *u = s->v->user_data;
 	char seen[2 * TIMEFMT_MAX];
 
-	if (u && u->revision)
+	if (u && u->revision && !has_component(s, "userData"))
 		row(s, "User data", NULL, "revision %.*s, %lld bytes, seen %s%s", REVISION_LENGTH, u->revision, (long long)u->size_bytes,
 		    distance(s, when(u->seen_at), seen), u->removed_at ? ", removed since" : "");
 }

@@ -109,12 +109,12 @@ def test_all_of_it_fits_a_small_terminal(tmp_path, platform):
         screen = terminal.read()
         assert terminal.end() == 0
         lines = plain(screen).splitlines()
-        assert len(lines) <= 23 and max(map(len, lines)) <= 80, plain(screen)
+        assert len(lines) <= 22 and max(map(len, lines)) <= 80, plain(screen)
         assert "\x1b[32msuccess\x1b[0m" in screen
         text = "\n".join(lines)
         for part in ("web_0, Standard_D2s_v5, scale set web, westeurope", "id 02aab8a4-74ef-476e-8182-f6d2ba4166a6, host name ",
                      f"{vm.version}, service of the package", "Deployment   success", "serving and ready", "none is known",
-                     "keyRefresh   success  7: 7 well", "drain        success  watching", "and 2 more", "User data    revision ",
+                     "keyRefresh   success  7: 7 well", "drain        success  watching", "and 2 more", "userData     success  User data revision ",
                      "succeeded, exit code 0, "):
             assert part in text, text
         assert re.search(r"^Expiry +site0 +in 99 d \d+ h, \d{4}-\d\d-\d\d$", text, re.MULTILINE), text
@@ -154,7 +154,7 @@ def test_json_is_what_the_manual_says_and_more_than_the_service_s(vm, platform):
     # Problems come first, errors before warnings.
     lines = vm.run("status").stdout.splitlines()
     assert lines[0].startswith("Problems     error    ") and "customScript/deploy" in lines[0]
-    assert lines[1].startswith("             warning  pause: ")
+    assert lines[1].startswith("             warning  drain: paused: Reboot ") and lines[2].startswith("             warning  pause: ")
     [event] = [line for line in lines if line.startswith("Next event")]
     assert re.fullmatch(r"Next event   Reboot in 9 min \d+ s, \d\d:\d\d:\d\d UTC, paused, drains in 8 min \d+ s", event)
 
@@ -162,7 +162,7 @@ def test_json_is_what_the_manual_says_and_more_than_the_service_s(vm, platform):
 def test_without_the_service(vm):
     done = vm.run("status")
     assert done.returncode == 4 and "the service is not running" in done.stderr
-    assert done.stdout.startswith("Problems     error    the service is not running; see: systemctl status evenkeel.service\n")
+    assert done.stdout.startswith("Problems     error    the service is not running, or does not answer; see: systemctl status evenkeel.service\n")
     vm.command("install")
     vm.configure(drain={})
     vm.start_daemon()
@@ -175,7 +175,7 @@ def test_without_the_service(vm):
     done = vm.run("status")
     assert done.returncode == 4
     for part in ("Standard_D2s_v5", "stopped service of the extension", "sequence 0: ", "nobody answers the probe now", ": disk",
-                 "deploy                   succeeded, exit code 0", "customScript success"):
+                 "deploy           succeeded, exit code 0", "customScript success"):
         assert part in done.stdout, done.stdout
     found = status(vm, code=4)
     assert found["running"] is False and found["sequence"] == "0" and found["drain"]["phase"] == "serving"
@@ -189,6 +189,19 @@ def test_the_metadata_service_may_be_silent(vm):
     done = vm.run("status")
     assert done.returncode == 0 and os.uname().nodename in done.stdout and "the metadata service does not say more" in done.stdout
     assert "problem" in status(vm)["machine"]
+
+
+def test_the_readme_shows_such_screens():
+    screens = [text for text in re.findall(r"^```text\n(.*?)^```$", (SOURCE / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+               if text.startswith("VM ")]
+    source = (SOURCE / "agent/app/status_screen.c").read_text()
+    labels = set(re.findall(r'(?:row\(s, |\? |label = i == 0 \? )"([A-Z][A-Za-z ]*)"', source)) | {
+        "", "drain", "customScript", "keyRefresh", "userData"}
+    assert len(screens) == 2
+    for screen in screens:
+        lines = screen.splitlines()
+        assert len(lines) <= 24 and max(map(len, lines)) <= 80
+        assert {line[:13].strip() for line in lines} <= labels
 
 
 # Watching
