@@ -186,6 +186,12 @@ static int turn_end(struct turn *t)
 	expire_holds(t);
 	if (!t->v.boot_pending)
 		turn_pump(t);
+	/* What an operator has begun before the first document of a boot is of this boot: after a kill it is still running. */
+	if (!t->v.boot_pending && t->s->host != HOST_SERVING && !str_equal(t->s->boot_id, t->core->boot_id)) {
+		if (str_set(&t->s->boot_id, t->core->boot_id) < 0)
+			turn_fail(t, -ENOMEM);
+		t->dirty = true;
+	}
 	if (t->boot && t->r == 0) {
 		t->actions[BOOT_PROBE].on = !t->s->probe_down && !t->v.boot_pending;
 		t->actions[BOOT_TARGET].on = t->s->host == HOST_DRAINED && !t->v.boot_pending;

@@ -197,7 +197,10 @@ void events_due(struct turn *t)
 	for (size_t i = 0; i < t->s->events.n && !t->v.paused; i++) {
 		struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
+		/* It has started during a pause, which may have ended while we were away. */
+		if (e->state == EVENT_WAITING && e->status == EVENT_STARTED)
+			event_input(t, e, EVENT_IN_STARTED);
+		else if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
 			event_input(t, e, EVENT_IN_DUE);
 	}
 }
