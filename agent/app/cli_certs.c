@@ -313,6 +313,12 @@ static int refresh(const char *name)
 
 /* ---- the verb ---- */
 
+static void print_complaint(const char *name, int code, const char *text, void *userdata)
+{
+	(void)userdata;
+	printf("%s: %s%s\n", name, code == EXIT_OK ? "" : code == EXIT_FAILED ? "error: " : "warning: ", text);
+}
+
 static int check(void)
 {
 	_cleanup_(paths_done) struct paths p = { 0 };
@@ -323,7 +329,7 @@ static int check(void)
 		return code;
 	if (!v.items.n)
 		printf("the settings ask for no certificates and secrets\n");
-	return certs_check(&v);
+	return certs_check(&v, print_complaint, NULL);
 }
 
 int verb_certs(int argc, char **argv)

@@ -60,12 +60,20 @@ static const struct detail details[] = {
 	  "evenkeel pause --for 2h \"moving the database\"\nevenkeel pause --end\n" },
 	{ "certs",
 	  "refresh asks the vault now, for all or for one, and returns when it has been answered; check looks at the files without\n"
-	  "the network and exits with 1 when something is wrong.\n",
+	  "the network, and the exit code tells the worst: 0, 6 (it needs attention) or 1.\n",
 	  "evenkeel certs\nevenkeel certs refresh web\nevenkeel certs check\n" },
 	{ "userdata",
 	  "show prints the content, diff compares it with what was applied last; apply and ignore are orders about the revision\n"
 	  "that is there now.\n",
 	  "evenkeel userdata\nevenkeel userdata diff\nevenkeel userdata apply\n" },
+	{ "doctor",
+	  "Nothing is changed, and Scheduled Events are not asked. It takes 30 seconds at most; each finding says what to do, and\n"
+	  "the exit code tells the worst: 0, 6 or 7.\n",
+	  "evenkeel doctor\nevenkeel doctor --json\nevenkeel doctor --checks\n" },
+	{ "support-bundle",
+	  "Only root may read the archive. FILE must not be there; without it the archive is made in the present directory and its\n"
+	  "name is printed. CONTENTS.txt in it says what is there and what was left out.\n",
+	  "evenkeel support-bundle\nevenkeel support-bundle /root/shop-0.tar.gz\n" },
 	{ "scripts",
 	  "logs prints the output of the newest run, or of the one that --run or --job names; --follow goes on until it ends and\n"
 	  "exits as the script did. run does that with a local file, as a job of the service.\n",
