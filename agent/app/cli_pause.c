@@ -10,7 +10,7 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 
-#define USAGE	     "pause [--for DURATION] [REASON] | pause --end"
+#define USAGE	      "pause [--for DURATION] [REASON] | pause --end"
 #define LASTS_SECONDS 3600
 
 int verb_pause(int argc, char **argv)

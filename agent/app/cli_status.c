@@ -19,8 +19,8 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/paths.h"
 
-#define USAGE	   "status [--watch] [--json]"
-#define AGAIN_MSEC 1000
+#define USAGE	    "status [--watch] [--json]"
+#define AGAIN_MSEC  1000
 #define LIMIT_SHOWN (16UL * 1024 * 1024)
 
 #define ALTERNATE_SCREEN "\033[?1049h\033[?25l"

@@ -82,7 +82,8 @@ static void ask(struct machine_facts *m)
 void machine_facts_look(struct machine_facts *m, struct buf *out)
 {
 	ask(m);
-	(void)buf_printf(out, "{%s%s\"asking\":%s", m->facts ? m->facts : "", m->facts ? "," : "", m->call ? "true" : "false");
+	(void)buf_printf(out, "{%s%s\"asking\":%s", m->facts ? m->facts : "", m->facts ? "," : "",
+			 m->call ? "true" : "false");
 	if (m->problem[0]) {
 		(void)buf_puts(out, ",\"problem\":");
 		(void)jd_quote(out, m->problem, strlen(m->problem));

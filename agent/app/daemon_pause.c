@@ -79,8 +79,8 @@ static int save(const struct pause *p, const struct note *n, struct error *err)
 	_cleanup_buf_ struct buf json = BUF_INIT(FILE_MAX);
 	int r = jd_encode(&note_type, n, false, &json);
 
-	return r < 0 ? error_errno(err, r, "the pause cannot be noted") :
-		       fs_write(p->path, json.data, json.len, 0600, FS_REPLACE, err);
+	return r < 0 ? error_errno(err, r, "the pause cannot be noted")
+		     : fs_write(p->path, json.data, json.len, 0600, FS_REPLACE, err);
 }
 
 static void forget(struct pause *p)
@@ -158,7 +158,8 @@ static int begin(struct pause *p, usec_t lasts, const char *reason, struct error
 static int order_end(struct pause *p, struct buf *reply, struct error *err)
 {
 	if (!p->on)
-		return error_set(err, ERROR_USER, -ENOENT, "nothing is paused: it was not asked for, or its time was up");
+		return error_set(err, ERROR_USER, -ENOENT,
+				 "nothing is paused: it was not asked for, or its time was up");
 	end(p, "an operator ended it");
 	return buf_puts(reply, "the pause has ended; what was kept back begins now");
 }
@@ -178,13 +179,13 @@ int pause_operate(struct pause *p, const char *argument, struct buf *reply, stru
 	if (reason)
 		*reason++ = '\0';
 	if (!str_to_u64(copy, PAUSE_SECONDS_MAX, &seconds) || seconds == 0)
-		return error_set(err, ERROR_USER, -EINVAL, "expected seconds from 1 to %d and perhaps a reason, or \"end\"",
-				 PAUSE_SECONDS_MAX);
+		return error_set(err, ERROR_USER, -EINVAL,
+				 "expected seconds from 1 to %d and perhaps a reason, or \"end\"", PAUSE_SECONDS_MAX);
 	r = begin(p, usec_from_seconds(seconds), reason, err);
 	if (r < 0)
 		return r;
-	return buf_printf(reply, "paused for %s, until %s UTC; evenkeel pause --end ends it", timefmt_span(remaining(p), span),
-			  timefmt_clock(until_wall(p), clock));
+	return buf_printf(reply, "paused for %s, until %s UTC; evenkeel pause --end ends it",
+			  timefmt_span(remaining(p), span), timefmt_clock(until_wall(p), clock));
 }
 
 /* ---- telling ---- */
@@ -198,9 +199,10 @@ int pause_report(const struct pause *p, handler_report_fn add, void *userdata)
 		return 0;
 	/* As it was told first: clocks wander a little, and that is no news. */
 	(void)timefmt_utc((usec_t)p->note.until_wall_usec, until);
-	(void)snprintf(message, sizeof(message),
-		       "paused until %s%s%s; no drain, script or renewal begins, what runs goes on; evenkeel pause --end ends it",
-		       until, p->note.reason ? ": " : "", p->note.reason ? p->note.reason : "");
+	(void)snprintf(
+		message, sizeof(message),
+		"paused until %s%s%s; no drain, script or renewal begins, what runs goes on; evenkeel pause --end ends it",
+		until, p->note.reason ? ": " : "", p->note.reason ? p->note.reason : "");
 	c.message = message;
 	return add(userdata, &c);
 }

@@ -51,8 +51,8 @@ static int ask(const struct paths *p, const char *path, const struct jd_type *ty
 	if (r < 0)
 		return r;
 	if (r != 200)
-		return error_set(err, ERROR_SYSTEM, r == 403 ? -EACCES : -EAGAIN, "the service answered %s with %d: %.200s", path, r,
-				 buf_str(&text));
+		return error_set(err, ERROR_SYSTEM, r == 403 ? -EACCES : -EAGAIN,
+				 "the service answered %s with %d: %.200s", path, r, buf_str(&text));
 	return jd_decode_document(buf_str(&text), text.len, "the answer", LIMIT_API_REPLY, type, ret, err);
 }
 
@@ -64,7 +64,8 @@ static void ask_machine(const struct paths *p, struct view_machine *ret)
 
 	for (;;) {
 		jd_free(&view_machine_type, ret);
-		if (ask(p, "/v1/machine", &view_machine_type, ret, &ignored) < 0 || !ret->asking || time_boot() >= patience)
+		if (ask(p, "/v1/machine", &view_machine_type, ret, &ignored) < 0 || !ret->asking ||
+		    time_boot() >= patience)
 			return;
 		(void)poll(NULL, 0, MACHINE_LOOK_MSEC);
 	}
@@ -166,7 +167,8 @@ static void read_pause(const struct paths *p, struct status_view *v)
 	struct error ignored;
 
 	if (pause && pause_describe_file(p, &text) &&
-	    jd_decode_document(buf_str(&text), text.len, "the pause", LIMIT_JOB_FILE, &view_pause_type, pause, &ignored) >= 0)
+	    jd_decode_document(buf_str(&text), text.len, "the pause", LIMIT_JOB_FILE, &view_pause_type, pause,
+			       &ignored) >= 0)
 		v->pause = pause;
 	else
 		free(pause);

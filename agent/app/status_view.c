@@ -94,4 +94,6 @@ static const struct jd_field view_fields[] = {
 	{ NULL },
 };
 /* clang-format on */
-const struct jd_type status_view_type = { .kind = JD_OBJECT, .fields = view_fields, .size = sizeof(struct status_view) };
+const struct jd_type status_view_type = { .kind = JD_OBJECT,
+					  .fields = view_fields,
+					  .size = sizeof(struct status_view) };

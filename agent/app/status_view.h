@@ -72,4 +72,5 @@ extern const struct jd_type status_view_type, view_pause_type, view_machine_type
 _nodiscard_ int status_gather(const struct paths *p, bool running, struct status_view *ret, struct error *err);
 
 /* status_screen.c: one screen. `columns` 0: no terminal, nothing is cut. */
-_nodiscard_ int status_print(const struct status_view *v, unsigned columns, usec_t now_wall, FILE *out, struct error *err);
+_nodiscard_ int status_print(const struct status_view *v, unsigned columns, usec_t now_wall, FILE *out,
+			     struct error *err);

@@ -163,8 +163,8 @@ static int unknown_option(const struct verb *v, const char *option)
 	list[n] = NULL;
 	near = str_nearest(option, list);
 	if (near >= 0)
-		fprintf(stderr, "evenkeel %s: no option \"%s\"; did you mean \"%s\"? See evenkeel %s --help.\n", v->name, option,
-			list[near], v->name);
+		fprintf(stderr, "evenkeel %s: no option \"%s\"; did you mean \"%s\"? See evenkeel %s --help.\n",
+			v->name, option, list[near], v->name);
 	else
 		fprintf(stderr, "evenkeel %s: no option \"%s\". See evenkeel %s --help.\n", v->name, option, v->name);
 	return EXIT_USAGE;

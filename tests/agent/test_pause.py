@@ -6,6 +6,7 @@ import re
 import pytest
 from draining import PATIENCE, Programme
 from test_key_activation import Renewing
+from test_user_data_apply import ApplyingVM
 from vm import Platform, http_get, me, wait_until
 
 PROGRAMME = Programme(auto_start=False)
@@ -279,3 +280,25 @@ def test_renewals_are_kept_back(tmp_path):
         vm.wait_installed(version)
         wait_until("the commands to be told", lambda: ("reload", "activate") in vm.phases(), PATIENCE)
         assert vm.set_of() != before
+
+
+# User data
+
+def test_parts_of_user_data_are_kept_back(tmp_path):
+    with Platform() as platform, ApplyingVM(tmp_path, platform) as vm:
+        vm.apply()
+        vm.has_baseline()
+        pause(vm)
+        vm.push(vm.notes("one"))
+        vm.wait_says("userData", "transitioning", "paused: goes on when the pause ends")
+        assert vm.told() == []
+        pause(vm, "--end")
+        vm.wait_says("userData", "success", "applied at")
+        assert vm.told() == ["one"]
+        pause(vm)
+        two = vm.push(vm.notes("two"))
+        vm.wait_says("userData", "transitioning", "paused: goes on when the pause ends")
+        done = vm.run("userdata", "apply")
+        assert done.returncode == 0 and "in spite of the pause" in done.stdout, done.stderr
+        vm.wait_says("userData", "success", f"revision {two}")
+        assert vm.told() == ["one", "two"]

@@ -138,7 +138,7 @@ def test_json_is_what_the_manual_says_and_more_than_the_service_s(vm, platform):
     vm.wait_says("customScript/deploy", "error")
     vm.wait_says("drain", "success", "watching")
     platform.set_event_timing(auto_start=False)
-    platform.add_event("Reboot", not_before_in_seconds=600)
+    platform.add_event("Reboot", not_before_in_seconds=590)
     vm.wait_says("drain", "success", "not before")
     assert vm.run("pause", "disk").returncode == 0
     found = status(vm)
@@ -194,8 +194,8 @@ def test_the_metadata_service_may_be_silent(vm):
 def test_the_readme_shows_such_screens():
     screens = [text for text in re.findall(r"^```text\n(.*?)^```$", (SOURCE / "README.md").read_text(), re.DOTALL | re.MULTILINE)
                if text.startswith("VM ")]
-    source = (SOURCE / "agent/app/status_screen.c").read_text()
-    labels = set(re.findall(r'(?:row\(s, |\? |label = i == 0 \? )"([A-Z][A-Za-z ]*)"', source)) | {
+    source = (SOURCE / "agent/app/status_rows.c").read_text()
+    labels = set(re.findall(r'(?:screen_row\(s, |\? |label = i == 0 \? )"([A-Z][A-Za-z ]*)"', source)) | {
         "", "drain", "customScript", "keyRefresh", "userData"}
     assert len(screens) == 2
     for screen in screens:
