@@ -49,6 +49,15 @@ int cli_usage(const char *text)
 	return EXIT_USAGE;
 }
 
+int cli_not_permitted(const char *verb)
+{
+	const char *blank = verb ? " " : "";
+
+	verb = verb ? verb : "";
+	fprintf(stderr, "evenkeel%s%s: only root may ask this; try: sudo evenkeel%s%s\n", blank, verb, blank, verb);
+	return EXIT_NOT_PERMITTED;
+}
+
 bool cli_duration(const char *text, uint64_t *ret)
 {
 	static const struct {
@@ -85,10 +94,8 @@ int cli_open(struct paths *p)
 		fprintf(stderr, "evenkeel: %s\n", e.msg);
 		return EXIT_FAILED;
 	}
-	if (!api_permitted(p)) {
-		fprintf(stderr, "evenkeel: only root may ask this; try: sudo evenkeel\n");
-		return EXIT_NOT_PERMITTED;
-	}
+	if (!api_permitted(p))
+		return cli_not_permitted(NULL);
 	if (!api_daemon_running(p)) {
 		fprintf(stderr, "evenkeel: the service is not running; see: systemctl status evenkeel.service\n");
 		return EXIT_NOT_RUNNING;

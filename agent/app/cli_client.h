@@ -20,6 +20,9 @@ struct paths;
 /* Prints "usage: evenkeel TEXT", TEXT beginning with the verb, and where there is more. EXIT_USAGE. */
 int cli_usage(const char *text);
 
+/* Says that only root may; `verb` may be NULL. EXIT_NOT_PERMITTED. */
+int cli_not_permitted(const char *verb);
+
 /* "90", "90s", "15min", "2h": seconds, at most 7 days. */
 _nodiscard_ bool cli_duration(const char *text, uint64_t *ret);
 /* Says what one is. EXIT_USAGE. */

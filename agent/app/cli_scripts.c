@@ -36,10 +36,8 @@ int scripts_open(const char *verb, struct paths *p)
 		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
 		return EXIT_FAILED;
 	}
-	if (access(p->records, R_OK | X_OK) < 0 && errno == EACCES) {
-		fprintf(stderr, "evenkeel %s: only root may do this\n", verb);
-		return EXIT_NOT_PERMITTED;
-	}
+	if (access(p->records, R_OK | X_OK) < 0 && errno == EACCES)
+		return cli_not_permitted(verb);
 	return EXIT_OK;
 }
 

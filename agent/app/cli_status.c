@@ -176,10 +176,8 @@ int verb_status(int argc, char **argv)
 	}
 	if (paths_init(&p, NULL, &e) < 0)
 		return fail(&e);
-	if (!api_permitted(&p)) {
-		(void)error_set(&e, ERROR_USER, -EACCES, "only root may ask this; try: sudo evenkeel status");
-		return fail(&e);
-	}
+	if (!api_permitted(&p))
+		return cli_not_permitted("status");
 	if (live)
 		return watch(&p, json);
 	if (!api_daemon_running(&p))

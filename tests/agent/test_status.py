@@ -299,7 +299,7 @@ def test_options_that_are_nearly_right(vm):
 
 
 ASKS = {"status": (), "events": (), "drain": (), "restore": (), "ack": ("x",), "quiesce": (), "resume": (), "simulate": ("Reboot",),
-        "pause": (), "scripts": ()}
+        "pause": (), "scripts": (), "certs": (), "userdata": ()}
 
 
 def test_others_than_root_may_not_ask(tmp_path, platform):
