@@ -53,11 +53,11 @@ def forget_others(script, *arguments):
 
 
 def extension(version):
-    return built("package-zip", "--version", version)
+    return built("package-zip", "--arch", "native", "--version", version)
 
 
 def vm_application(version):
-    return built("package-vm-application", "--version", version)
+    return built("package-vm-application", "--arch", "native", "--version", version)
 
 
 def debian():
