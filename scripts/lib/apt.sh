@@ -52,7 +52,7 @@ private_apt() {
 # unpack_packages DIR ROOT ARCH PACKAGE…: the packages for that architecture and what they depend on, into a directory that
 # must not exist yet. Every version is the newest of the sources in DIR/sources.d.
 unpack_packages() {
-	local dir=$1 target=$2 arch=$3 deb
+	local dir=$1 target=$2 arch=$3 deb link
 	shift 3
 	private_apt "$dir"
 	apt+=(-o "APT::Architecture=$arch" -o "APT::Architectures=$arch" -o "APT::Install-Recommends=false")
@@ -70,5 +70,9 @@ unpack_packages() {
 			die "cannot unpack $deb"
 	done
 	rm -f -- "$dir"/cache/archives/*.deb
+	# An absolute link would lead out of the directory, to nothing or to the host's files.
+	find "$target.new" -type l -lname '/*' | while IFS= read -r link; do
+		ln -sfnr -- "$target.new$(readlink "$link")" "$link"
+	done
 	mv "$target.new" "$target"
 }

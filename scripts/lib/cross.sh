@@ -11,14 +11,24 @@ host_architecture() {
 	esac
 }
 
-# target ARCH: sets arch, machine (as uname says it), triplet, branch (flags that protect branches), cc and strip, and for
+# As uname names it.
+machine_of() {
+	case $1 in
+	amd64) echo x86_64 ;;
+	arm64) echo aarch64 ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# target ARCH: sets arch, machine, triplet, branch (flags that protect branches), cc and strip, and for
 # another machine's architecture sysroot and toolchain, a file for CMake; these two are empty for this machine's.
 target() {
 	arch=$1
+	machine=$(machine_of "$arch")
 	case $arch in
-	amd64) machine=x86_64 branch=-fcf-protection=full ;;
-	arm64) machine=aarch64 branch=-mbranch-protection=standard ;;
-	*) machine=$arch branch= ;;
+	amd64) branch=-fcf-protection=full ;;
+	arm64) branch=-mbranch-protection=standard ;;
+	*) branch= ;;
 	esac
 	triplet=$machine-linux-gnu
 	sysroot='' toolchain=''
