@@ -13,6 +13,8 @@ die() {
 
 # shellcheck source=scripts/lib/cross.sh
 . "$root/scripts/lib/cross.sh"
+# shellcheck source=scripts/lib/tree.sh
+. "$root/scripts/lib/tree.sh"
 declare -A binaries=()
 archs=()
 
@@ -22,7 +24,7 @@ project_default() {
 }
 
 package_options() {
-	version=$(sed -nE 's/^project\(evenkeel VERSION ([0-9.]+).*/\1/p' "$root/CMakeLists.txt")
+	version=$(project_version)
 	publisher=${EK_PUBLISHER:-$(project_default EK_PUBLISHER)}
 	type=${EK_TYPE:-$(project_default EK_TYPE)}
 	out=$root/build/packages
@@ -91,4 +93,15 @@ shell_script() {
 	text=$(cat "$root/manifest/$1")
 	part=$(sed '1,/^$/d' "$root/manifest/diagnose.sh")
 	printf '%s\n' "${text/@DIAGNOSE@/"$part"}"
+}
+
+# What the libraries inside the binaries are, as SPDX; nothing when scripts/build-static has built none of them here.
+bill_of_materials() {
+	local name
+	for name in "${archs[@]}"; do
+		if [ -e "$root/build/static/$name/complete" ]; then
+			"$root/scripts/sbom" --package "$1" --version "$version" --prefix "$root/build/static/$name"
+			return
+		fi
+	done
 }

@@ -56,6 +56,19 @@ def test_both_architectures_fit(zipped):
     assert machines == {"amd64": 62, "arm64": 183}  # ELF's e_machine
 
 
+def test_the_bill_names_what_is_inside(zipped):
+    """The versions that the binary itself tells are those of the bill, and the notices have their licences."""
+    with zipfile.ZipFile(zipped) as archive:
+        bill = json.loads(archive.read("evenkeel.spdx.json"))
+        notices = archive.read("THIRD-PARTY-NOTICES").decode()
+        program = archive.read(f"bin/{ARCH}/evenkeel")
+    versions = {package["name"]: package.get("versionInfo", "") for package in bill["packages"]}
+    for name in ("curl", "json-c", "libmicrohttpd"):
+        upstream = versions[name].rpartition("-")[0]
+        assert f"{name}_{versions[name]}.dsc" in notices and f"==== {name} ====" in notices
+        assert upstream.encode() in program
+
+
 def test_the_same_bytes_twice(zipped, tmp_path):
     """Compiled again, not only packed again: what was compiled for this machine is thrown away before."""
     before = hashlib.sha256(zipped.read_bytes()).hexdigest()
