@@ -22,7 +22,9 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
 
-#define UPLOAD_REST_USEC (20 * USEC_PER_SEC) /* after the end of the job, for what its blobs do not have yet */
+/* After the end of the job, for what its blobs do not have yet: not beyond the time it had, but some in any case. */
+#define UPLOAD_REST_USEC  (20 * USEC_PER_SEC)
+#define UPLOAD_LEAST_USEC (3 * USEC_PER_SEC)
 
 /* ---- preparing ---- */
 
@@ -188,6 +190,12 @@ static void do_files(struct runner *r)
 		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
 					    : runner_remove(&r->job, &e);
 
+	if (k >= 0 && r->job.kind == JOB_REMOVE)
+		k = runner_close_again(&r->job, &e);
+	/* The files are there: whoever cannot get at them is told of, not waited for. */
+	else if (k >= 0 && !r->job.stage &&
+		 runner_reach(&r->job, r->paths.root, &r->result.warning, &r->result.opened, &e) < 0)
+		r->result.warning = strdup(e.msg);
 	if (k < 0)
 		runner_conclude(r, JOB_EXITED, CODE_INTERNAL, "%s", e.msg);
 	else
@@ -250,7 +258,13 @@ static void open_upload(struct runner *r)
 
 static void close_upload(struct runner *r)
 {
-	upload_finish(r->upload, UPLOAD_REST_USEC);
+	usec_t due = USEC_INFINITY;
+
+	if (r->job.timeout_seconds)
+		due = usec_add(r->started_boot, usec_from_seconds((uint64_t)r->job.timeout_seconds));
+	if (r->job.deadline_boot_usec && str_equal(r->job.boot_id, r->boot_id))
+		due = usec_min(due, (usec_t)r->job.deadline_boot_usec);
+	upload_finish(r->upload, usec_max(usec_min(usec_sub(due, time_boot()), UPLOAD_REST_USEC), UPLOAD_LEAST_USEC));
 	if (!r->result.notice)
 		r->result.notice = upload_notice(r->upload);
 	upload_free(r->upload);
@@ -287,8 +301,9 @@ static void do_job(struct runner *r)
 		drain_output(r);
 }
 
-static void wipe(struct runner *r)
+static void wipe(void *userdata)
 {
+	struct runner *r = userdata;
 	struct error e = ERROR_INIT;
 	_cleanup_free_ char *command = path_join(r->directory, "command.sh"), *script = path_join(r->work, "script.sh");
 
@@ -353,7 +368,7 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
 	/* Files are put in place without a process, by a unit that may not even signal others. */
 	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
-		k = runner_guard(err);
+		k = runner_guard(wipe, r, err);
 	if (k >= 0)
 		k = open_loop(r, err);
 	if (k >= 0)

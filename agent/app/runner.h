@@ -84,9 +84,10 @@ _nodiscard_ int runner_spawn(const struct runner_spawn *s, pid_t *ret, struct er
 #define RUNNER_TOLD	SIGUSR1 /* … and when the guard was told to stop, whoever was told so beside it */
 
 /* Forks, and returns in the child, which is to be the runner. The parent guards it: it hands on what it is told to do,
- * ends as the runner ends, and kills all that a runner that was killed has left. A runner whose guard was killed gets
- * RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on unwatched. */
-_nodiscard_ int runner_guard(struct error *err);
+ * ends as the runner ends, and when the runner was killed it kills all that is left of it and calls `clean_up`. A runner
+ * whose guard was killed gets RUNNER_ORPHANED and has to end everything itself. So whichever of them dies, nothing runs on
+ * unwatched and nothing secret stays. */
+_nodiscard_ int runner_guard(void (*clean_up)(void *userdata), void *userdata, struct error *err);
 
 /* ---- runner_text.c: scripts as people save them, into what a Unix interpreter takes ---- */
 
@@ -110,51 +111,39 @@ bool text_shebang(const char *text, size_t len, char **ret_interpreter, char **r
 /* Whether a file of that name and beginning is a script whose text may be converted. */
 bool text_is_script(const char *name, const void *head, size_t len);
 
-/* ---- runner_sources.c: how the network is reached, and with whose rights ---- */
-
-struct blob_client;
-struct http;
-
-struct sources {
-	struct http *http;
-	struct blob_client *client;
-	const char **no_proxy;
-	struct identity *identity; /* NULL: none */
-	char *key;
-};
-/* `permissions`: of what the account's key signs. `job` is borrowed. */
-_nodiscard_ int sources_open(struct sources *s, struct loop *l, const struct job *job, const struct job_secrets *secrets,
-			     const char *permissions, struct error *err);
-void sources_close(struct sources *s);
-
-/* ---- runner_download.c ---- */
-
-struct fetch_limits;
-enum download_end { DOWNLOADS_DONE, DOWNLOADS_FAILED, DOWNLOADS_STOPPED };
-
-/* Downloads everything of the job into `work`, running the loop until then; whoever wants to stop it calls
- * loop_exit(loop, DOWNLOADS_STOPPED). `limits` NULL: the usual ones. An enum download_end; of a failure *ret_code
- * (status_code) and err tell more, of a stop err tells what had gone wrong, or nothing. */
-int runner_download(struct loop *l, const struct job *job, const struct job_secrets *secrets, const struct runner_user *user,
-		    const char *work, const struct fetch_limits *limits, int *ret_code, struct error *err);
-
-/* ---- runner_upload.c: what is captured, appended to blobs while the job runs ---- */
-
-struct upload;
-
-/* *ret is NULL when the job wants none. Nothing of it ever fails the job. Takes what it needs of the secrets. */
-_nodiscard_ int upload_new(struct upload **ret, struct loop *l, const struct job *job, const struct job_secrets *secrets,
-			   const struct capture *out, const struct capture *err_stream, struct error *err);
-/* The rest, running the loop for `most` at the longest, or until loop_exit(). NULL is fine. */
-void upload_finish(struct upload *u, usec_t most);
-/* What did not get there and why, as a phrase on the heap; NULL: everything did. */
-char *upload_notice(const struct upload *u);
-void upload_free(struct upload *u);
-
 /* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
 
 _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_acl.c: access lists as the kernel keeps them (linux/posix_acl_xattr.h) ---- */
+
+enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
+#define ACL_XATTR   "system.posix_acl_access"
+#define ACL_NO_ID   UINT32_MAX
+#define ACL_READ    4u
+#define ACL_SEARCH  1u
+#define ACL_MOST    512 /* entries */
+#define ACL_RAW_MAX (4 + 8 * ACL_MOST)
+
+struct acl_entry {
+	unsigned tag, permissions;
+	uint32_t id;
+};
+/* Sorts, drops what is there twice; the bytes of the attribute. `raw` has ACL_RAW_MAX, `n` is at most ACL_MOST. */
+size_t acl_encode(struct acl_entry *entries, size_t n, unsigned char *raw);
+/* The list of a file, made from its mode if it has none; `entries` has room for ACL_MOST. */
+_nodiscard_ int acl_read(const char *path, mode_t mode, struct acl_entry *entries, size_t *ret_n);
+
+/* ---- runner_reach.c: whether those who are to read the files can get at them ---- */
+
+/* Looks at the directory and its parents below `root`. Directories of job->open are opened for search; of what else is in
+ * the way *ret_warning is told (a sentence on the heap, or NULL). *ret_opened: what has been opened, for
+ * runner_close_again(). */
+_nodiscard_ int runner_reach(const struct job *job, const char *root, char **ret_warning, struct jd_list *ret_opened,
+			     struct error *err);
+/* Takes back what is in job->opened. */
+_nodiscard_ int runner_close_again(const struct job *job, struct error *err);
 
 /* ---- runner_forget.c: JOB_FORGET ---- */
 

@@ -1,5 +1,5 @@
 /* The files of a job: several at a time, each by runner_fetch.c; the first that cannot be had ends it. */
-#include "agent/app/runner.h"
+#include "agent/app/runner_network.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -60,9 +60,8 @@ static int make_parents(const struct runner_user *user, const char *work, const 
 		int r = 0;
 
 		*p = '\0';
-		if (mkdir(path, 0755) < 0 && errno != EEXIST)
-			r = error_errno(err, -errno, "%s", path);
-		else if (user->switched && lchown(path, user->uid, user->gid) < 0)
+		if ((mkdir(path, 0755) < 0 && errno != EEXIST) ||
+		    (user->switched && lchown(path, user->uid, user->gid) < 0))
 			r = error_errno(err, -errno, "%s", path);
 		*p = '/';
 		if (r < 0)
@@ -105,13 +104,15 @@ static void tell_trouble(const struct all *a, struct error *err)
 
 	for (size_t i = 0; i < a->begun; i++)
 		if (*fetch_trouble(a->list[i])) {
-			(void)error_set(err, ERROR_TRANSIENT, -ETIME, "%.80s: %.400s", d[i].name, fetch_trouble(a->list[i]));
+			(void)error_set(err, ERROR_TRANSIENT, -ETIME, "%.80s: %.400s", d[i].name,
+					fetch_trouble(a->list[i]));
 			return;
 		}
 }
 
-int runner_download(struct loop *l, const struct job *job, const struct job_secrets *secrets, const struct runner_user *user,
-		    const char *work, const struct fetch_limits *limits, int *ret_code, struct error *err)
+int runner_download(struct loop *l, const struct job *job, const struct job_secrets *secrets,
+		    const struct runner_user *user, const char *work, const struct fetch_limits *limits, int *ret_code,
+		    struct error *err)
 {
 	struct all a = { .loop = l, .job = job, .n = job->downloads.n, .code = CODE_INTERNAL, .err = err };
 	int r;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/app/runner_receive.h"
+#include "agent/app/runner_version.h"
 #include "agent/azure/blob_client.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
@@ -19,11 +20,10 @@
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
 
-#define REDIRECTS     5
-#define UNKNOWN	      UINT64_MAX
-#define BROKEN_OFF    200		/* the status by which the rules know a body that ended too soon */
-#define PROGRESS_MIN  (1024UL * 1024)	/* an attempt that brought so much is none of those that are counted */
-#define WHY_MAX	      420
+#define REDIRECTS    5
+#define BROKEN_OFF   200	     /* the status by which the rules know a body that ended too soon */
+#define PROGRESS_MIN (1024UL * 1024) /* an attempt that brought so much is none of those that are counted */
+#define WHY_MAX	     420
 
 /* clang-format off */
 /* As Custom Script does: seven attempts, 3, 6, 12 … s between them; what cannot mend itself is not tried again. Where the
@@ -56,11 +56,10 @@ struct fetch {
 	unsigned attempt;
 	usec_t until;
 
-	/* What the first answer said of the file: what is received later must be of the same. */
-	char etag[LIMIT_ETAG]; /* "": none that is strong */
-	uint64_t total;	       /* UNKNOWN */
-	uint64_t best;	       /* the most that any attempt has had */
-	bool never_resume; /* the server has told a lie about parts */
+	struct version version; /* what is received later must be of the same */
+	uint64_t best;		/* the most that any attempt has had */
+	bool never_resume;	/* the server has told a lie about parts */
+	bool as_it_is;		/* it calls an encoding what is none */
 
 	/* Of this attempt. */
 	bool resuming, began, too_large;
@@ -96,20 +95,14 @@ static void fail(struct fetch *f, int code, const char *why)
 		(void)snprintf(both, sizeof(both), "%s; without the identity %.*s", f->first_why,
 			       id && id - why < 120 ? (int)(id - why) : 120, why);
 	}
-	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s", f->q.download->name,
-			buf_str(&uri), f->attempt, f->q.limits->attempts, both);
+	(void)error_set(&e, ERROR_USER, -EIO, "cannot download %.80s from %.140s: attempt %u of %u: %s",
+			f->q.download->name, buf_str(&uri), f->attempt, f->q.limits->attempts, both);
 	f->done(code, &e, f->userdata);
 }
 
 static void fail_with(struct fetch *f, int code, const struct error *err)
 {
 	fail(f, code, err->msg);
-}
-
-static void forget(struct fetch *f)
-{
-	f->etag[0] = '\0';
-	f->total = UNKNOWN;
 }
 
 /* The peer's numbers. */
@@ -145,50 +138,14 @@ static void try_again_or_fail(struct fetch *f, int status, usec_t retry_after, i
 	if (f->file.received > f->best)
 		f->best = f->file.received;
 	if (f->attempt < f->q.limits->attempts && now < f->until &&
-	    retry_failed(f->q.limits->policy, &f->retry, status, retry_after, random_jitter(), now, &wait) == RETRY_AFTER)
+	    retry_failed(f->q.limits->policy, &f->retry, status, retry_after, random_jitter(), now, &wait) ==
+		    RETRY_AFTER)
 		loop_timer_at(f->timer, usec_min(usec_add(now, wait), f->until));
 	else
 		fail(f, code, why);
 }
 
 /* ---- what comes ---- */
-
-static bool header_number(const struct http_response *resp, const char *name, uint64_t *ret)
-{
-	const char *text = http_response_header(resp, name);
-
-	return text && str_to_u64(text, INT64_MAX, ret);
-}
-
-/* Only a strong tag says that two pieces are of the same bytes (RFC 9110 8.8.3). */
-static const char *strong_tag(const struct http_response *resp)
-{
-	const char *tag = http_response_header(resp, "ETag");
-
-	return tag && tag[0] == '"' && strlen(tag) < LIMIT_ETAG ? tag : "";
-}
-
-/* "bytes 100-199/200" must begin where we stopped, in a file as long as before. */
-static const char *check_range(const struct fetch *f, const struct http_response *resp, uint64_t *ret_total)
-{
-	const char *text = http_response_header(resp, "Content-Range"), *tag = strong_tag(resp);
-	uint64_t first, last, total = UNKNOWN;
-	char end;
-
-	if (!f->resuming)
-		return "it gives a part (206) that was not asked for";
-	if (!text)
-		return "it gives a part (206) without saying which";
-	if (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%c", &first, &last, &total, &end) != 3 &&
-	    (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%c%c", &first, &last, &end, &end) != 3 || end != '*'))
-		return "its Content-Range cannot be read";
-	if (first != f->file.received || last < first || (total != UNKNOWN && last >= total))
-		return "it gives another part (206) than was asked for";
-	if ((f->total != UNKNOWN && total != UNKNOWN && total != f->total) || (*tag && !str_equal(tag, f->etag)))
-		return "it gives a part (206) of another version of the file";
-	*ret_total = f->total != UNKNOWN ? f->total : total;
-	return NULL;
-}
 
 /* A whole file begins: what there was of an earlier one goes. */
 static int begin_whole(struct fetch *f, const struct http_response *resp)
@@ -201,9 +158,7 @@ static int begin_whole(struct fetch *f, const struct http_response *resp)
 			return f->local_error;
 	}
 	f->resuming = false;
-	forget(f);
-	(void)header_number(resp, "Content-Length", &f->total);
-	(void)snprintf(f->etag, sizeof(f->etag), "%s", strong_tag(resp));
+	f->version = version_of(resp);
 	return 0;
 }
 
@@ -214,14 +169,15 @@ static int on_head(const struct http_response *resp, void *userdata)
 
 	f->began = true;
 	if (resp->status == 206)
-		f->lie = check_range(f, resp, &f->total);
+		f->lie = f->resuming ? version_check_part(&f->version, resp, f->file.received)
+				     : "it gives a part (206) that was not asked for";
 	else if (resp->status == 200)
 		r = begin_whole(f, resp);
 	else
 		f->lie = "it answers with a status that means no file";
 	if (f->lie)
 		return -EBADMSG;
-	f->too_large = f->total != UNKNOWN && f->total > (uint64_t)f->q.download->max_bytes;
+	f->too_large = f->version.total != VERSION_UNKNOWN && f->version.total > (uint64_t)f->q.download->max_bytes;
 	return r < 0 ? r : f->too_large ? -EFBIG : 0;
 }
 
@@ -265,8 +221,8 @@ static void broke_off(struct fetch *f, int code, const char *how)
 {
 	char why[WHY_MAX], of[40] = "";
 
-	if (f->total != UNKNOWN)
-		(void)snprintf(of, sizeof(of), " of %" PRIu64, f->total);
+	if (f->version.total != VERSION_UNKNOWN)
+		(void)snprintf(of, sizeof(of), " of %" PRIu64, f->version.total);
 	(void)snprintf(why, sizeof(why), "%s, with %" PRIu64 "%s bytes here", how, f->file.received, of);
 	try_again_or_fail(f, f->began ? BROKEN_OFF : 0, 0, code, why);
 }
@@ -298,21 +254,28 @@ static void on_failure(struct fetch *f, const struct http_response *resp, const 
 	int code = resp->result == -ETIMEDOUT ? CODE_TIMEOUT : f->began ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED;
 
 	if (f->too_large) {
-		(void)snprintf(text, sizeof(text), "it is larger than maxSizeInBytes, %" PRId64, f->q.download->max_bytes);
+		(void)snprintf(text, sizeof(text), "it is larger than maxSizeInBytes, %" PRId64,
+			       f->q.download->max_bytes);
 		fail(f, CODE_BODY_FAILED, text);
 	} else if (f->local_error < 0) {
 		(void)snprintf(text, sizeof(text), "it cannot be stored here: %s", strerror(-f->local_error));
 		fail(f, CODE_INTERNAL, text);
 	} else if (f->lie) {
 		f->never_resume = true;
-		(void)snprintf(text, sizeof(text), "the server cannot be understood: %s, status %ld", f->lie, resp->status);
-		try_again_or_fail(f, BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED, text);
+		(void)snprintf(text, sizeof(text), "the server cannot be understood: %s, status %ld", f->lie,
+			       resp->status);
+		try_again_or_fail(f, BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED,
+				  text);
 	} else if (loop_now_boot(f->q.loop) >= f->until) {
 		timefmt_span(f->q.limits->total_usec, limit);
-		(void)snprintf(text, sizeof(text), "it was not done after %s, the limit of all attempts; the last: %.250s", limit, why);
+		(void)snprintf(text, sizeof(text),
+			       "it was not done after %s, the limit of all attempts; the last: %.250s", limit, why);
 		fail(f, CODE_TIMEOUT, text);
 	} else if (is_final(resp->result)) {
 		fail(f, code, why);
+	} else if (resp->result == -ENOTSUP && !f->as_it_is) {
+		f->as_it_is = true;
+		try_again_or_fail(f, BROKEN_OFF, 0, code, why);
 	} else if (f->began) {
 		broke_off(f, code, why);
 	} else {
@@ -324,7 +287,7 @@ static void on_whole(struct fetch *f, const struct http_response *resp)
 {
 	if (!f->began && on_head(resp, f) < 0)
 		on_failure(f, resp, "");
-	else if (f->total != UNKNOWN && f->file.received != f->total)
+	else if (f->version.total != VERSION_UNKNOWN && f->file.received != f->version.total)
 		broke_off(f, CODE_BODY_FAILED, "the server gave less than it said");
 	else
 		complete(f);
@@ -350,7 +313,7 @@ static void on_answer(const struct blob_answer *a, void *userdata)
 		on_whole(f, resp);
 	} else if (f->resuming && (resp->status == 412 || resp->status == 416)) {
 		/* It has changed meanwhile: all of it anew. */
-		forget(f);
+		f->version = version_none;
 		try_again_or_fail(f, BROKEN_OFF, 0, CODE_BODY_FAILED, "the file changes all the time");
 	} else {
 		try_again_or_fail(f, (int)resp->status, after ? retry_after_parse(after, loop_now_wall(f->q.loop)) : 0,
@@ -372,16 +335,16 @@ static void attempt(struct fetch *f)
 
 	blob_call_free(TAKE_PTR(f->call));
 	f->attempt++;
-	f->resuming = f->file.received > 0 && f->etag[0] && !f->never_resume;
+	f->resuming = f->file.received > 0 && f->version.etag[0] && !f->never_resume;
 	f->began = f->too_large = false;
 	f->lie = NULL;
 	f->local_error = 0;
 	if (f->resuming) {
 		(void)snprintf(range, sizeof(range), "Range: bytes=%" PRIu64 "-", f->file.received);
-		(void)snprintf(if_range, sizeof(if_range), "If-Range: %s", f->etag);
-		(void)snprintf(if_match, sizeof(if_match), "If-Match: %s", f->etag);
+		(void)snprintf(if_range, sizeof(if_range), "If-Range: %s", f->version.etag);
+		(void)snprintf(if_match, sizeof(if_match), "If-Match: %s", f->version.etag);
 	} else {
-		forget(f);
+		f->version = version_none;
 		r = receive_begin(&f->file, &e);
 	}
 	if (r >= 0) {
@@ -393,6 +356,7 @@ static void attempt(struct fetch *f)
 				  .connect_timeout_usec = limits->connect_usec,
 				  .max_body = SIZE_MAX / 2, /* counted here, over all attempts */
 				  .max_redirects = REDIRECTS,
+				  .decode = !f->as_it_is,
 				  .sink = on_body,
 				  .head = on_head },
 		};
@@ -420,7 +384,8 @@ static void on_timer(void *userdata)
 	}
 	blob_call_free(TAKE_PTR(f->call));
 	timefmt_span(f->q.limits->stall_usec, span);
-	(void)snprintf(why, sizeof(why), "%s: nothing came for %s", f->began ? "receiving" : "waiting for an answer", span);
+	(void)snprintf(why, sizeof(why), "%s: nothing came for %s", f->began ? "receiving" : "waiting for an answer",
+		       span);
 	broke_off(f, CODE_TIMEOUT, why);
 }
 
@@ -452,10 +417,12 @@ int fetch_new(struct fetch **ret, const struct fetch_request *q, fetch_done_fn d
 
 	if (!f)
 		return error_oom(err);
-	*f = (struct fetch){ .q = *q, .done = done, .userdata = userdata, .file.fd = -1, .total = UNKNOWN };
-	if (receive_init(&f->file, q->directory, q->download->name, q->number, q->may_convert) < 0 ||
+	*f = (struct fetch){ .q = *q, .done = done, .userdata = userdata, .file.fd = -1, .version = version_none };
+	if (receive_init(&f->file, q->directory, q->download->name, q->number) < 0 ||
 	    loop_timer_new(q->loop, "download", on_timer, f, &f->timer) < 0)
 		return error_oom(err);
+	f->file.may_convert = q->may_convert;
+	f->file.hashed = q->download->sha256;
 	*ret = TAKE_PTR(f);
 	return 0;
 }

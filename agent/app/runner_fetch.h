@@ -13,7 +13,7 @@ struct fetch;
 struct fetch_limits {
 	usec_t connect_usec, stall_usec; /* nothing has come for so long */
 	usec_t total_usec;		 /* of all attempts */
-	unsigned attempts; /* in a row that brought nothing new to speak of */
+	unsigned attempts;		 /* in a row that brought nothing new to speak of */
 	const struct retry_policy *policy;
 };
 extern const struct fetch_limits fetch_limits_default;

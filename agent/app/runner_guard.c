@@ -44,7 +44,7 @@ _Noreturn static void end_as(int status)
 	_exit(EXIT_FAILURE);
 }
 
-_Noreturn static void guard(pid_t runner, const sigset_t *signals)
+_Noreturn static void guard(pid_t runner, const sigset_t *signals, void (*clean_up)(void *userdata), void *userdata)
 {
 	for (;;) {
 		int signo = sigwaitinfo(signals, NULL), status;
@@ -58,14 +58,16 @@ _Noreturn static void guard(pid_t runner, const sigset_t *signals)
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 			if (pid != runner)
 				continue;
-			if (WIFSIGNALED(status))
+			if (WIFSIGNALED(status)) {
 				kill_all(signals);
+				clean_up(userdata);
+			}
 			end_as(status);
 		}
 	}
 }
 
-int runner_guard(struct error *err)
+int runner_guard(void (*clean_up)(void *userdata), void *userdata, struct error *err)
 {
 	pid_t self = getpid(), pid;
 	sigset_t signals, before;
@@ -80,7 +82,7 @@ int runner_guard(struct error *err)
 	if (pid < 0)
 		return error_errno(err, -errno, "cannot start the runner");
 	if (pid > 0)
-		guard(pid, &signals);
+		guard(pid, &signals, clean_up, userdata);
 	if (prctl(PR_SET_PDEATHSIG, RUNNER_ORPHANED) < 0 || getppid() != self)
 		return error_errno(err, errno ? -errno : -ESRCH, "the guard of the runner is gone");
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)

@@ -110,32 +110,6 @@ static int find_ownership(const struct job_file *f, struct ownership *ret, struc
 	return 0;
 }
 
-/* POSIX ACLs as the kernel keeps them (linux/posix_acl_xattr.h): little endian, sorted by tag, then by id. */
-enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 0x10, ACL_OTHER = 0x20 };
-#define ACL_VERSION 2u
-#define ACL_NO_ID UINT32_MAX
-#define ACL_READ 4u
-
-struct acl_entry {
-	unsigned tag, permissions;
-	uint32_t id;
-};
-
-static int compare_entries(const void *a, const void *b)
-{
-	const struct acl_entry *x = a, *y = b;
-
-	if (x->tag != y->tag)
-		return x->tag < y->tag ? -1 : 1;
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-static void put_le(unsigned char *p, uint32_t v, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++)
-		p[i] = (unsigned char)(v >> (8 * i));
-}
-
 static int find_acl_ids(const struct job_acl *a, struct acl_entry *entries, size_t *n, struct error *err)
 {
 	_cleanup_(runner_user_done) struct runner_user u = { 0 };
@@ -165,8 +139,8 @@ static int set_acls(int fd, const struct job_file *f, mode_t mode, struct error 
 {
 	const struct job_acl *acls = f->acls.items;
 	_cleanup_free_ struct acl_entry *entries = calloc(2 * f->acls.n + 4, sizeof(*entries));
-	_cleanup_free_ unsigned char *raw = calloc(1, 4 + 8 * (2 * f->acls.n + 4));
-	size_t n = 0, kept = 0;
+	_cleanup_free_ unsigned char *raw = calloc(1, ACL_RAW_MAX);
+	size_t n = 0;
 	int r = 0;
 
 	if (f->acls.n == 0)
@@ -181,20 +155,7 @@ static int set_acls(int fd, const struct job_file *f, mode_t mode, struct error 
 	entries[n++] = (struct acl_entry){ ACL_GROUP_OBJ, mode >> 3 & 7u, ACL_NO_ID };
 	entries[n++] = (struct acl_entry){ ACL_MASK, (mode >> 3 & 7u) | ACL_READ, ACL_NO_ID };
 	entries[n++] = (struct acl_entry){ ACL_OTHER, mode & 7u, ACL_NO_ID };
-	qsort(entries, n, sizeof(*entries), compare_entries);
-	put_le(raw, ACL_VERSION, 4);
-	for (size_t i = 0; i < n; i++) {
-		unsigned char *p = raw + 4 + 8 * kept;
-
-		/* Named twice in the settings is once here, or the kernel refuses the whole. */
-		if (i && compare_entries(&entries[i - 1], &entries[i]) == 0)
-			continue;
-		put_le(p, entries[i].tag, 2);
-		put_le(p + 2, entries[i].permissions, 2);
-		put_le(p + 4, entries[i].id, 4);
-		kept++;
-	}
-	if (fsetxattr(fd, "system.posix_acl_access", raw, 4 + 8 * kept, 0) < 0)
+	if (fsetxattr(fd, ACL_XATTR, raw, acl_encode(entries, n, raw), 0) < 0)
 		return error_errno(err, -errno, "file %s: cannot set its access list", f->name);
 	return 0;
 }
@@ -261,6 +222,13 @@ static int make_version(const struct job *job, const struct job_secrets *secrets
 		r = error_errno(err, -errno, "%s", final);
 	/* What is left of a failure is removed by the next try. */
 	return r < 0 ? r : fs_fsync_dir(versions, err);
+}
+
+static bool has_content(const struct job *job)
+{
+	const struct job_file *files = job->files.items;
+
+	return files[0].content;
 }
 
 static bool is_current(const char *directory, const char *target)
@@ -369,9 +337,15 @@ static int prune(const struct job *job, const char *versions, struct error *err)
 	return r;
 }
 
+static int drop_version(const char *versions, const char *name, struct error *err)
+{
+	_cleanup_free_ char *path = path_join(versions, name);
+
+	return path ? fs_remove_tree(path, err) : error_oom(err);
+}
+
 static int install_set(const struct job *job, const struct job_secrets *secrets, const char *directory, struct error *err)
 {
-	const struct job_file *files = job->files.items;
 	_cleanup_free_ char *versions = path_join(directory, VERSIONS), *link = path_join(directory, CURRENT);
 	_cleanup_free_ char *target = path_join(VERSIONS, job->version), *final = path_join(directory, target ? target : "");
 	int r;
@@ -381,7 +355,7 @@ static int install_set(const struct job *job, const struct job_secrets *secrets,
 	r = fs_mkdirs(versions, 0755, err);
 	if (r < 0)
 		return r;
-	if (files[0].content && !is_current(directory, target))
+	if (has_content(job) && !is_current(directory, target))
 		r = make_version(job, secrets, versions, final, err);
 	else if (!fs_is_dir(final))
 		return error_set(err, ERROR_SYSTEM, -ENOENT, "version %s is not below %s any more", job->version, versions);
@@ -392,7 +366,75 @@ static int install_set(const struct job *job, const struct job_secrets *secrets,
 		r = link_names(job, directory, err);
 	if (r >= 0)
 		r = fs_fsync_dir(directory, err);
+	if (r >= 0 && job->drop && !str_equal(job->drop, job->version))
+		r = drop_version(versions, job->drop, err);
 	return r < 0 ? r : prune(job, versions, err);
+}
+
+/* ---- plain files ---- */
+
+static int make_plain(const char *made, const struct job_file *f, const struct job_secrets *secrets, struct error *err)
+{
+	int r = fs_unlink(made, err);
+
+	if (r >= 0)
+		r = make_file(made, f, secrets, err);
+	if (r < 0)
+		(void)unlink(made);
+	return r;
+}
+
+static int put_in_place(const char *from, const char *to, struct error *err)
+{
+	return rename(from, to) < 0 ? error_errno(err, -errno, "%s", to) : 0;
+}
+
+/* Done again after a kill at any place it comes to the same: the new file goes last, and only once. */
+static int switch_plain(const char *path, const char *made, const char *former, bool keep, struct error *err)
+{
+	int r = 0;
+
+	if (fs_exists(made)) {
+		r = fs_unlink(former, err);
+		if (r >= 0 && keep && link(path, former) < 0 && errno != ENOENT)
+			r = error_errno(err, -errno, "%s", former);
+		if (r >= 0)
+			r = put_in_place(made, path, err);
+	} else if (!fs_exists(path)) {
+		r = error_set(err, ERROR_SYSTEM, -ENOENT, "what was made for %s is not there any more", path);
+	}
+	return r < 0 || keep ? r : fs_unlink(former, err);
+}
+
+static int switch_back_plain(const char *path, const char *made, const char *former, struct error *err)
+{
+	int r = fs_exists(former) ? put_in_place(former, path, err) : 0;
+
+	return r < 0 ? r : fs_unlink(made, err);
+}
+
+static int install_plain_file(const struct job *job, const struct job_file *f, const struct job_secrets *secrets,
+			      const char *directory, struct error *err)
+{
+	_cleanup_free_ char *path = path_join(directory, f->name);
+	_cleanup_free_ char *made = str_format("%s/" JOB_FILE_NEW "%s", directory, f->name);
+	_cleanup_free_ char *former = str_format("%s/" JOB_FILE_FORMER "%s", directory, f->name);
+	int r;
+
+	if (!path || !made || !former)
+		return error_oom(err);
+	if (fs_is_dir(path))
+		return error_set(err, ERROR_USER, -EISDIR, "%s is a directory", path);
+	if (f->link)
+		return fs_symlink(f->link, path, err);
+	if (!f->content)
+		return job->drop ? switch_back_plain(path, made, former, err) :
+				   switch_plain(path, made, former, job->keep_versions > 1, err);
+	r = make_plain(made, f, secrets, err);
+	if (r < 0 || job->stage)
+		return r;
+	r = put_in_place(made, path, err);
+	return r < 0 ? r : fs_unlink(former, err);
 }
 
 static int install_plain(const struct job *job, const struct job_secrets *secrets, const char *directory, struct error *err)
@@ -400,26 +442,8 @@ static int install_plain(const struct job *job, const struct job_secrets *secret
 	const struct job_file *files = job->files.items;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < job->files.n; i++) {
-		_cleanup_free_ char *path = path_join(directory, files[i].name);
-		_cleanup_free_ char *made = str_format("%s/" FS_TEMPORARY_PREFIX "%s", directory, files[i].name);
-
-		if (!path || !made)
-			return error_oom(err);
-		if (fs_is_dir(path))
-			return error_set(err, ERROR_USER, -EISDIR, "%s is a directory", path);
-		if (files[i].link) {
-			r = fs_symlink(files[i].link, path, err);
-			continue;
-		}
-		r = fs_unlink(made, err);
-		if (r >= 0)
-			r = make_file(made, &files[i], secrets, err);
-		if (r >= 0 && rename(made, path) < 0)
-			r = error_errno(err, -errno, "%s", path);
-		if (r < 0)
-			(void)unlink(made);
-	}
+	for (size_t i = 0; r >= 0 && i < job->files.n; i++)
+		r = install_plain_file(job, &files[i], secrets, directory, err);
 	return r < 0 ? r : fs_fsync_dir(directory, err);
 }
 
@@ -466,8 +490,14 @@ static int remove_plain(const struct job *job, const char *directory, struct err
 
 	for (size_t i = 0; r >= 0 && i < job->files.n; i++) {
 		_cleanup_free_ char *path = path_join(directory, files[i].name);
+		_cleanup_free_ char *made = str_format("%s/" JOB_FILE_NEW "%s", directory, files[i].name);
+		_cleanup_free_ char *former = str_format("%s/" JOB_FILE_FORMER "%s", directory, files[i].name);
 
-		r = path ? fs_unlink(path, err) : error_oom(err);
+		r = path && made && former ? fs_unlink(path, err) : error_oom(err);
+		if (r >= 0)
+			r = fs_unlink(made, err);
+		if (r >= 0)
+			r = fs_unlink(former, err);
 	}
 	return r;
 }

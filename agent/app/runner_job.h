@@ -1,7 +1,7 @@
 /* The one job of this process, as the runner's own files share it: what it is to do, where it is, and its result so far. */
 #pragma once
 
-#include "agent/app/runner.h"
+#include "agent/app/runner_network.h"
 #include "agent/io/machine.h"
 #include "agent/io/paths.h"
 

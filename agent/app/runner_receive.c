@@ -13,9 +13,9 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 
-int receive_init(struct receive *r, const char *directory, const char *name, size_t number, bool may_convert)
+int receive_init(struct receive *r, const char *directory, const char *name, size_t number)
 {
-	*r = (struct receive){ .name = name, .may_convert = may_convert, .fd = -1 };
+	*r = (struct receive){ .name = name, .fd = -1 };
 	r->path = str_format("%s/%s", directory, name);
 	r->made = str_format("%s/" FS_TEMPORARY_PREFIX "%zu", directory, number);
 	return r->path && r->made ? 0 : -ENOMEM;
@@ -38,7 +38,7 @@ int receive_begin(struct receive *r, struct error *err)
 
 	drop(r);
 	k = fs_unlink(r->made, err);
-	if (k >= 0 && sha256_new(&r->hash) < 0)
+	if (k >= 0 && r->hashed && sha256_new(&r->hash) < 0)
 		k = error_oom(err);
 	if (k < 0)
 		return k;
@@ -66,7 +66,7 @@ static int decide(struct receive *r)
 int receive_put(struct receive *r, const void *data, size_t len)
 {
 	const unsigned char *p = data;
-	int k = sha256_update(r->hash, data, len);
+	int k = r->hash ? sha256_update(r->hash, data, len) : 0;
 
 	r->received += len;
 	while (k >= 0 && r->conversion == CONVERT_UNDECIDED && len) {
@@ -88,7 +88,8 @@ int receive_end(struct receive *r, char ret[static SHA256_HEX_MAX], struct error
 		if (k >= 0)
 			k = fs_write_all(r->fd, buf_str(&out), out.len);
 	}
-	if (k >= 0)
+	ret[0] = '\0';
+	if (k >= 0 && r->hash)
 		k = sha256_final_hex(r->hash, ret);
 	return k < 0 ? error_errno(err, k, "%s", r->made) : 0;
 }

@@ -1,5 +1,5 @@
 /* The runner's way to the network: one client, with the proxy, the authorities and the rights that the job names. */
-#include "agent/app/runner.h"
+#include "agent/app/runner_network.h"
 
 #include <stdlib.h>
 #include <string.h>

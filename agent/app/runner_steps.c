@@ -29,6 +29,9 @@ static void over(struct runner *r)
 static void step_over(struct runner *r)
 {
 	r->child = 0;
+	/* What has ended since the last SIGCHLD is gone when the result says so, whoever is to reap for us. */
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 	loop_timer_stop(r->timer);
 	if (r->job.kind == JOB_HOOKS && !r->stopped)
 		next_step(r);

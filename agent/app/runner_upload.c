@@ -2,7 +2,7 @@
  * Output as append blobs: every few seconds what is new, after the end the rest. The captured file is the store: a blob that
  * cannot be reached costs neither memory nor the script's time, and gets the same bytes later, up to the same maximum.
  */
-#include "agent/app/runner.h"
+#include "agent/app/runner_network.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -18,11 +18,11 @@
 #include "agent/codec/uri.h"
 #include "agent/io/loop.h"
 
-#define BLOCK_MAX	(1024 * 1024) /* of the 4 MiB that the service takes: the client holds a copy */
-#define FIRST_USEC	(1 * USEC_PER_SEC)
-#define INTERVAL_USEC	(5 * USEC_PER_SEC)
-#define MANY_BLOCKS	8000 /* of 50,000: after eleven hours of output it comes once a minute, for another month */
-#define MARK_MAX	96
+#define BLOCK_MAX     (1024UL * 1024) /* of the 4 MiB that the service takes: the client holds a copy */
+#define FIRST_USEC    (1 * USEC_PER_SEC)
+#define INTERVAL_USEC (5 * USEC_PER_SEC)
+#define MANY_BLOCKS   8000 /* of 50,000: after eleven hours of output it comes once a minute, for another month */
+#define MARK_MAX      96
 
 struct stream {
 	struct upload *upload;
@@ -190,8 +190,8 @@ static void tell(const struct stream *s, struct buf *out)
 	/* What is neither under way nor refused has been left out because of the maximum. */
 	if (!s->failed && !s->busy)
 		return;
-	(void)buf_printf(out, "%s%s was not sent to %.120s: %.300s (%" PRIu64 " of %" PRIu64 " bytes are there)", out->len ? "; " : "",
-			 s->name, s->uri, *why ? why : "no time was left", s->offset, s->last);
+	(void)buf_printf(out, "%s%s was not sent to %.120s: %.300s (%" PRIu64 " of %" PRIu64 " bytes are there)",
+			 out->len ? "; " : "", s->name, s->uri, *why ? why : "no time was left", s->offset, s->last);
 }
 
 char *upload_notice(const struct upload *u)
@@ -207,8 +207,8 @@ char *upload_notice(const struct upload *u)
 
 /* ---- making and ending ---- */
 
-static int open_stream(struct upload *u, struct stream *s, const char *name, const char *uri, const struct capture *from,
-		       struct error *err)
+static int open_stream(struct upload *u, struct stream *s, const char *name, const char *uri,
+		       const struct capture *from, struct error *err)
 {
 	_cleanup_buf_ struct buf shown = BUF_INIT(LIMIT_URI);
 
@@ -247,7 +247,8 @@ int upload_new(struct upload **ret, struct loop *l, const struct job *job, const
 	if (r >= 0)
 		r = open_stream(u, &u->streams[0], "the standard output", uri_of(secrets, job->stdout_uri), out, err);
 	if (r >= 0)
-		r = open_stream(u, &u->streams[1], "the standard error", uri_of(secrets, job->stderr_uri), err_stream, err);
+		r = open_stream(u, &u->streams[1], "the standard error", uri_of(secrets, job->stderr_uri), err_stream,
+				err);
 	if (r >= 0 && (loop_timer_new(l, "upload", on_timer, u, &u->timer) < 0 ||
 		       loop_timer_new(l, "upload-end", on_end, u, &u->end) < 0))
 		r = error_oom(err);

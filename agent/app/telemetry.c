@@ -19,7 +19,11 @@
 #include "generated/version.h"
 
 #define FILE_USEC   (15 * USEC_PER_SEC)
-#define PROBLEM_MAX 600
+#define PROBLEM_MAX 800
+/* The daemon's unit may write only where it must. */
+#define SANDBOX_HINT                                                                                                   \
+	"; the service may write below /var/lib/evenkeel, /var/lib/prometheus/node-exporter and /var/lib/node_exporter " \
+	"(made before it starts), elsewhere with ReadWritePaths= in a drop-in of evenkeel.service"
 
 struct telemetry {
 	struct daemon *daemon;
@@ -157,8 +161,8 @@ static void on_timer(void *userdata)
 		r = metrics_render(t->metrics, METRICS_TEXT, &text);
 	if (r >= 0)
 		r = fs_write(t->file, text.data, text.len, 0644, FS_NO_SYNC, &e);
-	(void)snprintf(t->file_problem, sizeof(t->file_problem), r < 0 ? "metricsFile: %s" : "%s",
-		       r >= 0 ? "" : e.msg[0] ? e.msg : "out of memory");
+	(void)snprintf(t->file_problem, sizeof(t->file_problem), r < 0 ? "metricsFile: %s%s" : "%s%s",
+		       r >= 0 ? "" : e.msg[0] ? e.msg : "out of memory", r == -EROFS ? SANDBOX_HINT : "");
 	if (before != (r < 0))
 		daemon_changed(t->daemon);
 	loop_timer_after(t->timer, FILE_USEC);

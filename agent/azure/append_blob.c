@@ -165,7 +165,8 @@ static void on_looked(struct append_blob *b, const struct blob_answer *a, const 
 	} else if (a->http->status != 200) {
 		try_again(b, a, why);
 	} else if (type && !str_equal(type, "AppendBlob")) {
-		(void)snprintf(b->trouble, sizeof(b->trouble), "the blob is there already, as a %.40s, and only an AppendBlob grows", type);
+		(void)snprintf(b->trouble, sizeof(b->trouble),
+			       "the blob is there already, as a %.40s, and only an AppendBlob grows", type);
 		give_up(b, -EEXIST, b->trouble);
 	} else if (!header_number(a->http, "Content-Length", &length)) {
 		give_up(b, -EPROTO, "the server does not say how long the blob is");
@@ -229,7 +230,11 @@ static void ask(void *userdata)
 	const char *append[] = { b->position == UNKNOWN ? NULL : position, NULL };
 	struct blob_request req = {
 		.uri = b->uri,
-		.http = { .method = "PUT", .headers = create, .body = "", .timeout_usec = REQUEST_USEC, .max_body = LIMIT_ERROR_BODY },
+		.http = { .method = "PUT",
+			  .headers = create,
+			  .body = "",
+			  .timeout_usec = REQUEST_USEC,
+			  .max_body = LIMIT_ERROR_BODY },
 	};
 	struct error e = ERROR_INIT;
 

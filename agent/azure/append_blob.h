@@ -22,8 +22,8 @@ struct loop;
 /* `result` 0: appended. Else the blob takes no more, and `err` says why. */
 typedef void (*append_fn)(int result, const struct error *err, void *userdata);
 
-_nodiscard_ int append_blob_new(struct append_blob **ret, struct loop *loop, struct blob_client *client, const char *uri,
-				struct error *err);
+_nodiscard_ int append_blob_new(struct append_blob **ret, struct loop *loop, struct blob_client *client,
+				const char *uri, struct error *err);
 void append_blob_free(struct append_blob *b);
 DEFINE_CLEANUP(struct append_blob *, append_blob_free)
 

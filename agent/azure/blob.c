@@ -90,23 +90,24 @@ static int sign(const char *key, const struct buf *text, struct buf *out, struct
 
 static int put_host(const struct uri *u, const char *account, struct buf *out)
 {
-	int r = is_blob_name(u->host) ? buf_printf(out, "https://%s%s", account, strchr(u->host, '.')) :
-					buf_printf(out, "https://%s", u->host);
+	int r = is_blob_name(u->host) ? buf_printf(out, "https://%s%s", account, strchr(u->host, '.'))
+				      : buf_printf(out, "https://%s", u->host);
 
 	return r >= 0 && u->port ? buf_printf(out, ":%u", u->port) : r;
 }
 
-static int sign_parsed(const struct uri *u, const struct blob_credentials *c, const char *permissions, usec_t until_wall,
-		       struct buf *out, struct error *err)
+static int sign_parsed(const struct uri *u, const struct blob_credentials *c, const char *permissions,
+		       usec_t until_wall, struct buf *out, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(TEXT_MAX), signature = BUF_SECRET_INIT(512), end = BUF_INIT(128);
 	char until[TIMEFMT_MAX];
 	int r;
 
 	if (!blob_is_host(u->host, c) || u->path[1] == '\0')
-		return error_set(err, ERROR_USER, -EINVAL,
-				 "a storage account key opens blobs only (https://ACCOUNT.blob.…/CONTAINER/BLOB), not one of host %s",
-				 u->host);
+		return error_set(
+			err, ERROR_USER, -EINVAL,
+			"a storage account key opens blobs only (https://ACCOUNT.blob.…/CONTAINER/BLOB), not one of host %s",
+			u->host);
 	timefmt_utc(until_wall, until);
 	r = string_to_sign(u, c->account, permissions, until, &text);
 	if (r >= 0)
@@ -166,13 +167,15 @@ static bool is_refused(const struct blob_refusal *r)
 static void advise_identity(const struct blob_refusal *r, const char *account, char *out, size_t size)
 {
 	if (is_code(r, "InvalidAuthenticationInfo"))
-		(void)snprintf(out, size, "%s does not take tokens of the identity (%s): it belongs to another tenant, or the VM's"
-					  " clock is wrong",
+		(void)snprintf(out, size,
+			       "%s does not take tokens of the identity (%s): it belongs to another tenant, or the VM's"
+			       " clock is wrong",
 			       account, r->who);
 	else if (is_refused(r))
-		(void)snprintf(out, size,
-			       "the identity (%s) needs Storage Blob Data %s on %s; a new role assignment takes minutes to count",
-			       r->who, r->writing ? "Contributor" : "Reader", account);
+		(void)snprintf(
+			out, size,
+			"the identity (%s) needs Storage Blob Data %s on %s; a new role assignment takes minutes to count",
+			r->who, r->writing ? "Contributor" : "Reader", account);
 }
 
 static void advise_signature(const struct blob_refusal *r, const char *account, char *out, size_t size)
@@ -183,8 +186,10 @@ static void advise_signature(const struct blob_refusal *r, const char *account, 
 	else if (is_code(r, "KeyBasedAuthenticationNotPermitted"))
 		(void)snprintf(out, size, "%s allows no signatures made with its key; use an identity", account);
 	else if (is_refused(r))
-		(void)snprintf(out, size, "the signature in the URI is not valid, or has expired; make a new one, and check the VM's"
-					  " clock");
+		(void)snprintf(
+			out, size,
+			"the signature in the URI is not valid, or has expired; make a new one, and check the VM's"
+			" clock");
 }
 
 static void advise_key(const struct blob_refusal *r, const char *account, char *out, size_t size)
@@ -192,7 +197,9 @@ static void advise_key(const struct blob_refusal *r, const char *account, char *
 	if (is_code(r, "KeyBasedAuthenticationNotPermitted"))
 		(void)snprintf(out, size, "%s allows no keys; use an identity", account);
 	else if (is_refused(r))
-		(void)snprintf(out, size, "the key in storageAccountKey is not the one of %s now, or the VM's clock is wrong", account);
+		(void)snprintf(out, size,
+			       "the key in storageAccountKey is not the one of %s now, or the VM's clock is wrong",
+			       account);
 }
 
 void blob_advise(const struct blob_refusal *r, char *out, size_t size)
@@ -202,7 +209,8 @@ void blob_advise(const struct blob_refusal *r, char *out, size_t size)
 	out[0] = '\0';
 	name_account(r->uri, account, sizeof(account));
 	if (is_code(r, "AuthorizationFailure"))
-		(void)snprintf(out, size, "the firewall of %s does not let this VM in, or the right does not cover it", account);
+		(void)snprintf(out, size, "the firewall of %s does not let this VM in, or the right does not cover it",
+			       account);
 	else if (r->status == 404 && r->right == BLOB_ANONYMOUS)
 		(void)snprintf(out, size, "it does not exist, or is not public");
 	else if (r->status == 404)
@@ -216,5 +224,6 @@ void blob_advise(const struct blob_refusal *r, char *out, size_t size)
 	else if (r->right == BLOB_KEY)
 		advise_key(r, account, out, size);
 	else if (is_refused(r) || is_code(r, "PublicAccessNotPermitted"))
-		(void)snprintf(out, size, "it is not public; the URI needs a valid signature, or the script an identity");
+		(void)snprintf(out, size,
+			       "it is not public; the URI needs a valid signature, or the script an identity");
 }

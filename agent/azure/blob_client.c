@@ -32,6 +32,7 @@ struct blob_call {
 	struct blob_client *client;
 	struct blob_request req;
 	char *uri;
+	char **headers; /* NULL: none */
 	enum blob_right right;
 	char *who;
 	bool fresh; /* the token has been renewed already */
@@ -87,8 +88,8 @@ static int make_url(const struct blob_call *c, struct buf *url, struct error *er
 {
 	const struct blob_client_options *o = &c->client->o;
 	int r = c->right == BLOB_KEY ? blob_sign(c->uri, &o->credentials, o->permissions,
-						 usec_add(loop_now_wall(o->loop), SIGNED_USEC), url, err) :
-				       buf_puts(url, c->uri);
+						 usec_add(loop_now_wall(o->loop), SIGNED_USEC), url, err)
+				     : buf_puts(url, c->uri);
 
 	if (r >= 0 && c->req.query)
 		r = buf_printf(url, "%c%s", strchr(buf_str(url), '?') ? '&' : '?', c->req.query);
@@ -109,7 +110,7 @@ static int submit(struct blob_call *c, const char *token, struct error *err)
 
 	if (r < 0)
 		return r;
-	for (const char *const *p = req.headers; p && *p; p++) {
+	for (char *const *p = c->headers; p && *p; p++) {
 		if (n == HEADERS_MAX)
 			return error_set(err, ERROR_SYSTEM, -E2BIG, "too many headers for one request");
 		headers[n++] = *p;
@@ -165,6 +166,7 @@ void blob_call_free(struct blob_call *c)
 	http_call_free(c->http);
 	token_call_free(c->token);
 	erase_and_free(c->uri);
+	strv_free(c->headers);
 	free(c->who);
 	free(c);
 }
@@ -178,8 +180,12 @@ int blob_submit(struct blob_client *client, const struct blob_request *req, blob
 
 	if (!c)
 		return error_oom(err);
-	*c = (struct blob_call){ .client = client, .req = *req, .uri = strdup(req->uri), .done = done, .userdata = userdata };
-	if (!c->uri)
+	*c = (struct blob_call){
+		.client = client, .req = *req, .uri = strdup(req->uri), .done = done, .userdata = userdata
+	};
+	if (req->http.headers)
+		c->headers = strv_copy(req->http.headers);
+	if (!c->uri || (req->http.headers && !c->headers))
 		return error_oom(err);
 	c->right = blob_right_of(c->uri, &client->o.credentials);
 	if (c->right == BLOB_IDENTITY && req->anonymous)
@@ -213,8 +219,12 @@ void blob_describe(const struct blob_answer *a, const char *uri, bool writing, c
 		service_line(code, strlen(code), word, sizeof(word));
 	if (request)
 		service_line(request, strlen(request), id, sizeof(id));
-	blob_advise(&(struct blob_refusal){ .uri = uri, .right = a->right, .who = a->who, .writing = writing,
-					    .status = resp->status, .code = code },
+	blob_advise(&(struct blob_refusal){ .uri = uri,
+					    .right = a->right,
+					    .who = a->who,
+					    .writing = writing,
+					    .status = resp->status,
+					    .code = code },
 		    advice, sizeof(advice));
 	(void)snprintf(out, size, "the server says %ld%s%s%s%s%s%s%s", resp->status, word[0] ? " " : "", word,
 		       id[0] ? " (request id " : "", id, id[0] ? ")" : "", advice[0] ? "; " : "", advice);

@@ -29,9 +29,10 @@ void blob_client_free(struct blob_client *c);
 
 struct blob_request {
 	const char *uri;
-	const char *query;  /* goes behind it, "comp=appendblock"; NULL: nothing */
-	bool anonymous;	    /* the URI as it is, although there is an identity */
-	struct http_request http; /* without url; headers and body are borrowed until the callback has run */
+	const char *query; /* a literal that goes behind it, "comp=appendblock"; NULL: nothing */
+	bool anonymous;	   /* the URI as it is, although there is an identity */
+	struct http_request
+		http; /* without url; the method is a literal, the body is borrowed until the callback has run */
 };
 
 /* Valid inside the callback only. */

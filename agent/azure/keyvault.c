@@ -283,7 +283,10 @@ static bool ask_again(struct vault_call *c, const struct http_response *resp, st
 	if (vault_is_disabled((int)resp->status, &w))
 		return ask_others(c, err);
 	if (resp->status == 403 && c->listing)
-		(void)snprintf(c->list_refusal, sizeof(c->list_refusal), "%s", w.inner[0] ? w.inner : w.code);
+		(void)snprintf(c->list_refusal, sizeof(c->list_refusal), "%s",
+			       w.inner[0]  ? w.inner
+			       : w.code[0] ? w.code
+					   : "Forbidden");
 	else if (resp->status != 404 || !c->chosen)
 		return false;
 	return ask_known(c, err);

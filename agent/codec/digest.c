@@ -1,4 +1,4 @@
-/* SHA-256. */
+/* SHA-256, and SHA-1 for thumbprints. */
 #include "agent/codec/digest.h"
 
 #include <errno.h>
@@ -74,6 +74,22 @@ int sha256_hex(const void *data, size_t len, char ret[static SHA256_HEX_MAX])
 	if (r == 0)
 		r = sha256_update(s, data, len);
 	return r < 0 ? r : sha256_final_hex(s, ret);
+}
+
+int sha1_hex(const void *data, size_t len, char ret[static SHA1_HEX_MAX])
+{
+	static const char hex[] = "0123456789ABCDEF";
+	unsigned char digest[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	if (EVP_Digest(data, len, digest, &n, EVP_sha1(), NULL) != 1 || n != 20)
+		return refused();
+	for (unsigned i = 0; i < n; i++) {
+		ret[2 * i] = hex[digest[i] >> 4];
+		ret[2 * i + 1] = hex[digest[i] & 15];
+	}
+	ret[SHA1_HEX_MAX - 1] = '\0';
+	return 0;
 }
 
 int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char ret[static SHA256_BYTES])

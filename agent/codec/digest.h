@@ -1,4 +1,4 @@
-/* SHA-256, in hexadecimal, and HMAC with it. */
+/* SHA-256, in hexadecimal, and HMAC with it; SHA-1 where the platform asks for it. */
 #pragma once
 
 #include <stddef.h>
@@ -10,6 +10,10 @@
 
 /* Lower-case hex of SHA-256 of the bytes. -ENOMEM or -EIO if the library refuses. */
 _nodiscard_ int sha256_hex(const void *data, size_t len, char ret[static SHA256_HEX_MAX]);
+
+/* Upper-case hex of SHA-1, as thumbprints of certificates are written. */
+#define SHA1_HEX_MAX 41
+_nodiscard_ int sha1_hex(const void *data, size_t len, char ret[static SHA1_HEX_MAX]);
 
 /* HMAC-SHA-256. -EIO if the library refuses. */
 _nodiscard_ int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, unsigned char ret[static SHA256_BYTES]);

@@ -103,8 +103,8 @@ static int unsupported(struct reader *r, const ASN1_OBJECT *o)
 
 	return error_set(
 		r->err, ERROR_USER, -EOPNOTSUPP,
-		"certificate bundle: PKCS#12 protected with %.79s, which is not supported; export it again with "
-		"AES-256",
+		"certificate bundle: PKCS#12 protected with %.79s, which is not supported; export it again the way OpenSSL 3 "
+		"does (AES-256, SHA-256)",
 		name_of(o, text));
 }
 
@@ -133,7 +133,7 @@ static int judge_pbes2(struct reader *r, const X509_ALGOR *a)
 	if (p && OBJ_obj2nid(derivation) == NID_id_pbkdf2)
 		k = ASN1_TYPE_unpack_sequence(ASN1_ITEM_rptr(PBKDF2PARAM), p->keyfunc->parameter);
 	result = k ? require(r, p->encryption->algorithm) : unsupported(r, derivation);
-	if (result >= 0)
+	if (k && result >= 0)
 		result = spend(r, k->iter);
 	PBKDF2PARAM_free(k);
 	PBE2PARAM_free(p);
@@ -186,9 +186,7 @@ static int take_sealed_key(struct reader *r, const PKCS12_SAFEBAG *bag)
 	return result;
 }
 
-static int take_bags(struct reader *r, const STACK_OF(PKCS12_SAFEBAG) * bags, unsigned depth);
-
-static int take_bag(struct reader *r, const PKCS12_SAFEBAG *bag, unsigned depth)
+static int take_bag(struct reader *r, const PKCS12_SAFEBAG *bag)
 {
 	if (++r->bags > LIMIT_PKCS12_BAGS)
 		return error_set(r->err, ERROR_USER, -E2BIG, "certificate bundle: PKCS#12 with more than %d items",
@@ -202,23 +200,40 @@ static int take_bag(struct reader *r, const PKCS12_SAFEBAG *bag, unsigned depth)
 		if (PKCS12_SAFEBAG_get_bag_nid(bag) == NID_x509Certificate)
 			return x509_bundle_add(r->b, PKCS12_SAFEBAG_get1_cert(bag), r->err);
 		return 0;
-	case NID_safeContentsBag:
-		if (depth == LIMIT_PKCS12_DEPTH)
-			return error_set(r->err, ERROR_USER, -E2BIG,
-					 "certificate bundle: PKCS#12 with items nested more than %d deep",
-					 LIMIT_PKCS12_DEPTH);
-		return take_bags(r, PKCS12_SAFEBAG_get0_safes(bag), depth + 1);
 	default:
-		return 0; /* revocation lists, and what other programs keep beside a key */
+		return 0; /* revocation lists, what other programs keep beside a key, and bags of bags */
 	}
 }
 
-static int take_bags(struct reader *r, const STACK_OF(PKCS12_SAFEBAG) * bags, unsigned depth)
+struct level {
+	const STACK_OF(PKCS12_SAFEBAG) * bags;
+	int next;
+};
+
+/* Bags may hold bags. */
+static int take_bags(struct reader *r, const STACK_OF(PKCS12_SAFEBAG) * bags)
 {
+	struct level levels[LIMIT_PKCS12_DEPTH] = { { bags, 0 } };
+	unsigned depth = 1;
 	int result = bags ? 0 : x509_unreadable(r->err, "the PKCS#12 is damaged");
 
-	for (int i = 0; result >= 0 && i < sk_PKCS12_SAFEBAG_num(bags); i++)
-		result = take_bag(r, sk_PKCS12_SAFEBAG_value(bags, i), depth);
+	while (result >= 0 && depth > 0) {
+		struct level *l = &levels[depth - 1];
+		const PKCS12_SAFEBAG *bag = sk_PKCS12_SAFEBAG_value(l->bags, l->next++);
+		const STACK_OF(PKCS12_SAFEBAG) *inner = bag ? PKCS12_SAFEBAG_get0_safes(bag) : NULL;
+
+		if (!bag) {
+			depth--;
+			continue;
+		}
+		result = take_bag(r, bag);
+		if (result >= 0 && inner && depth == LIMIT_PKCS12_DEPTH)
+			result = error_set(r->err, ERROR_USER, -E2BIG,
+					   "certificate bundle: PKCS#12 with items nested more than %d deep",
+					   LIMIT_PKCS12_DEPTH);
+		else if (inner)
+			levels[depth++] = (struct level){ inner, 0 };
+	}
 	return result;
 }
 
@@ -234,7 +249,7 @@ static int take_encrypted(struct reader *r, const PKCS7_ENC_CONTENT *content)
 		return result;
 	bags = PKCS12_item_decrypt_d2i_ex(content->algorithm, ASN1_ITEM_rptr(PKCS12_SAFEBAGS), r->password, -1,
 					  content->enc_data, 1, r->context, NULL);
-	return take_bags(r, bags, 0);
+	return take_bags(r, bags);
 }
 
 static int take_safe(struct reader *r, PKCS7 *safe)
@@ -246,7 +261,7 @@ static int take_safe(struct reader *r, PKCS7 *safe)
 	if (!PKCS7_type_is_data(safe))
 		return x509_unreadable(r->err, "the PKCS#12 is for somebody's public key, not for a password");
 	bags = PKCS12_unpack_p7data(safe);
-	return take_bags(r, bags, 0);
+	return take_bags(r, bags);
 }
 
 static int take_safes(struct reader *r, const PKCS12 *p)

@@ -172,6 +172,9 @@ static const struct jd_field job_fields[] = {
 	{ "noProxy",            &words_type,       offsetof(struct job, no_proxy) },
 	{ "caFile",             &text_type,        offsetof(struct job, ca_file) },
 	{ "stage",              &boolean_type,     offsetof(struct job, stage),                JD_OMIT_EMPTY },
+	{ "drop",               &text_type,        offsetof(struct job, drop) },
+	{ "open",               &words_type,       offsetof(struct job, open),                 JD_OMIT_EMPTY },
+	{ "opened",             &words_type,       offsetof(struct job, opened),               JD_OMIT_EMPTY },
 	{ NULL },
 };
 const struct jd_type job_type = { .kind = JD_OBJECT, .fields = job_fields, .size = sizeof(struct job) };
@@ -208,6 +211,8 @@ static const struct jd_field result_fields[] = {
 	{ "keptInBytes",        &positive_type, offsetof(struct job_result, kept_bytes),  JD_OMIT_EMPTY },
 	{ "notice",             &text_type,     offsetof(struct job_result, notice) },
 	{ "bootId",             &text_type,     offsetof(struct job_result, boot_id) },
+	{ "warning",            &text_type,     offsetof(struct job_result, warning) },
+	{ "opened",             &words_type,    offsetof(struct job_result, opened), JD_OMIT_EMPTY },
 	{ NULL },
 };
 const struct jd_type job_result_type = { .kind = JD_OBJECT, .fields = result_fields, .size = sizeof(struct job_result) };

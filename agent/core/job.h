@@ -98,8 +98,19 @@ struct job {
 	struct jd_list blob_hosts; /* of char *: storage under names of its own */
 	struct jd_list no_proxy; /* of char *; the proxy itself is JOB_CONTENT_PROXY of the secrets file */
 	char *ca_file;
-	bool stage;		   /* JOB_INSTALL: only make the version, for a check before the switch */
+	/* JOB_INSTALL: only make the version, for a check before the switch. A plain file then stands beside the one in use, as
+	 * JOB_FILE_NEW; without content it takes its place, and what was there stays as JOB_FILE_FORMER unless keep_versions is
+	 * 1. */
+	bool stage;
+	/* JOB_INSTALL without content: switch back, and remove this version. For plain files any text: what was there comes
+	 * back, and what was made beside it goes. */
+	char *drop;
+	struct jd_list open;   /* of char *; JOB_INSTALL: directories that may be opened for those who are to read the files */
+	struct jd_list opened; /* of char *; JOB_REMOVE: what has been opened, as the results of installs told it */
 };
+
+#define JOB_FILE_NEW	".evenkeel-tmp-new-"    /* and the file's name */
+#define JOB_FILE_FORMER ".evenkeel-tmp-former-"
 
 /* Names in the secrets file of what is no environment value. */
 #define JOB_CONTENT_COMMAND "/command" /* shell text */
@@ -135,6 +146,8 @@ struct job_result {
 	int64_t kept_bytes; /* what the job's directory takes on the disk; 0: not measured */
 	char *notice; /* what went wrong beside it, a phrase, or NULL: the job is judged without it */
 	char *boot_id;
+	char *warning;	       /* JOB_INSTALL: who cannot get at the files: a sentence, or NULL */
+	struct jd_list opened; /* of char *; JOB_INSTALL: "user:ID:DIRECTORY" or "group:ID:DIRECTORY": may search it since */
 };
 
 extern const struct jd_type job_type, job_secrets_type, job_result_type;

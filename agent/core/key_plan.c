@@ -13,13 +13,17 @@
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 
-#define RECORD_MAX (16UL * 1024)
+#define RECORD_MAX (64UL * 1024)
 
 /* ---- the record ---- */
 
 static const struct jd_type text_type = { .kind = JD_TEXT, .max = LIMIT_URI };
 static const struct jd_type time_type = { .kind = JD_INTEGER, .max = INT64_MAX };
 static const struct jd_type flag_type = { .kind = JD_BOOLEAN };
+static const struct jd_type texts_type = { .kind = JD_LIST, .max = KEY_OPENED_MAX, .element = &text_type };
+static const struct jd_type activation_type = {
+	.kind = JD_OBJECT, .fields = key_activation_fields, .size = sizeof(struct key_activation)
+};
 
 /* clang-format off */
 static const struct jd_field record_fields[] = {
@@ -37,6 +41,10 @@ static const struct jd_field record_fields[] = {
 	{ "incomplete",    &flag_type, offsetof(struct key_record, incomplete),      0 },
 	{ "error",         &text_type, offsetof(struct key_record, error),           0 },
 	{ "nextUsec",      &time_type, offsetof(struct key_record, next_usec),       0 },
+	{ "set",           &text_type, offsetof(struct key_record, set) },
+	{ "unreachable",   &text_type, offsetof(struct key_record, unreachable) },
+	{ "opened",        &texts_type, offsetof(struct key_record, opened),         JD_OMIT_EMPTY },
+	{ "activation",    &activation_type, offsetof(struct key_record, activation) },
 	{},
 };
 static const struct jd_type record_type = { .kind = JD_OBJECT, .fields = record_fields, .size = sizeof(struct key_record) };
@@ -103,19 +111,14 @@ const char *key_name(const struct key_wish *w)
 	return w->certificate ? w->certificate->name : w->secret->name;
 }
 
+const struct activate_settings *key_activate(const struct key_wish *w)
+{
+	return w->certificate ? &w->certificate->activate : &w->secret->activate;
+}
+
 const char *key_url(const struct key_wish *w)
 {
 	return w->certificate ? w->certificate->url : w->secret->url;
-}
-
-const char *key_unbuilt(const struct key_wish *w)
-{
-	const struct activate_settings *a = w->certificate ? &w->certificate->activate : &w->secret->activate;
-
-	if (a->check.n || a->reload_units.n || a->restart_units.n || a->commands.n || a->verify.endpoint)
-		return "activate is not built yet; remove it, and reload the application by a systemd path unit on the "
-		       "files";
-	return NULL;
 }
 
 struct digest {
@@ -343,6 +346,12 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 		key_record_done(&r);
 		return -ENOMEM;
 	}
+	r.activation = i->record.activation;
+	r.opened = i->record.opened;
+	r.unreachable = i->record.unreachable;
+	i->record.activation = (struct key_activation){ 0 };
+	i->record.opened = (struct jd_list){ 0 };
+	i->record.unreachable = NULL;
 	r.salt = TAKE_PTR(i->record.salt);
 	key_record_done(&i->record);
 	i->record = r;
@@ -490,6 +499,11 @@ static void describe_installed(const struct key_item *i, const struct key_refres
 	}
 	if (i->record.not_after_usec)
 		put_expiry(i, k, now_wall, out, ret);
+	if (!str_empty(i->record.unreachable)) {
+		(void)buf_printf(out, "; %s", i->record.unreachable);
+		raise_to(ret, STATUS_WARNING);
+	}
+	key_activation_describe(&i->record.activation, now_wall, out, ret);
 	if (i->problem.msg[0]) {
 		(void)buf_printf(out, "; it cannot be refreshed: %s", i->problem.msg);
 		put_next(i, now_boot, out);
@@ -498,7 +512,7 @@ static void describe_installed(const struct key_item *i, const struct key_refres
 }
 
 static void describe_open(const struct key_item *i, const struct key_refresh_settings *k, usec_t now_boot,
-			  struct buf *out, struct component *ret)
+			  usec_t now_wall, struct buf *out, struct component *ret)
 {
 	bool late = now_boot >= i->deadline_boot;
 	char span[TIMEFMT_MAX];
@@ -518,23 +532,16 @@ static void describe_open(const struct key_item *i, const struct key_refresh_set
 	if (has_one(i)) {
 		(void)buf_puts(out, "; as the former settings wanted it, there is: ");
 		put_installed(&i->record, out);
+		key_activation_describe(&i->record.activation, now_wall, out, ret);
 	}
 }
 
 void key_describe(const struct key_item *i, const struct key_refresh_settings *k, usec_t now_boot, usec_t now_wall,
 		  struct buf *out, struct component *ret)
 {
-	const char *unbuilt = key_unbuilt(&i->wish);
-
 	*ret = (struct component){ .code = CODE_NONE };
-	if (unbuilt) {
-		ret->level = STATUS_ERROR;
-		ret->duty = DUTY_FAILED;
-		ret->code = CODE_BAD_CONFIGURATION;
-		(void)buf_printf(out, "Not installed: %s", unbuilt);
-	} else if (key_installed(i)) {
+	if (key_installed(i))
 		describe_installed(i, k, now_boot, now_wall, out, ret);
-	} else {
-		describe_open(i, k, now_boot, out, ret);
-	}
+	else
+		describe_open(i, k, now_boot, now_wall, out, ret);
 }

@@ -15,6 +15,7 @@
 #include "agent/base/error.h"
 #include "agent/base/time.h"
 #include "agent/codec/digest.h"
+#include "agent/core/key_activation.h"
 #include "agent/core/retry.h"
 #include "agent/core/settings_keys.h"
 #include "agent/core/status.h"
@@ -23,7 +24,8 @@
 #define KEY_PARALLEL       4 /* vault requests and installs at a time */
 /* The vault and this machine may disagree a little on what time it is. */
 #define KEY_SKEW_USEC (5 * USEC_PER_MINUTE)
-#define KEY_SET_MAX   96 /* name of a set on disk */
+#define KEY_SET_MAX    96 /* name of a set on disk */
+#define KEY_OPENED_MAX 64
 
 /* The durable part: what is installed, and how the last try ended. */
 struct key_record {
@@ -37,6 +39,10 @@ struct key_record {
 	bool incomplete;                                                       /* the chain */
 	char *error;                                                           /* of the last try; NULL: it went well */
 	int64_t next_usec;
+	char *set;                        /* its name on disk; NULL: plain files */
+	char *unreachable;                /* who cannot get at the files, and why: a sentence, or NULL */
+	struct jd_list opened;            /* of char *: what was done to let them (job.h) */
+	struct key_activation activation; /* of a newer version, or what is left to do of this one */
 };
 
 _nodiscard_ int key_record_encode(const struct key_record *r, struct buf *out);
@@ -65,9 +71,8 @@ struct key_wish {
 
 const char *key_name(const struct key_wish *w);
 const char *key_url(const struct key_wish *w);
+const struct activate_settings *key_activate(const struct key_wish *w);
 const struct identity *key_identity(const struct key_refresh_settings *k, const struct key_wish *w);
-/* What cannot be carried out by this version, as the rest of a sentence; NULL: nothing. */
-const char *key_unbuilt(const struct key_wish *w);
 /* A digest of the settings that shape the files (not: how many are kept), and of those that say where it comes from.
  * Parts of the first are seen by everybody in the names of sets: `salt` keeps a password from being found by trying. */
 _nodiscard_ int key_shape(const struct key_wish *w, const char *salt, char ret[static SHA256_HEX_MAX]);
@@ -118,6 +123,7 @@ struct key_clock {
 };
 /* How a try ended: the plan says when the next one is. */
 void key_kept(struct key_item *i, const struct key_clock *c);
+/* The name of the set is the caller's to note. What is told of activation and reach stays. */
 _nodiscard_ int key_was_installed(struct key_item *i, const struct key_found *f, const char *shape, const char *url,
 				  const char *identity, const struct key_clock *c);
 /* `status` and `retry_after` of the vault, 0: none. */

@@ -30,7 +30,9 @@ static const struct jd_field capital_fields[] = {
 /* clang-format on */
 
 const struct jd_type script_policy_type = { .kind = JD_OBJECT, .fields = fields, .size = sizeof(struct script_policy) };
-static const struct jd_type capital_type = { .kind = JD_OBJECT, .fields = capital_fields, .size = sizeof(struct script_policy) };
+static const struct jd_type capital_type = { .kind = JD_OBJECT,
+					     .fields = capital_fields,
+					     .size = sizeof(struct script_policy) };
 
 int script_policy_decode(const char *bytes, size_t len, const char *file, struct script_policy *ret, struct error *err)
 {
@@ -40,9 +42,9 @@ int script_policy_decode(const char *bytes, size_t len, const char *file, struct
 				      .max_depth = LIMIT_SETTINGS_DEPTH,
 				      .max_values = LIMIT_SETTINGS_VALUES };
 
-	return jd_decode(bytes, len, &capital_type, &o, ret, NULL) < 0 ?
-		       jd_decode(bytes, len, &script_policy_type, &o, ret, err) :
-		       0;
+	return jd_decode(bytes, len, &capital_type, &o, ret, NULL) < 0
+		       ? jd_decode(bytes, len, &script_policy_type, &o, ret, err)
+		       : 0;
 }
 
 int script_policy_check(const struct script_policy *p, const char *command, struct error *err)
@@ -50,13 +52,15 @@ int script_policy_check(const struct script_policy *p, const char *command, stru
 	char *const *allowed = p->commands.items;
 
 	if (p->require_signing)
-		return error_set(err, ERROR_USER, -EKEYREJECTED,
-				 "the policy of this machine requires signed scripts, and signatures cannot be verified; nothing is run");
+		return error_set(
+			err, ERROR_USER, -EKEYREJECTED,
+			"the policy of this machine requires signed scripts, and signatures cannot be verified; nothing is run");
 	if (!command || !p->commands.n)
 		return 0;
 	for (size_t i = 0; i < p->commands.n; i++)
 		if (str_equal(allowed[i], command))
 			return 0;
-	return error_set(err, ERROR_USER, -EKEYREJECTED,
-			 "the policy of this machine does not allow this command: add its text to allowedCommandToExecute of the policy");
+	return error_set(
+		err, ERROR_USER, -EKEYREJECTED,
+		"the policy of this machine does not allow this command: add its text to allowedCommandToExecute of the policy");
 }

@@ -214,6 +214,11 @@ static int judge_secret(struct settings_loader *l, struct places *places, size_t
 	r = own ? judge_url(l, s->url, where) : -ENOMEM;
 	for (size_t n = 0; n < i; n++)
 		judge_name(l, "secrets", i, s->name, all[n].name, n);
+	if (s->activate.verify.endpoint) {
+		(void)snprintf(where, sizeof(where), "keyRefresh.secrets[%zu].activate.verify", i);
+		settings_error(l, SECTION_KEY_REFRESH, where,
+			       "no endpoint serves a secret; remove it, or let activate.check or a command look");
+	}
 	for (size_t n = 0; r == 0 && n < k->certificates.n; n++) {
 		const char *names[7];
 

@@ -87,7 +87,8 @@ static const struct jd_field health_fields[] = {
 	MEMBER("metricsListen", &st_endpoint_or_none, health_settings, metrics_listen,
 	       .doc = "Address and port of GET /metrics, best on loopback."),
 	MEMBER("metricsFile", &st_path_or_none, health_settings, metrics_file,
-	       .doc = "A text file for node_exporter with the same metrics."),
+	       .doc = "A text file for node_exporter with the same metrics, in a directory that the service may write to: "
+	              "/var/lib/prometheus/node-exporter, /var/lib/node_exporter, or below /var/lib/evenkeel."),
 	{}};
 const struct jd_type st_health = {.kind = JD_POINTER, .size = sizeof(struct health_settings), .fields = health_fields};
 

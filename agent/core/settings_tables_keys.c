@@ -3,7 +3,7 @@
 
 static const struct jd_field verify_fields[] = {
 	MEMBER("endpoint", &st_endpoint, activate_settings, verify.endpoint, .flags = JD_REQUIRED,
-	       .doc = "Where the new certificate must be served."),
+	       .doc = "Where the new certificate must be served, else the former one is put back."),
 	MEMBER("serverName", &st_host_name, activate_settings, verify.server_name, .doc = "Name asked for (SNI)."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 900), activate_settings, verify.timeout_seconds, .default_integer = 30,
 	       .doc = "How long it may take until it is served."),
@@ -11,17 +11,17 @@ static const struct jd_field verify_fields[] = {
 
 static const struct jd_field activate_fields[] = {
 	MEMBER("check", &st_command_or_none, activate_settings, check,
-	       .doc = "Command that sees the new files at their final paths before the switch."),
-	MEMBER("reloadUnits", &st_units, activate_settings, reload_units, .doc = "Units to reload if they are active."),
+	       .doc = "Command that sees the new files at their final paths before the switch; if it fails, nothing is switched."),
+	MEMBER("reloadUnits", &st_units, activate_settings, reload_units, .doc = "Units to reload if they are active; if one fails, the former files are put back."),
 	MEMBER("restartUnits", &st_units, activate_settings, restart_units,
-	       .doc = "Units to restart if they are active."),
+	       .doc = "Units to restart if they are active; the same holds."),
 	MEMBER("commands", &st_commands, activate_settings, commands,
-	       .doc = "Commands; the change is told in the environment and as JSON on standard input."),
+	       .doc = "Commands, told of the change as evenkeel-hooks(7) describes; the same holds."),
 	MEMBER("timeoutInSeconds", INTEGER(1, 900), activate_settings, timeout_seconds, .default_integer = 60,
 	       .doc = "For each of them."),
 	{.name = "verify",
 	 .type = &(const struct jd_type){.kind = JD_OBJECT, .fields = verify_fields},
-	 .doc = "Ask an endpoint for the certificate it serves; absent: not verified."},
+	 .doc = "Ask an endpoint for the certificate it serves (certificates only); absent: not verified."},
 	{}};
 static const struct jd_type activate = {
 	.kind = JD_OBJECT, .size = sizeof(struct activate_settings), .fields = activate_fields};
@@ -61,7 +61,7 @@ static const struct jd_field certificate_fields[] = {
 	       .doc = "Versions that stay on disk."),
 	MEMBER("acls", LIST(0, 16, OBJECT(acl_settings, acl_fields)), certificate_settings, acls,
 	       .doc = "Further readers of the key."),
-	MEMBER("activate", &activate, certificate_settings, activate, .doc = "What happens when it has changed."),
+	MEMBER("activate", &activate, certificate_settings, activate, .doc = "What happens when it has changed; at the first install nothing is checked, verified or put back."),
 	{}};
 
 static const struct jd_field secret_fields[] = {
@@ -74,7 +74,7 @@ static const struct jd_field secret_fields[] = {
 	MEMBER("owner", &st_user, key_secret_settings, owner, .default_text = "root", .doc = "Owner of the file."),
 	MEMBER("group", &st_group, key_secret_settings, group, .default_text = "root", .doc = "Group of the file."),
 	MEMBER("mode", &st_mode, key_secret_settings, mode, .default_text = "0600", .doc = "Mode of the file."),
-	MEMBER("activate", &activate, key_secret_settings, activate, .doc = "What happens when it has changed."),
+	MEMBER("activate", &activate, key_secret_settings, activate, .doc = "What happens when it has changed; at the first install nothing is checked, verified or put back."),
 	{}};
 
 static const struct jd_field key_refresh_fields[] = {

@@ -32,6 +32,10 @@ struct executor_request {
 	bool confined;
 	uint64_t capabilities;
 	const char *const *writable; /* NULL-terminated, or NULL */
+	/* The job, and nobody else, sees what is at `from` in the place of what is at `to`, read-only. Units only. */
+	struct executor_bind {
+		const char *from, *to;
+	} bind; /* both NULL: nothing */
 };
 
 enum executor_end {

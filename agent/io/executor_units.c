@@ -317,6 +317,8 @@ static int append_properties(sd_bus_message *m, const struct executor *e, const 
 		APPEND("(sv)", "MemoryMax", "t", req->memory_max_bytes);
 	if (req->cpu_percent)
 		APPEND("(sv)", "CPUQuotaPerSecUSec", "t", req->cpu_percent * (USEC_PER_SEC / 100));
+	if (req->bind.from)
+		APPEND("(sv)", "BindReadOnlyPaths", "a(ssbt)", 1, req->bind.from, req->bind.to, 0, (uint64_t)0);
 	r = r < 0 ? r : append_environment(m);
 	return r < 0 || !req->confined ? r : append_confinement(m, req);
 }

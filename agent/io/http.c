@@ -61,7 +61,7 @@ struct http_call {
 	http_sink_fn sink;
 	http_head_fn head; /* NULL: none, or it has been told */
 	int failed; /* why we ended the transfer ourselves */
-	bool secret, added, calling, freed;
+	bool secret, added, calling, freed, probe;
 	char text[CURL_ERROR_SIZE];
 	char detail[CURL_ERROR_SIZE + 256];
 	http_done_fn done;
@@ -293,6 +293,8 @@ static int result_of(const struct http_call *c, CURLcode code)
 		return -EKEYREJECTED;
 	case CURLE_TOO_MANY_REDIRECTS:
 		return -ELOOP;
+	case CURLE_BAD_CONTENT_ENCODING:
+		return -ENOTSUP;
 	case CURLE_WEIRD_SERVER_REPLY:
 		return -EPROTO;
 	case CURLE_UNSUPPORTED_PROTOCOL:
@@ -403,6 +405,20 @@ static void describe(struct http_call *c, CURLcode code, int result)
 			       reason_of(c, code, result));
 }
 
+/* The first of those that were sent, as curl lists its properties. */
+static const char *certificate_of(const struct http_call *c)
+{
+	static const char name[] = "Cert:";
+	struct curl_certinfo *info = NULL;
+
+	if (!c->probe || curl_easy_getinfo(c->easy, CURLINFO_CERTINFO, &info) != CURLE_OK || !info || info->num_of_certs < 1)
+		return NULL;
+	for (const struct curl_slist *l = info->certinfo[0]; l; l = l->next)
+		if (str_starts(l->data, name))
+			return l->data + sizeof(name) - 1;
+	return NULL;
+}
+
 static void finish(struct http_call *c, CURLcode code)
 {
 	struct http_response resp = {
@@ -420,6 +436,7 @@ static void finish(struct http_call *c, CURLcode code)
 		describe(c, code, resp.result);
 		resp.detail = c->detail;
 	}
+	resp.certificate = certificate_of(c);
 	(void)curl_multi_remove_handle(c->http->multi, c->easy);
 	c->added = false;
 	/* If it frees its own call, what `resp` points to must last until it returns. */
@@ -554,6 +571,9 @@ static int add_headers(struct http_call *c, const struct http_request *req, stru
 		r = add_header(c, "Content-Type:", err);
 	if (r == 0 && req->body)
 		r = add_header(c, "Expect:", err);
+	/* What is stored encoded comes so in any case; nothing is to be compressed for us, for then it has no length. */
+	if (r == 0 && req->decode)
+		r = add_header(c, "Accept-Encoding: identity", err);
 	return r;
 }
 
@@ -656,6 +676,23 @@ static CURLcode set_route(struct http_call *c)
 	return r;
 }
 
+/* Whom it may be is not the question, and what an earlier handshake has agreed on is no answer. */
+static CURLcode set_probe(struct http_call *c)
+{
+	CURL *e = c->easy;
+	CURLcode r = CURLE_OK;
+
+	SET(CURLOPT_CONNECT_ONLY, 1L);
+	SET(CURLOPT_CERTINFO, 1L);
+	SET(CURLOPT_SSL_VERIFYPEER, 0L);
+	SET(CURLOPT_SSL_VERIFYHOST, 0L);
+	SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);
+	SET(CURLOPT_FRESH_CONNECT, 1L);
+	SET(CURLOPT_FORBID_REUSE, 1L);
+	SET(CURLOPT_PROXY, "");
+	return r;
+}
+
 /* Everything that can be refused is refused here, in one chain: the first failure ends it. */
 static CURLcode configure(struct http_call *c, const struct http_request *req)
 {
@@ -686,10 +723,14 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 #endif
 	if (req->unix_socket)
 		SET(CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
+	if (req->decode)
+		SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	if (c->headers)
 		SET(CURLOPT_HTTPHEADER, c->headers);
 	r = r != CURLE_OK ? r : set_protocols(c);
 	r = r != CURLE_OK ? r : set_route(c);
+	if (c->probe)
+		r = r != CURLE_OK ? r : set_probe(c);
 	return r != CURLE_OK ? r : set_method(c, req);
 }
 #undef SET
@@ -709,6 +750,14 @@ static int copy_slist(struct curl_slist **ret, const struct curl_slist *from)
 	}
 	*ret = copy;
 	return 0;
+}
+
+static int probe_route(struct http_call *c, const char *endpoint)
+{
+	_cleanup_free_ char *route = str_format("::%s", endpoint);
+
+	c->connect_to = route ? curl_slist_append(NULL, route) : NULL;
+	return c->connect_to ? 0 : -ENOMEM;
 }
 
 int http_submit(struct http *h, const struct http_request *req, http_done_fn done, void *userdata,
@@ -734,6 +783,7 @@ int http_submit(struct http *h, const struct http_request *req, http_done_fn don
 		.head = req->sink ? req->head : NULL,
 		.max_body = req->max_body,
 		.secret = req->secret,
+		.probe = req->probe,
 		.body = req->secret ? BUF_SECRET_INIT(kept) : BUF_INIT(kept),
 		.header = req->secret ? BUF_SECRET_INIT(LIMIT_HTTP_HEADERS) : BUF_INIT(LIMIT_HTTP_HEADERS),
 	};
@@ -749,7 +799,7 @@ int http_submit(struct http *h, const struct http_request *req, http_done_fn don
 		r = copy_body(c, req, err);
 	if (r < 0)
 		return r;
-	if (copy_slist(&c->connect_to, h->connect_to) < 0)
+	if (req->probe ? probe_route(c, req->probe) < 0 : copy_slist(&c->connect_to, h->connect_to) < 0)
 		return error_oom(err);
 	code = configure(c, req);
 	if (code != CURLE_OK)

@@ -53,14 +53,19 @@ struct http_request {
 	http_sink_fn sink;	     /* NULL: the body is kept for the callback. Else it goes there, with the callback's
 				      * userdata, and only the beginning of other answers than 2xx is kept */
 	http_head_fn head;	     /* NULL: none; only with a sink */
+	bool decode;		     /* what comes with a Content-Encoding although none is asked for, is decoded: gzip */
 	bool secret;		     /* erase what was sent and received */
+	/* "ADDRESS:PORT": only a TLS handshake, with whoever answers there, for the name in the URL (an address: none).
+	 * Nothing is sent and nobody is trusted: the answer is the certificate that is served. */
+	const char *probe;
 };
 
 /* Valid inside the callback only. */
 struct http_response {
 	int result;	    /* 0, or a negative errno when no complete answer came (-ETIMEDOUT, -ECONNREFUSED,
 			     * -EHOSTUNREACH no such name, -EKEYREJECTED TLS, -EFBIG, -ENETUNREACH, -EACCES a local
-			     * rule forbids it, -EPROTO not HTTP, -ELOOP redirects, -EIO …) */
+			     * rule forbids it, -EPROTO not HTTP, -ELOOP redirects, -ENOTSUP
+			     * its encoding cannot be undone, -EIO …) */
 	long status;	    /* HTTP status; 0 if none was received */
 	const char *body;   /* NUL-terminated, `len` bytes */
 	size_t len;
@@ -68,6 +73,7 @@ struct http_response {
 	const char *host;   /* as asked */
 	usec_t elapsed_usec;
 	bool connected; /* a connection was made, whatever came of it */
+	const char *certificate; /* of a probe: PEM, or NULL */
 	const struct http_call *call;
 };
 

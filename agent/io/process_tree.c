@@ -2,6 +2,7 @@
 #include "agent/io/process_tree.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/base/cleanup.h"
@@ -82,7 +84,7 @@ static bool is_ours(const struct process *all, size_t n, pid_t parent, pid_t roo
 	return false;
 }
 
-size_t process_tree_signal(pid_t root, int signo)
+static size_t signal_all(pid_t root, int signo)
 {
 	_cleanup_free_ struct process *all = NULL;
 	size_t n = read_processes(&all), count = 0;
@@ -100,4 +102,19 @@ size_t process_tree_signal(pid_t root, int signo)
 		if (all[i].ours)
 			(void)kill(all[i].pid, signo);
 	return count;
+}
+
+/* What we have started and what came to us as its subreaper would be a child. Asking costs nothing beside reading /proc. */
+static bool has_no_children(pid_t root)
+{
+	siginfo_t info;
+
+	return root == getpid() && waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD;
+}
+
+size_t process_tree_signal(pid_t root, int signo)
+{
+	if (has_no_children(root))
+		return 0;
+	return signal_all(root, signo);
 }

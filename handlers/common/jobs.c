@@ -70,6 +70,11 @@ void jobs_free(struct jobs *j)
 	free(j);
 }
 
+bool jobs_can_bind(const struct jobs *j)
+{
+	return executor_kind(j->executor) == EXECUTOR_UNITS;
+}
+
 /* ---- files ---- */
 
 static char *file_of(const struct jobs *j, const char *id, const char *name)
@@ -343,7 +348,8 @@ static int start(struct jobs_handle *h, const struct jobs_request *req, struct e
 					     .cpu_percent = req->cpu_percent,
 					     .confined = req->confined,
 					     .capabilities = req->capabilities,
-					     .writable = writable };
+					     .writable = writable,
+					     .bind = { req->bind_from, req->bind_to } };
 	size_t n = 0;
 	int r;
 

@@ -36,7 +36,10 @@ struct jobs_request {
 	bool confined;
 	uint64_t capabilities;
 	const char *const *writable;
+	const char *bind_from, *bind_to; /* see executor.h; only where jobs_can_bind() */
 };
+
+bool jobs_can_bind(const struct jobs *j);
 
 typedef void (*jobs_done_fn)(const struct job_result *result, void *userdata);
 

@@ -30,12 +30,17 @@ static int read_policy(struct handler *h, struct error *err)
 		return 0;
 	if (r >= 0)
 		r = script_policy_decode(buf_str(&text), text.len, path, &h->policy, &e);
-	return r < 0 ? error_set(err, e.cls, r, "the policy of this machine cannot be read, so nothing is run: %s", e.msg) : 0;
+	return r < 0 ? error_set(err, e.cls, r, "the policy of this machine cannot be read, so nothing is run: %s",
+				 e.msg)
+		     : 0;
 }
 
 int script_allow(struct handler *h, const struct script_settings *s, struct error *err)
 {
 	int r = read_policy(h, err);
 
-	return r < 0 ? r : script_policy_check(&h->policy, settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->command_to_execute), err);
+	return r < 0 ? r
+		     : script_policy_check(&h->policy,
+					   settings_value(h->settings, SECTION_CUSTOM_SCRIPT, &s->command_to_execute),
+					   err);
 }

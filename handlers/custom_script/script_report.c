@@ -131,7 +131,10 @@ void script_report_progress(struct handler *h, struct script_live *live)
 	int64_t ignored;
 
 	elapsed(h, live->since_boot, span);
-	(void)buf_printf(&text, "running for %s", span);
+	if (live->judge_at)
+		(void)buf_puts(&text, "stopped from outside; if the machine is not shut down now, it has failed");
+	else
+		(void)buf_printf(&text, "running for %s", span);
 	if (run && run->attempts > 1)
 		(void)buf_printf(&text, ", try %" PRId64, run->attempts);
 	if (jobs_tail(h->host->jobs, live->job, false, LIVE_MAX, &out) >= 0 &&

@@ -104,13 +104,16 @@ void script_on_done(const struct job_result *r, void *userdata)
 
 	if (r->end == JOB_STOPPED && !l->cancelled && run && str_equal(run->boot_id, h->host->boot_id)) {
 		/* Nothing is recorded until it is clear that the machine goes on. */
-		struct job_result told = { .format = r->format, .end = r->end, .code = r->code, .duration_msec = r->duration_msec };
+		struct job_result told = { .format = r->format, .end = r->end, .code = r->code, .duration_msec = r->duration_msec,
+					   .survivors = r->survivors };
 
 		l->result = told;
 		if (str_set(&l->result.stdout_tail, r->stdout_tail) < 0 || str_set(&l->result.stderr_tail, r->stderr_tail) < 0)
 			log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "out of memory: the output of %s is not told", l->name);
 		l->judge_at = usec_add(loop_now_boot(h->host->loop), SHUTDOWN_USEC);
 		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job), "script %s was stopped from outside", l->name);
+		script_report_progress(h, l);
+		h->host->changed(h->host);
 		return;
 	}
 	judge(l, r);

@@ -35,12 +35,14 @@ static int check_names(const struct handler *h, const struct script_settings *s,
 
 	for (size_t i = 0; i < s->files.n; i++)
 		for (size_t k = 0; k < i; k++) {
-			bool same = str_equal(f[i].name, f[k].name) && !str_equal(value_of(h, &f[i].uri), value_of(h, &f[k].uri));
+			bool same = str_equal(f[i].name, f[k].name) &&
+				    !str_equal(value_of(h, &f[i].uri), value_of(h, &f[k].uri));
 
 			if (same || is_above(f[i].name, f[k].name) || is_above(f[k].name, f[i].name))
-				return error_set(err, ERROR_USER, -EINVAL,
-						 "script %s: two files cannot be there at once: %.80s and %.80s (files %zu and %zu)", s->name,
-						 f[k].name, f[i].name, k + 1, i + 1);
+				return error_set(
+					err, ERROR_USER, -EINVAL,
+					"script %s: two files cannot be there at once: %.80s and %.80s (files %zu and %zu)",
+					s->name, f[k].name, f[i].name, k + 1, i + 1);
 		}
 	return 0;
 }
@@ -50,7 +52,9 @@ static int check_key(const struct handler *h, const struct script_settings *s, c
 		     const struct jd_secretable *uri, const char *what, struct error *err)
 {
 	_cleanup_buf_ struct buf url = BUF_SECRET_INIT(2 * LIMIT_URI);
-	int r = str_empty(s->storage_account_name) ? 0 : blob_sign(value_of(h, uri), c, "r", loop_now_wall(h->host->loop), &url, err);
+	int r = str_empty(s->storage_account_name)
+			? 0
+			: blob_sign(value_of(h, uri), c, "r", loop_now_wall(h->host->loop), &url, err);
 
 	return r < 0 ? error_wrap(err, r, "script %s: %.80s", s->name, what) : 0;
 }
@@ -66,8 +70,8 @@ static int check_outputs(const struct handler *h, const struct script_settings *
 
 	if (!*out || path_length(out) != path_length(e) || strncmp(out, e, path_length(out)) != 0)
 		return 0;
-	return error_set(err, ERROR_USER, -EINVAL, "script %s: output.stdoutUri and output.stderrUri are the same blob; give two",
-			 s->name);
+	return error_set(err, ERROR_USER, -EINVAL,
+			 "script %s: output.stdoutUri and output.stderrUri are the same blob; give two", s->name);
 }
 
 static int check_all(const struct handler *h, const struct script_settings *s, struct error *err)
@@ -111,8 +115,9 @@ static int make_downloads(const struct handler *h, const struct script_settings 
 	for (size_t i = 0; r >= 0 && i < s->files.n; i++) {
 		to[i].max_bytes = from[i].max_size_bytes;
 		to[i].uri = str_format("/uri-%zu", i);
-		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 || str_set(&to[i].sha256, from[i].sha256) < 0 ||
-		    str_set(&to[i].mode, from[i].mode) < 0 || str_set(&to[i].owner, from[i].owner) < 0)
+		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 ||
+		    str_set(&to[i].sha256, from[i].sha256) < 0 || str_set(&to[i].mode, from[i].mode) < 0 ||
+		    str_set(&to[i].owner, from[i].owner) < 0)
 			return -ENOMEM;
 		r = script_job_secret(secrets, to[i].uri, value_of(h, &from[i].uri));
 	}
@@ -143,7 +148,8 @@ static int copy_list(const struct jd_list *from, struct jd_list *to)
 }
 
 /* The key goes along, so that each request is signed when it is made, however long the script runs. */
-static int make_rights(const struct handler *h, const struct script_settings *s, struct job *job, struct job_secrets *secrets)
+static int make_rights(const struct handler *h, const struct script_settings *s, struct job *job,
+		       struct job_secrets *secrets)
 {
 	const struct identity *i = s->identity;
 

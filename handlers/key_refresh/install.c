@@ -19,6 +19,7 @@
 
 #define JOB_TIMEOUT_SECONDS 60
 #define PUBLIC_MODE	    "0644"
+#define KEEP_ALL	    100
 #define CONTENT_MAX	    (4 * LIMIT_VAULT_SECRET) /* a bundle written out again, all of it in one file */
 
 /* ---- where it must be writable ---- */
@@ -194,6 +195,41 @@ static int prepare(struct key_job *j, enum job_kind kind, const struct key_item 
 	return 0;
 }
 
+static int add_text(struct jd_list *list, const char *text)
+{
+	char **more = reallocarray(list->items, list->n + 1, sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	list->items = more;
+	more[list->n] = strdup(text);
+	return more[list->n++] ? 0 : -ENOMEM;
+}
+
+/* What is ours on the way to the files: our own home of certificates, and stores below the agent's directory, which it
+ * makes 0700 (key-vault.md F.5). Other directories are whose they are. */
+static int let_through(const struct paths *paths, struct key_job *j)
+{
+	const char *home = paths->certificates, *directory = j->job.directory;
+	size_t len;
+	int r;
+
+	if (str_starts(directory, paths->waagent))
+		home = paths->waagent;
+	len = strlen(home);
+	if (!str_starts(directory, home) || directory[len] != '/')
+		return 0;
+	r = add_text(&j->job.open, home);
+	for (const char *p = strchr(directory + len + 1, '/'); r >= 0 && p; p = strchr(p + 1, '/')) {
+		_cleanup_free_ char *above = strndup(directory, (size_t)(p - directory));
+
+		r = above ? add_text(&j->job.open, above) : -ENOMEM;
+	}
+	if (fs_is_dir(home))
+		j->opening = home;
+	return r < 0 ? r : add_text(&j->job.open, directory);
+}
+
 int key_job_install(const struct paths *paths, const struct key_item *item, const struct key_found *found,
 		    const struct x509_bundle *bundle, const char *value, size_t len, struct key_job *ret,
 		    struct error *err)
@@ -217,12 +253,74 @@ int key_job_install(const struct paths *paths, const struct key_item *item, cons
 		r = add_file(&j, &l.files[i], &m);
 	if (r >= 0) {
 		j.writable = nearest(l.directory);
-		r = j.writable ? 0 : -ENOMEM;
+		r = j.writable ? let_through(paths, &j) : -ENOMEM;
 	}
 	if (r == -ENOMEM)
 		return error_oom(err);
 	if (r < 0)
 		return error_errno(err, r, "cannot make files of what the vault gave");
+	*ret = j;
+	j = (struct key_job){ 0 };
+	return 0;
+}
+
+int key_job_stage(const struct paths *paths, const struct key_item *item, const struct key_found *found,
+		  const struct x509_bundle *bundle, const char *value, size_t len, struct key_job *ret, struct error *err)
+{
+	_cleanup_(key_job_done) struct key_job j = { 0 };
+	char set[KEY_SET_MAX];
+	int r = key_job_install(paths, item, found, bundle, value, len, &j, err);
+
+	if (r < 0)
+		return r;
+	free(TAKE_PTR(j.job.id));
+	j.job.stage = true;
+	if (set_id(&j, "key-stage", item, key_set_name(item, found, set)) < 0)
+		return error_oom(err);
+	*ret = j;
+	j = (struct key_job){ 0 };
+	return 0;
+}
+
+/* By whom the directory may be owned, and who is to reach the files, is the same as when they were made. */
+static int add_standing(struct key_job *j, const struct key_wish *w, const struct key_file *from)
+{
+	const struct certificate_settings *c = w->certificate;
+	struct job_file *f = (struct job_file *)j->job.files.items + j->job.files.n++;
+
+	if (str_set(&f->name, from->name) < 0 || str_set(&f->mode, from->everybody ? PUBLIC_MODE : c ? c->mode : w->secret->mode) < 0 ||
+	    str_set(&f->owner, c ? c->owner : w->secret->owner) < 0 ||
+	    str_set(&f->group, c ? c->group : w->secret->group) < 0)
+		return -ENOMEM;
+	return c && !from->everybody ? copy_acls(c, f) : 0;
+}
+
+int key_job_switch(const struct paths *paths, const struct key_item *item, enum key_switch how, const char *set,
+		   const char *other, struct key_job *ret, struct error *err)
+{
+	static const char *const names[] = { [KEY_SWITCH] = "key-switch", [KEY_SWITCH_BACK] = "key-back",
+					     [KEY_SWITCH_KEEP] = "key-keep" };
+	_cleanup_(key_job_done) struct key_job j = { 0 };
+	_cleanup_(key_layout_done) struct key_layout l = { 0 };
+	int r = key_layout_find(paths, &item->wish, NULL, &l);
+
+	if (r >= 0)
+		r = prepare(&j, JOB_INSTALL, item, l.directory, l.n);
+	if (r >= 0)
+		r = set_id(&j, names[how], item, set ? set : "");
+	for (size_t i = 0; r >= 0 && i < l.n; i++)
+		r = add_standing(&j, &item->wish, &l.files[i]);
+	if (r >= 0 && l.is_set)
+		r = str_set(&j.job.version, set);
+	if (r >= 0 && how == KEY_SWITCH_BACK)
+		r = str_set(&j.job.drop, other ? other : "");
+	j.job.keep_versions = how != KEY_SWITCH_KEEP ? KEEP_ALL : l.is_set ? item->wish.certificate->keep_versions : 1;
+	if (r >= 0) {
+		j.writable = nearest(l.directory);
+		r = j.writable ? let_through(paths, &j) : -ENOMEM;
+	}
+	if (r < 0)
+		return error_oom(err);
 	*ret = j;
 	j = (struct key_job){ 0 };
 	return 0;
@@ -245,10 +343,12 @@ int key_job_remove(const struct paths *paths, const struct key_item *item, struc
 		r = set_id(&j, "key-remove", item, item->record.version ? item->record.version : "");
 	for (size_t i = 0; r >= 0 && i < l.n; i++)
 		r = add_name(&j, l.files[i].name);
+	for (size_t i = 0; r >= 0 && i < item->record.opened.n; i++)
+		r = add_text(&j.job.opened, ((char **)item->record.opened.items)[i]);
 	if (r >= 0) {
 		/* The directory itself goes, too. */
 		j.writable = nearest_above(l.directory);
-		r = j.writable ? 0 : -ENOMEM;
+		r = j.writable ? let_through(paths, &j) : -ENOMEM;
 	}
 	if (r < 0)
 		return error_oom(err);

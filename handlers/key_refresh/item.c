@@ -23,13 +23,14 @@
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/common/jobs.h"
+#include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/layout.h"
 #include "handlers/key_refresh/older.h"
 
 #define CONTENT_PFX "application/x-pkcs12"
 
-static struct key_clock clock_of(const struct handler *h)
+struct key_clock item_clock(const struct handler *h)
 {
 	return (struct key_clock){ .interval = usec_from_seconds((uint64_t)h->settings->polling_interval_seconds),
 				   .random = random_jitter(),
@@ -39,7 +40,7 @@ static struct key_clock clock_of(const struct handler *h)
 
 /* ---- the record ---- */
 
-static void save_item(struct item *i, unsigned flags)
+int item_save(struct item *i, unsigned flags, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(RECORD_MAX);
 	struct error e = ERROR_INIT;
@@ -52,6 +53,9 @@ static void save_item(struct item *i, unsigned flags)
 	if (r < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: what is installed cannot be noted: %s", i->name,
 			e.msg);
+	if (r < 0 && err)
+		*err = e;
+	return r;
 }
 
 static int load_item(struct item *i)
@@ -82,7 +86,7 @@ void item_forget_job(struct item *i)
 
 int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
-	const char *const writable[] = { j->writable, NULL };
+	const char *const writable[] = { j->writable, j->opening, NULL };
 	const struct jobs_request req = {
 		.job = &j->job,
 		.secrets = j->secrets.values.n ? &j->secrets : NULL,
@@ -149,6 +153,14 @@ void item_retire(struct item *i)
 
 /* ---- how a try ends ---- */
 
+void item_tell(const struct item *i, const char *words)
+{
+	_cleanup_free_ char *text = str_format("%s: version %s %s", i->name, i->plan.record.version, words);
+
+	if (text)
+		i->h->host->tell(i->h->host, NOTICE_CERTIFICATE, i->name, NULL, text);
+}
+
 /* Once for each of expiryWarningInDays. */
 static void log_expiry(struct item *i)
 {
@@ -168,9 +180,8 @@ void item_ended(struct item *i)
 	i->phase = PHASE_IDLE;
 	log_expiry(i);
 	i->h->host->changed(i->h->host);
-	if (!i->h->retiring)
-		loop_timer_after(i->h->timer, 0);
-	else
+	loop_timer_after(i->h->timer, 0);
+	if (i->h->retiring)
 		item_retire(i);
 }
 
@@ -179,22 +190,22 @@ static void failed(struct item *i, bool first)
 	if (first)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s; it is tried again", i->name,
 			i->plan.problem.msg);
-	save_item(i, FS_NO_SYNC);
+	(void)item_save(i, FS_NO_SYNC, NULL);
 	item_ended(i);
 }
 
 static void fetch_failed(struct item *i, int status, usec_t retry_after, const struct error *why)
 {
-	const struct key_clock clock = clock_of(i->h);
+	const struct key_clock clock = item_clock(i->h);
 	bool first = !i->plan.problem.msg[0];
 
 	key_fetch_failed(&i->plan, status, retry_after, why, &clock);
 	failed(i, first);
 }
 
-static void install_failed(struct item *i, const struct error *why)
+void item_install_failed(struct item *i, const struct error *why)
 {
-	const struct key_clock clock = clock_of(i->h);
+	const struct key_clock clock = item_clock(i->h);
 	bool first = !i->plan.problem.msg[0];
 
 	key_install_failed(&i->plan, why, &clock);
@@ -203,7 +214,7 @@ static void install_failed(struct item *i, const struct error *why)
 
 static void refused(struct item *i, const struct error *why)
 {
-	const struct key_clock clock = clock_of(i->h);
+	const struct key_clock clock = item_clock(i->h);
 	bool first = !i->plan.problem.msg[0];
 
 	key_refused(&i->plan, why, &clock);
@@ -212,32 +223,37 @@ static void refused(struct item *i, const struct error *why)
 
 static void kept(struct item *i)
 {
-	const struct key_clock clock = clock_of(i->h);
-	bool noted = i->plan.record.error;
+	const struct key_clock clock = item_clock(i->h);
+	bool noted = i->plan.record.error || i->plan.record.activation.rejected.version;
 
 	if (i->plan.problem.msg[0])
 		log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "%s: it can be refreshed again", i->name);
 	key_kept(&i->plan, &clock);
+	key_activation_forget_rejected(&i->plan.record.activation);
 	if (noted)
-		save_item(i, FS_NO_SYNC);
+		(void)item_save(i, FS_NO_SYNC, NULL);
 	item_ended(i);
 }
 
 /* ---- installing ---- */
 
-static void note_installed(struct item *i, struct error *err)
+static void note_installed(struct item *i, const struct job_result *result, struct error *err)
 {
-	const struct key_clock clock = clock_of(i->h);
+	const struct key_clock clock = item_clock(i->h);
 	const struct key_found *f = &i->found;
 
-	if (key_was_installed(&i->plan, f, i->job_shape, i->job_url, i->identity, &clock) < 0) {
+	if (key_was_installed(&i->plan, f, i->job_shape, i->job_url, i->identity, &clock) < 0 ||
+	    str_set(&i->plan.record.set, i->job_set) < 0) {
 		(void)error_oom(err);
 		return;
 	}
-	save_item(i, FS_REPLACE);
+	activate_note_reach(i, result);
+	activate_first(i);
+	(void)item_save(i, FS_REPLACE, NULL);
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = i->job_id, .milestone = true),
 		"%s: version %s is installed%s%s", i->name, f->version, f->thumbprint[0] ? ", thumbprint " : "",
 		f->thumbprint);
+	item_tell(i, "is installed");
 	/* Settings that came while it ran want it otherwise. */
 	if (!key_installed(&i->plan))
 		i->plan.next_boot = clock.now_boot;
@@ -278,14 +294,14 @@ static void on_installed(const struct job_result *result, void *userdata)
 	char phrase[128];
 
 	if (result->end == JOB_SUCCEEDED)
-		note_installed(i, &why);
+		note_installed(i, result, &why);
 	else
 		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
 				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	if (why.msg[0])
-		install_failed(i, &why);
+		item_install_failed(i, &why);
 	else
 		prune(i);
 }
@@ -294,14 +310,21 @@ static void install(struct item *i, const struct x509_bundle *bundle, const stru
 {
 	_cleanup_(key_job_done) struct key_job j = { 0 };
 	struct error e = ERROR_INIT;
-	int r = key_job_install(i->h->host->paths, &i->plan, &i->found, bundle, secret->value, secret->len, &j, &e);
+	int r;
 
+	if (activate_guards(i)) {
+		activate_begin(i, bundle, secret->value, secret->len);
+		return;
+	}
+	r = key_job_install(i->h->host->paths, &i->plan, &i->found, bundle, secret->value, secret->len, &j, &e);
 	memcpy(i->job_shape, i->plan.shape, sizeof(i->job_shape));
 	i->phase = PHASE_INSTALLING;
+	if (r >= 0 && str_set(&i->job_set, j.job.version) < 0)
+		r = error_oom(&e);
 	if (r >= 0)
 		r = item_start_files(i, &j, on_installed, &e);
 	if (r < 0)
-		install_failed(i, &e);
+		item_install_failed(i, &e);
 }
 
 /* ---- fetching ---- */
@@ -374,7 +397,9 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 		refused(i, &e);
 		return;
 	case KEY_INSTALL:
-		if (older_is_wanted(i, secret))
+		if (!key_activation_may(&i->plan.record.activation, i->found.version, loop_now_wall(i->h->host->loop)))
+			activate_not_again(i);
+		else if (older_is_wanted(i, secret))
 			older_begin(i, secret);
 		else
 			install(i, bundle, secret);
@@ -421,9 +446,11 @@ void item_free(struct item *i)
 	if (!i)
 		return;
 	vault_call_free(i->call);
+	activate_forget(i);
 	item_forget_job(i);
 	key_item_done(&i->plan);
 	free(i->identity);
+	free(i->job_set);
 	free(i->name);
 	free(i->record_path);
 	free(i);
@@ -444,6 +471,8 @@ int item_new(struct handler *h, const char *name, struct item **ret)
 	if (!i->name || !i->record_path)
 		return -ENOMEM;
 	r = load_item(i);
+	if (r >= 0)
+		r = activate_new(i);
 	if (r < 0)
 		return r;
 	*ret = TAKE_PTR(i);
@@ -485,6 +514,11 @@ int item_set_wish(struct item *i, const struct key_wish *wish, bool new_goal)
 	if (moved && i->phase == PHASE_FETCHING) {
 		vault_call_free(TAKE_PTR(i->call));
 		i->phase = PHASE_IDLE;
+	}
+	activate_reshape(i, shape);
+	if (new_goal && i->plan.record.activation.rejected.version) {
+		key_activation_forgive(&i->plan.record.activation);
+		i->plan.next_boot = 0;
 	}
 	if (moved || reshaped || (new_goal && i->plan.problem.msg[0])) {
 		i->plan.vault = i->plan.work = (struct retry_state){ .attempts = 0 };

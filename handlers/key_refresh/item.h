@@ -1,6 +1,6 @@
 /*
  * What key refresh is made of: the handler, which knows who is next (key_refresh.c), and its items, which do the work
- * (item.c). For this handler's own files only.
+ * (item.c, activate.c). For this handler's own files only.
  */
 #pragma once
 
@@ -13,14 +13,27 @@
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 
+struct http_call;
+struct hooks;
 struct jobs_handle;
+struct key_job;
 struct loop_timer;
+struct reloads;
+struct sweep;
 struct vault_call;
 
 #define HANDLER	   "keyRefresh"
 #define RECORD_MAX (64UL * 1024)
 
-enum item_phase { PHASE_IDLE, PHASE_FETCHING, PHASE_INSTALLING, PHASE_REMOVING };
+enum item_phase {
+	PHASE_IDLE,
+	PHASE_FETCHING,
+	PHASE_INSTALLING,
+	PHASE_REMOVING,
+	PHASE_ACTIVATING, /* a step of plan.record.activation is at work */
+	PHASE_WAITING,	  /* for its units to be reloaded, together with those of others */
+	PHASE_TOLD,	  /* they have been: its commands are next, when there is room */
+};
 
 struct item {
 	struct handler *h;
@@ -30,11 +43,25 @@ struct item {
 	struct vault_call *call;
 	/* Of the job that runs: the settings may change meanwhile, and what it makes is what it was asked for. */
 	struct jobs_handle *job;
-	char *job_id, *job_url, *identity;
+	char *job_id, *job_url, *job_set, *identity;
 	char job_shape[SHA256_HEX_MAX];
 	struct key_found found;
 	char older_for[64]; /* the newest version, when the one before it has been tried (older.h) */
 	int64_t warned_days; /* told in the log; -1: nothing yet */
+
+	/* Of the activation's step. */
+	usec_t later_boot;	/* when it is tried again; 0: at once */
+	bool abandon;		/* other settings: what has been begun is not gone on with */
+	bool lost;		/* it was begun again once already */
+	bool resumed;		/* from the record: the vault has not been asked since */
+	usec_t waiting_boot;	/* since when it waits for its units */
+	char **units;		/* asked to reload now */
+	char *problem;		/* of the first unit or command that failed */
+	size_t command;
+	struct http_call *probe;
+	struct loop_timer *probe_timer;
+	usec_t probe_until, probe_wait;
+	char seen[160]; /* by the last probe */
 };
 
 struct handler {
@@ -48,6 +75,9 @@ struct handler {
 	size_t n;
 	bool retiring;
 	struct loop_timer *timer;
+	struct reloads *reloads;
+	struct hooks *hooks;
+	struct sweep *sweep;
 };
 
 _nodiscard_ int item_new(struct handler *h, const char *name, struct item **ret);
@@ -62,6 +92,24 @@ void item_fetch(struct item *i);
 
 /* Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has ended. */
 void item_retire(struct item *i);
+
+/* ---- what the item's files share ---- */
+
+static inline struct key_activation *item_way(struct item *i)
+{
+	return &i->plan.record.activation;
+}
+struct key_clock item_clock(const struct handler *h);
+/* 0, or why it could not be written; that has been logged. */
+int item_save(struct item *i, unsigned flags, struct error *err);
+/* Starts one of the jobs that write files. */
+_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
+void item_forget_job(struct item *i);
+/* Whoever is to be told of certificates hears what has become of the installed version. */
+void item_tell(const struct item *i, const char *words);
+void item_install_failed(struct item *i, const struct error *why);
+/* It is idle; who is next is seen from the loop. */
+void item_ended(struct item *i);
 
 DEFINE_CLEANUP(struct item *, item_free)
 

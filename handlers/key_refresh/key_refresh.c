@@ -19,6 +19,7 @@
 #include "agent/base/str.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
+#include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/item.h"
 
 #define COMPONENT_MAX 320 /* "keyRefresh/" and a name */
@@ -57,9 +58,18 @@ static size_t at_work(const struct handler *h)
 {
 	size_t n = 0;
 
-	for (size_t k = 0; k < h->n; k++)
-		n += h->items[k]->phase != PHASE_IDLE;
+	/* Who waits for others does not keep them from coming. */
+	for (size_t k = 0; k < h->n; k++) {
+		enum item_phase phase = h->items[k]->phase;
+
+		n += phase != PHASE_IDLE && phase != PHASE_WAITING && phase != PHASE_TOLD;
+	}
 	return n;
+}
+
+static bool may_poll(const struct item *i)
+{
+	return i->phase == PHASE_IDLE && key_activation_may_poll(&i->plan.record.activation);
 }
 
 /* Wakes up for the next try and for a first install that is late then. The end of one that is at work comes by itself.
@@ -71,31 +81,40 @@ static usec_t next_wake(const struct handler *h, usec_t now, bool room)
 	for (size_t k = 0; k < h->n; k++) {
 		const struct key_item *p = &h->items[k]->plan;
 
-		if (key_unbuilt(&p->wish))
-			continue;
-		if (room && h->items[k]->phase == PHASE_IDLE)
+		if (room && may_poll(h->items[k]))
 			soonest = usec_min(soonest, p->next_boot);
+		if (room)
+			soonest = usec_min(soonest, activate_due(h->items[k]));
 		if (!key_installed(p) && p->deadline_boot > now)
 			soonest = usec_min(soonest, p->deadline_boot);
 	}
 	return soonest;
 }
 
+/* What has been begun is gone on with first. */
+static void begin_next(struct handler *h, struct item *i, usec_t now)
+{
+	if (i->phase == PHASE_TOLD)
+		activate_commands(i);
+	else if (!h->retiring && activate_due(i) <= now)
+		activate_go(i);
+	else if (!h->retiring && may_poll(i) && i->plan.next_boot <= now)
+		item_fetch(i);
+}
+
 static void on_due(void *userdata)
 {
 	struct handler *h = userdata;
-	usec_t now = loop_now_boot(h->host->loop);
-	size_t busy = at_work(h);
+	usec_t now = loop_now_boot(h->host->loop), wake;
 
-	for (size_t k = 0; k < h->n && busy < KEY_PARALLEL; k++) {
-		struct item *i = h->items[k];
-
-		if (i->phase != PHASE_IDLE || i->plan.next_boot > now || key_unbuilt(&i->plan.wish))
-			continue;
-		item_fetch(i);
-		busy += i->phase != PHASE_IDLE;
-	}
-	loop_timer_at(h->timer, next_wake(h, now, busy < KEY_PARALLEL));
+	for (size_t k = 0; k < h->n && at_work(h) < KEY_PARALLEL; k++)
+		begin_next(h, h->items[k], now);
+	wake = usec_min(reloads_look(h->reloads, now), hooks_look(h->hooks, now));
+	if (!h->retiring)
+		wake = usec_min(wake, next_wake(h, now, at_work(h) < KEY_PARALLEL));
+	sweep_look(h->sweep);
+	/* What has just been begun may have armed it already. */
+	loop_timer_at(h->timer, usec_min(wake, loop_timer_due(h->timer)));
 	h->host->changed(h->host);
 }
 
@@ -182,6 +201,9 @@ static void handler_free(struct handler *h)
 	if (!h)
 		return;
 	drop_items(h);
+	reloads_free(h->reloads);
+	hooks_free(h->hooks);
+	sweep_free(h->sweep);
 	loop_timer_free(h->timer);
 	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
@@ -202,7 +224,8 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	h->host = host;
 	h->goal_path = path_join(host->paths->records, "key-refresh.goal");
 	h->directory = path_join(host->paths->records, "key-refresh");
-	if (!h->goal_path || !h->directory || vaults_new(&h->vaults) < 0 ||
+	if (!h->goal_path || !h->directory || vaults_new(&h->vaults) < 0 || reloads_new(h, &h->reloads) < 0 ||
+	    hooks_new(h, &h->hooks) < 0 || sweep_new(h, &h->sweep) < 0 ||
 	    loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
@@ -241,6 +264,8 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 		return 0;
 	}
 	new_goal = begin_goal(h, goal);
+	if (new_goal)
+		hooks_forgive(h->hooks);
 	timeout = usec_from_seconds((uint64_t)k->initial_sync_timeout_seconds);
 	deadline = key_goal_deadline(&h->goal, timeout, loop_now_boot(h->host->loop), loop_now_wall(h->host->loop));
 	r = set_suffixes(h, k);
@@ -268,6 +293,7 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 		struct component c;
 
 		key_describe(&h->items[k]->plan, h->settings, now_boot, now_wall, &message, &c);
+		hooks_describe(h->hooks, h->items[k], &message, &c);
 		(void)snprintf(name, sizeof(name), HANDLER "/%s", h->items[k]->name);
 		c.name = name;
 		c.message = buf_str(&message);
@@ -280,17 +306,20 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 
 static bool key_refresh_busy(const struct handler *h)
 {
+	usec_t now = loop_now_boot(h->host->loop);
+
 	for (size_t k = 0; k < h->n; k++)
-		if (h->items[k]->phase == PHASE_INSTALLING || h->items[k]->phase == PHASE_REMOVING)
+		if ((h->items[k]->phase != PHASE_IDLE && h->items[k]->phase != PHASE_FETCHING) ||
+		    (!h->retiring && activate_due(h->items[k]) <= now))
 			return true;
-	return false;
+	return hooks_busy(h->hooks);
 }
 
 /* Files stay unless removeOnUninstall says otherwise: applications go on with them. */
 static void key_refresh_retire(struct handler *h)
 {
 	h->retiring = true;
-	loop_timer_stop(h->timer);
+	loop_timer_after(h->timer, 0);
 	for (size_t k = 0; k < h->n; k++)
 		item_retire(h->items[k]);
 }

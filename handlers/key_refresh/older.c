@@ -11,6 +11,7 @@
 #include "agent/base/str.h"
 #include "agent/codec/x509.h"
 #include "agent/io/loop.h"
+#include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/item.h"
 
@@ -43,6 +44,8 @@ static void on_written(const struct job_result *result, void *userdata)
 	struct item *i = userdata;
 	char phrase[128];
 
+	if (result->end == JOB_SUCCEEDED)
+		activate_note_reach(i, result);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	if (result->end == JOB_SUCCEEDED)

@@ -4,6 +4,7 @@ import hashlib
 import random
 import re
 import secrets
+import time
 
 import pytest
 from azurite import Azurite
@@ -179,6 +180,20 @@ def test_trouble_is_told_and_fails_no_script_9(vm, platform, place, kind):
     assert f"the standard output was not sent to {BLOBS}{path}" in done.told and says in done.told, done.told
     assert "(0 of 4 bytes are there)" in done.told and says in done.result["notice"]
     assert platform.get_blob(path) == (b"something else" if kind == "block" else None)
+
+
+def test_blob_out_of_reach_costs_little_time(vm, platform, place):
+    """What the script is given at the most is also what the blob is; a stop ends the waiting at once."""
+    path, settings = place
+    platform.set_fault("blob", f"{path}?", drop=True)
+    done = vm.deploy("echo here", timeoutInSeconds=1, **settings)
+    assert done.ok and "(0 of 5 bytes are there)" in done.told and "waiting for" in done.told
+    first = vm.begin("echo here", name="slow", **settings)
+    wait_until("its end", lambda: list(vm.root.glob("var/lib/evenkeel/jobs/cs-slow-*/stdout")) and
+               b"here" in next(iter(vm.root.glob("var/lib/evenkeel/jobs/cs-slow-*/stdout"))).read_bytes(), 20)
+    started = time.monotonic()
+    assert vm.deploy("echo next", section={"whenBusy": "cancel"}).ok
+    assert time.monotonic() - started < 10 and vm.deployment(first)
 
 
 def test_script_that_fails_and_downloads(vm, platform, place):

@@ -1,6 +1,7 @@
 """Downloads of scripts by the built program: bad servers, rights to blobs, names, limits, proxies, and what is told of them
 (custom-script.md 0 and 2; the numbers are those of the asks in its section 6)."""
 
+import gzip
 import hashlib
 import http.server
 import os
@@ -13,7 +14,7 @@ import threading
 import pytest
 from misbehaving import Misbehaving, cut, endless, later, part, redirect, status, together, whole
 from scripting import ACCOUNT, Scripts
-from vm import Platform, free_port, me
+from vm import SANITIZED, Platform, free_port, me
 
 BLOBS = f"https://{ACCOUNT}.blob.core.windows.net"
 SYSTEM = {"client_id": "5e29463d-0000-4000-8000-000000000001", "object_id": "5e29463d-0000-4000-8000-000000000002"}
@@ -25,7 +26,7 @@ ROLE = "Storage Blob Data Reader"
 @pytest.fixture(scope="module")
 def platform():
     with Platform() as platform:
-        platform.set_tls_certificate(names=["files.example.org", f"{ACCOUNT}.z12.blob.storage.azure.net",
+        platform.set_tls_certificate(names=["files.example.org", "moved.example", f"{ACCOUNT}.z12.blob.storage.azure.net",
                                             f"{ACCOUNT}.blob.local.azurestack.external"])
         yield platform
         assert platform.problems() == []
@@ -69,7 +70,7 @@ def noise(size, seed=1):
 
 # Bad servers
 
-def test_cut_is_resumed_with_checksum(vm, web):
+def test_cut_is_resumed_defect_3(vm, web):
     """Defect 3: the peer puts NULs where the first part was. Each of these is cut in the middle."""
     data, other = noise(3_000_000), noise(2_000_000, 2)
     web.pages.update({
@@ -98,7 +99,7 @@ def test_cut_is_resumed_with_checksum(vm, web):
     first, second = web.requests("/resumed")
     assert second.headers["range"] == "bytes=1200000-"
     assert second.headers["if-range"] == second.headers["if-match"] == '"one"'
-    assert 0.8 < second.time - first.time < 10
+    assert second.time - first.time > 0.8
     assert [one.headers.get("range") for one in web.requests("/twice")] == [None, "bytes=1200000-", "bytes=2700000-"]
     assert [one.headers.get("range") for one in web.requests("/partial")] == [None, "bytes=1200000-", "bytes=2500000-"]
     for path in ("/changed", "/shorter", "/shifted", "/mixed", "/longer", "/unnamed"):
@@ -114,15 +115,32 @@ def test_a_part_that_nobody_asked_for(vm, web):
 
 
 def test_retry_after_in_seconds_and_as_date(vm, web):
-    web.pages.update({"/seconds": [later(429, 1), whole(b"x")], "/date": [later(503, 1, as_date=True), whole(b"x")]})
+    web.pages.update({"/seconds": [later(429, 4), whole(b"x")], "/date": [later(503, 4, as_date=True), whole(b"x")]})
     done = vm.deploy(files=[web.url("/seconds"), web.url("/date")])
     assert done.ok, done.message
-    for path, most in (("/seconds", 2.5), ("/date", 2.9)):
+    for path in ("/seconds", "/date"):
         first, second = web.requests(path)
-        assert 0.9 < second.time - first.time < most, path  # without the header it would be three seconds
+        assert second.time - first.time > 3.8, path  # without the header it would be three seconds
 
 
-def test_redirects(vm, web):
+def test_what_is_stored_compressed_comes_as_it_was(vm, web):
+    """As with the peer; a limit and a checksum are of the file itself."""
+    text = b"#!/bin/sh\necho unpacked\nexit\n" + noise(100_000).hex().encode()
+    packed = gzip.compress(text)
+    web.pages.update({
+        "/a.sh": [cut(packed, 60_000, Content_Encoding="gzip"), whole(packed, Content_Encoding="gzip", ETag='"one"')],
+        "/b": [whole(b"plain", Content_Encoding="utf-8")],
+        "/c.gz": [whole(packed)]})
+    done = vm.deploy("sh a.sh; cat b; gzip -dc c.gz | cmp - a.sh", files=[
+        {"uri": web.url("/a.sh"), "sha256": hashlib.sha256(text).hexdigest()}, web.url("/b"), web.url("/c.gz")])
+    assert done.ok and done.stdout == b"unpacked\nplain", done.message
+    assert all(one.headers.get("accept-encoding") in ("identity", None) and "range" not in one.headers for one in web.asked)
+    done = vm.deploy(files=[{"uri": web.url("/a.sh"), "maxSizeInBytes": 10_000}])
+    assert not done.ok and "larger than maxSizeInBytes" in done.message
+
+
+def test_redirects_defect_7(vm, web):
+    """The peer tells the target the whole URI that led there."""
     signature = vm.secret("c4n4ry-signature")
     web.pages.update({
         "/loop": [redirect("/loop")], "/start": [redirect("http://other.example/middle")], "/middle": [redirect("/end")],
@@ -181,18 +199,36 @@ def test_codes_and_words_of_refusals(vm, web, answer, code, says):
         assert len(web.requests("/a.sh")) == 1
 
 
-def test_what_is_under_way_when_time_is_up(vm, web):
+def test_what_is_under_way_when_time_is_up_10(vm, web):
     """Ask 10: host, address, phase and attempt of what did not come."""
     for uri, says in (("https://closed.example/a", "connecting to closed.example"),
-                      ("https://plain.example/a", "TLS with plain.example (127.0.0.1) failed after 0.0 s: ")):
-        done = vm.deploy(files=[uri], timeoutInSeconds=1)
+                      ("https://plain.example/a", "TLS with plain.example (127.0.0.1) failed after 0.")):
+        done = vm.deploy(files=[uri], timeoutInSeconds=2)
         assert not done.ok and "its files were still being downloaded: a: " + says in done.message, done.message
         assert done.codes == [56]
 
 
+def test_uri_without_a_name_defect_7(vm):
+    """The peer puts the whole URI into status and log."""
+    signature = vm.secret("c4n4ry-nameless")
+    done = vm.deploy_peer({"commandToExecute": "true"}, {"fileUris": [f"{BLOBS}/?sig={signature}"]})
+    assert not done.ok and done.codes == [25] and "holds no file name" in done.message
+
+
+def test_large_script_is_converted_in_constant_memory_11(vm, web):
+    """Defect 9: the peer reads it whole. The runner is the script's parent."""
+    lines = b"".join(b"# line %d\r\n" % i for i in range(100_000)) * 20
+    script = b"#!/bin/sh\r\nsed -n 's/VmHWM:[^0-9]*//p' /proc/$PPID/status\r\nexit\r\n" + lines
+    web.pages["/large.sh"] = [whole(script)]
+    done = vm.deploy("exec sh large.sh", files=[web.url("/large.sh")])
+    assert done.ok, done.message
+    assert (done.work / "large.sh").read_bytes() == script.replace(b"\r\n", b"\n") and len(script) > 27_000_000
+    assert SANITIZED or int(done.stdout.split()[0]) < 20_000  # KiB
+
+
 # Names and places
 
-def test_names_modes_and_directories(vm, web):
+def test_names_modes_and_directories_16_17(vm, web):
     """Asks 16 and 17."""
     web.pages.update({"/a%2Fb.sh": [whole(b"echo b\r\n")], "/my%20file.sh": [whole(b"echo spaces\r\n")], "/x": [whole(b"x\r\n")]})
     user, group = me()
@@ -335,7 +371,7 @@ def test_proxy_and_exceptions_19(vm, web, platform):
 
     proxy = Proxy(0, "", refuse=407)
     done = vm.deploy(network={"proxy": {"secretRef": "p"}}, secrets={"p": f"http://127.0.0.1:{proxy.server_port}"},
-                     files=[f"{BLOBS}/box/tls"], timeoutInSeconds=1)
+                     files=[f"{BLOBS}/box/tls"], timeoutInSeconds=2)
     assert f"the proxy refuses the way to {ACCOUNT}.blob.core.windows.net with status 407" in done.message
     proxy.shutdown()
     proxy.server_close()
@@ -391,6 +427,18 @@ def test_identity_for_custom_domains_that_are_named(vm, platform, web):
     web.pages["/box/a.sh"] = [whole(b"clear")]
     done = vm.deploy("cat a.sh", identity={}, files=[f"http://{ACCOUNT}.blob.core.windows.net/box/a.sh"])
     assert done.ok and "authorization" not in web.asked[0].headers
+
+
+def test_token_does_not_follow_to_another_host(vm, platform):
+    uri = blob(platform, "moved.sh")
+    platform.put_blob("/box/there.sh", b"echo there\n")
+    platform.set_fault("blob", "/box/moved.sh", status=302, headers={"Location": "https://moved.example/box/there.sh"})
+    done = vm.deploy("sh moved.sh", identity={}, files=[uri])
+    platform.clear_faults()
+    assert done.ok and done.stdout == b"there\n"
+    first, second = platform.requests("blob")
+    assert "authorization" in first["headers"]
+    assert second["headers"]["host"] == "moved.example" and not {"authorization", "referer"} & set(second["headers"])
 
 
 def test_identity_without_a_role_9(vm, platform):

@@ -357,19 +357,6 @@ def test_plain_secrets(vm, platform):
     assert "pass word" not in told and "pass word" not in vm.file(f"{RECORDS}/word.json").read_text()
 
 
-def test_what_is_not_built_is_an_error_and_not_half_installed(vm, platform):
-    vm.put(vm.make())
-    vm.put(vm.make(), "good")
-    vm.refresh({"name": "web", "activate": {"reloadUnits": ["nginx.service"]}},
-               {"name": "good"})
-    vm.start()
-    assert "activate is not built yet" in vm.wait_says("keyRefresh/web", "error", "Not installed: ")
-    vm.wait_says("keyRefresh/good", "success")
-    vm.wait_top("error")
-    assert not vm.file(f"{HOME}/web").exists()
-    assert platform.requests("vault", "/secrets/web") == []
-
-
 STORE = "/var/lib/waagent/Microsoft.Azure.KeyVault.Store"
 
 

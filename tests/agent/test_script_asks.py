@@ -230,6 +230,8 @@ def test_ask_05_several_scripts_in_order(vm):
     told = {name: substatus(status, f"customScript/{name}") for name in ("s0", "second", "s2", "s3")}
     assert [one["status"] for one in told.values()] == ["error", "success", "error", "error"]
     assert told["s3"]["formattedMessage"]["message"] == "not run: script s2 before it failed"
+    status = vm.ended(scripts({"commandToExecute": "exit 1", "treatFailureAsDeploymentFailure": False}))
+    assert status["status"] == "success" and substatus(status)["status"] == "error"
 
 
 def test_ask_06_output_cannot_fill_the_disk(vm):
@@ -514,6 +516,16 @@ def test_ask_20_when_a_script_runs_again(new_vm):
     vm.reboot()
     wait_until("the script to run again", lambda: lines(vm.root / "ran")[4:] == ["boot", "boot"], 10)
     assert vm.settled(vm.number)["status"] == "success"
+
+
+def test_ask_20_newer_settings_wait_for_what_still_runs(vm):
+    root = vm.root
+    former = vm.begin(scripts({"commandToExecute": f"echo former >>{root}/ran-20; until [ -e {root}/go-20 ]; do sleep 0.05; done"}))
+    wait_until("the script to begin", lambda: lines(root / "ran-20"), 10)
+    vm.begin(scripts({"commandToExecute": f"echo newer >>{root}/ran-20"}))
+    wait_until("that to be told", lambda: f"waiting for s0 of sequence {former}, running" in message(vm.deployment(vm.number)), 10)
+    (root / "go-20").touch()
+    assert vm.settled(vm.number)["status"] == "success" and lines(root / "ran-20") == ["former", "newer"]
 
 
 def test_ask_21_upgrades_keep_files_and_run_nothing_again(new_vm, tmp_path):

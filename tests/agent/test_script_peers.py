@@ -242,6 +242,7 @@ def test_peer_05_sigterm_to_the_runner_ends_all(vm):
     guard, _ = runner_of(vm)
     os.kill(guard, signal.SIGTERM)
     wait_until(f"all of {pids} to end", lambda: not any(map(alive, [guard, *pids])), 20)
+    wait_until("that to be told", lambda: "stopped from outside" in vm.says("customScript/deploy"), 5)
     # Whoever did that may be shutting the machine down; newer settings need not wait for what comes of it.
     settings = script("echo next")
     settings["customScript"]["whenBusy"] = "cancel"
@@ -303,6 +304,21 @@ def test_peer_07_a_protected_script_does_not_stay(vm):
     script = encoded(f"#!/bin/sh\n# {CANARY}\necho done\n".encode())
     assert "done" in message(settled(vm, {}, {"script": script}))
     assert files_with(vm.root, CANARY) == [] and files_with(vm.root, script) == []
+
+
+@as_root
+@pytest.mark.parametrize("victim", ["guard", "runner"])
+def test_peer_07_a_killed_run_leaves_no_secret(vm, victim):
+    begun = vm.root / "tmp-07"
+    begun.mkdir(exist_ok=True)
+    begun.chmod(0o1777)
+    own = encoded(f"#!/bin/sh\n# {CANARY}\ntouch {begun}/{victim}; sleep 1000\n".encode())
+    begin(vm, {"customScript": {"scripts": [{"name": "secret", "runAs": "nobody", "script": {"secretRef": "own"}}]}},
+          {"secrets": {"own": own}})
+    wait_until("the script to begin", (begun / victim).exists, 10)
+    os.kill(dict(zip(("guard", "runner"), runner_of(vm)))[victim], signal.SIGKILL)
+    assert vm.settled(vm.number)["status"] == "error"
+    wait_until("the secret to go", lambda: files_with(vm.root, CANARY) == [], 10)
 
 
 @as_root

@@ -274,6 +274,24 @@ def test_a_run_by_hand_that_is_killed_with_its_runner_has_an_end(service):
     assert find(service, "hand.sh")["runs"][0]["state"] == "interrupted"
 
 
+def test_a_run_by_hand_that_a_reboot_interrupts_has_an_end(service):
+    """Service and runner are gone, and the boot is another: whoever looks knows, and the service writes it down."""
+    path = put_script(service, "echo $PPID\nsleep 600\n")
+    terminal = begin(service, "scripts", "run", "--user", USER, path)
+    runner = int(terminal.stdout.readline())
+    service.kill_daemon()
+    directory, = jobs(service, "hand-")
+    (directory / "started").write_text("00000000-0000-4000-8000-000000000000")
+    _, err = finish(terminal)
+    assert terminal.returncode == 125 and "interrupted by a reboot" in err
+    assert find(service, "hand.sh")["runs"][0]["state"] == "interrupted" and not (directory / "result.json").exists()
+    os.kill(runner, signal.SIGKILL)
+    service.start_daemon()
+    wait_until("the end to be written down", (directory / "result.json").exists, PATIENCE)
+    run, = find(service, "hand.sh")["runs"]
+    assert run["state"] == "interrupted" and "interrupted by a reboot" in run["message"]
+
+
 def test_runs_by_hand_leave_the_deployment_alone(service):
     service.enable(3, script("echo once >>" + str(service.directory / "ran")))
     before = service.settled(3)

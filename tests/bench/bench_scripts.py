@@ -148,7 +148,7 @@ class Scripts:
             ours.append(self.deploy(case, case.settings)[:3])
             if case.beside:
                 beside.append(self.spawn(["/bin/sh", "-c", case.beside], {"PATH": os.environ["PATH"]}))
-        inside = [self.look_into(case) for _ in range(1 if quick else 3)]
+        inside = [self.look_into(case) for _ in range(1 if quick else 5)]
         handed_over, terminal, cpu = (list(column) for column in zip(*ours))
         runner_cpu = [one for one, _ in inside]
         peer_time, peer_memory = PEER[case.name]

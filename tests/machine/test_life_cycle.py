@@ -133,7 +133,7 @@ def test_install_enable_settings_reboot_upgrade_downgrade_uninstall(extension):
     assert machine.run("systemctl is-system-running").strip() == "running"
 
 
-def test_scripts_survive_whatever_happens_to_us(extension):
+def test_ask_02_scripts_survive_whatever_happens_to_us(extension):
     """Our daemon is killed, the Azure agent restarts, and at last the power goes, while a script runs."""
     machine = extension.machine
     extension.settings(script(f"echo one >>{RAN}; until test -e /run/go-on; do sleep 0.1; done; echo done-one"))

@@ -124,8 +124,12 @@ def test_probes_are_refused_and_connections_waited_for(started):
     machine = started()
     platform = machine.platform
     who = ["sh", "-c", "test $(id -un) = nobody"]
-    with_files(machine, draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]},
-                                 {"type": "run", "user": "nobody", "command": who, "undo": who}))
+    settings = draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]},
+                        {"type": "run", "user": "nobody", "command": who, "undo": who})
+    machine.run("mkdir -p /var/lib/prometheus/node-exporter")
+    settings["health"]["metricsFile"] = "/var/lib/prometheus/node-exporter/evenkeel.prom"
+    with_files(machine, settings)
+    assert "evenkeel_serving 1\n" in machine.read("/var/lib/prometheus/node-exporter/evenkeel.prom")
     with machine.inside(socket.create_server, ("0.0.0.0", 8080)), connect() as client, connect(PROBES) as probe:
         event = platform.add_event("Reboot", not_before_in_seconds=600)
         machine.wait_until(lambda: "table inet evenkeel" in machine.run("nft list tables"), 15, "the table")

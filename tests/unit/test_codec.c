@@ -427,11 +427,13 @@ static void test_gzip(void **state)
 static void test_sha256(void **state)
 {
 	_cleanup_(sha256_freep) struct sha256 *s = NULL;
-	char hex[SHA256_HEX_MAX];
+	char hex[SHA256_HEX_MAX], thumbprint[SHA1_HEX_MAX];
 
 	(void)state;
 	assert_int_equal(sha256_hex("abc", 3, hex), 0); /* FIPS 180-2 */
 	assert_string_equal(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	assert_int_equal(sha1_hex("abc", 3, thumbprint), 0);
+	assert_string_equal(thumbprint, "A9993E364706816ABA3E25717850C26C9CD0D89D");
 	assert_int_equal(sha256_hex(NULL, 0, hex), 0);
 	assert_string_equal(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 	assert_int_equal(sha256_new(&s), 0);

@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
-#include "agent/app/runner.h"
 #include "agent/app/runner_fetch.h"
+#include "agent/app/runner_network.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/str.h"

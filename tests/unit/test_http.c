@@ -15,6 +15,7 @@
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/io/http.h"
@@ -37,6 +38,7 @@ struct world {
 	long status;
 	struct buf body;
 	char detail[800], host[100], header[100];
+	struct buf certificate;
 	bool no_header;
 	bool free_in_callback, submit_again;
 	size_t sunk;
@@ -87,6 +89,7 @@ static int setup(void **state)
 	if (!w || loop_new(&w->loop, NULL) < 0 || http_new(&w->http, w->loop, NULL, NULL) < 0)
 		return -1;
 	w->body = BUF_INIT(1 << 20);
+	w->certificate = BUF_INIT(1 << 20);
 	w->want = 1;
 	*state = w;
 	return 0;
@@ -102,6 +105,7 @@ static int teardown(void **state)
 	loop_timer_free(w->end);
 	loop_free(w->loop);
 	buf_done(&w->body);
+	buf_done(&w->certificate);
 	free(w);
 	return 0;
 }
@@ -130,6 +134,9 @@ static void on_done(const struct http_response *resp, void *userdata)
 	w->status = resp->status;
 	buf_reset(&w->body);
 	assert_int_equal(buf_append(&w->body, resp->body, resp->len), 0);
+	buf_reset(&w->certificate);
+	if (resp->certificate)
+		assert_int_equal(buf_puts(&w->certificate, resp->certificate), 0);
 	assert_int_equal(resp->body[resp->len], '\0');
 	assert_true((resp->result < 0) == (resp->detail != NULL));
 	(void)snprintf(w->detail, sizeof(w->detail), "%s", resp->detail ? resp->detail : "");
@@ -570,6 +577,42 @@ static void test_tls(void **state)
 	assert_int_equal(w->result, 0);
 }
 
+/* Which certificate somebody serves, whoever vouches for it; and that nothing but TLS is spoken. */
+static void test_probe(void **state)
+{
+	_cleanup_free_ char *endpoint = str_format("127.0.0.1:%u", server.tls_port), *plain = str_format("127.0.0.1:%u", server.port);
+	_cleanup_buf_ struct buf cert = BUF_INIT(1 << 20);
+	struct world *w = *state;
+	struct http_options o = { .proxy = "http://127.0.0.1:1", .connect_to = "shop.example:443:127.0.0.1:1" };
+	struct http_request req = { .url = "https://shop.example:443/", .timeout_usec = 3 * USEC_PER_SEC, .max_body = 1, .probe = endpoint };
+
+	assert_int_equal(fs_read(server.ca, 1 << 20, &cert, NULL), 0);
+	assert_int_equal(http_configure(w->http, &o, NULL), 0);
+	for (int n = 0; n < 2; n++) {
+		run(w, &req);
+		assert_int_equal(w->result, 0);
+		assert_string_equal(buf_str(&w->certificate), buf_str(&cert));
+	}
+	req.url = "https://127.0.0.1/";
+	run(w, &req);
+	assert_string_equal(buf_str(&w->certificate), buf_str(&cert));
+	req.probe = plain;
+	run(w, &req);
+	assert_true(w->result < 0);
+	assert_string_equal(buf_str(&w->certificate), "");
+	/* A request that is none shows nothing. */
+	o = (struct http_options){ .ca_file = server.ca };
+	assert_int_equal(http_configure(w->http, &o, NULL), 0);
+	{
+		_cleanup_free_ char *hello = url_of("/hello");
+
+		req = (struct http_request){ .url = hello, .timeout_usec = 3 * USEC_PER_SEC, .max_body = 100 };
+		run(w, &req);
+		assert_string_equal(buf_str(&w->body), "hello");
+		assert_string_equal(buf_str(&w->certificate), "");
+	}
+}
+
 static int on_piece(const void *data, size_t len, void *userdata)
 {
 	struct world *w = userdata;
@@ -705,6 +748,7 @@ int main(void)
 		TEST(test_proxy),
 		TEST(test_redirect_credentials),
 		TEST(test_tls),
+		TEST(test_probe),
 		TEST(test_sink),
 		TEST(test_head_before_the_body),
 		TEST(test_proxy_that_refuses),

@@ -806,6 +806,109 @@ static void test_install_plain(void **state)
 	assert_int_not_equal(access(path, F_OK), 0);
 }
 
+static size_t names_in(const char *directory)
+{
+	_cleanup_free_ char *command = str_format("ls -A %s | wc -l", directory);
+	FILE *f = popen(command, "r");
+	unsigned n = 0;
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%u", &n), 1);
+	pclose(f);
+	return n;
+}
+
+/* One step of a plain file's way into use; `content` NULL: of what is there. */
+static void step(struct world *w, const char *directory, const char *content, bool stage, const char *drop, int64_t keep)
+{
+	struct job_secret value = { (char[]){ "c" }, (char *)(uintptr_t)(content ? content : "") };
+	const struct job_secrets secrets = { { &value, 1 } };
+	struct job_file file = { .name = (char[]){ "token" }, .mode = (char[]){ "0440" }, .content = content ? (char[]){ "c" } : NULL };
+	struct job job = new_job(JOB_INSTALL);
+
+	job.directory = (char *)(uintptr_t)directory;
+	job.files = (struct jd_list){ &file, 1 };
+	job.stage = stage;
+	job.drop = (char *)(uintptr_t)drop;
+	job.keep_versions = keep;
+	run(w, &job, content ? &secrets : NULL);
+}
+
+/* Made beside, switched, taken back, kept: each done twice, as after a kill, comes to the same. */
+static void test_install_in_steps(void **state)
+{
+	struct world *w = *state;
+	_cleanup_free_ char *directory = path_in(w, "steps"), *token = path_in(w, "steps/token");
+	_cleanup_free_ char *made = path_in(w, "steps/" JOB_FILE_NEW "token"), *former = path_in(w, "steps/" JOB_FILE_FORMER "token");
+
+	step(w, directory, "one", false, NULL, 2);
+	for (int n = 0; n < 2; n++) {
+		step(w, directory, "two", true, NULL, 100);
+		expect(directory, "token", "one");
+		assert_int_equal(mode_of(made), 0440);
+	}
+	/* Killed between its two halves. */
+	assert_int_equal(link(token, former), 0);
+	for (int n = 0; n < 2; n++) {
+		step(w, directory, NULL, false, NULL, 100);
+		assert_int_equal(w->end, JOB_SUCCEEDED);
+		expect(directory, "token", "two");
+		expect(directory, JOB_FILE_FORMER "token", "one");
+		assert_int_not_equal(access(made, F_OK), 0);
+	}
+	for (int n = 0; n < 2; n++) {
+		step(w, directory, NULL, false, "", 100);
+		assert_int_equal(w->end, JOB_SUCCEEDED);
+		expect(directory, "token", "one");
+		assert_int_equal(names_in(directory), 1);
+	}
+	/* Rejected before the switch. */
+	step(w, directory, "three", true, NULL, 100);
+	step(w, directory, NULL, false, "", 100);
+	expect(directory, "token", "one");
+	assert_int_equal(names_in(directory), 1);
+	/* Kept. */
+	step(w, directory, "four", true, NULL, 100);
+	step(w, directory, NULL, false, NULL, 100);
+	for (int n = 0; n < 2; n++) {
+		step(w, directory, NULL, false, NULL, 1);
+		expect(directory, "token", "four");
+		assert_int_equal(names_in(directory), 1);
+	}
+	/* Nothing to switch to, and nothing there. */
+	assert_int_equal(unlink(token), 0);
+	step(w, directory, NULL, false, NULL, 1);
+	assert_int_equal(w->end, JOB_EXITED);
+	assert_non_null(strstr(w->message, "is not there any more"));
+}
+
+/* A set that is taken back is removed, and what is kept besides stays. */
+static void test_a_set_is_taken_back(void **state)
+{
+	struct world *w = *state;
+	_cleanup_free_ char *directory = path_in(w, "back"), *versions = path_in(w, "back/versions");
+	struct job_file names[] = { { .name = (char[]){ "key.pem" } }, { .name = (char[]){ "chain.p12" } } };
+	struct job job = new_job(JOB_INSTALL);
+
+	if (geteuid() != 0)
+		skip();
+	install(w, directory, "v1", "one", false);
+	install(w, directory, "v2", "two", true);
+	job.directory = directory;
+	job.files = (struct jd_list){ names, 2 };
+	job.keep_versions = 100;
+	for (int n = 0; n < 4; n++) {
+		job.version = n % 2 ? (char[]){ "v1" } : (char[]){ "v2" };
+		job.drop = n % 2 ? (char[]){ "v2" } : NULL;
+		if (n == 2)
+			install(w, directory, "v2", "two", true);
+		run(w, &job, NULL);
+		assert_int_equal(w->end, JOB_SUCCEEDED);
+		expect(directory, "key.pem", n % 2 ? "one" : "two");
+		assert_int_equal(names_in(versions), n % 2 ? 1 : 2);
+	}
+}
+
 /* ---- kills, restarts, reboots ---- */
 
 static pid_t runner_pid(struct world *w, const char *id)
@@ -996,6 +1099,7 @@ int main(void)
 		TEST(test_input_and_descriptors), TEST(test_signal), TEST(test_script), TEST(test_forget), TEST(test_kept_result), TEST(test_timeout_ends_all),
 		TEST(test_deadline), TEST(test_stop), TEST(test_survivors), TEST(test_output_cap), TEST(test_odd_output),
 		TEST(test_user), TEST(test_hooks), TEST(test_install), TEST(test_install_keeps_versions),
+		TEST(test_install_in_steps), TEST(test_a_set_is_taken_back),
 		TEST(test_install_refuses), TEST(test_install_plain), TEST(test_restart), TEST(test_unknown), TEST(test_kills),
 		TEST(test_reboot), TEST(test_full_disk), TEST(test_noexec),
 	};

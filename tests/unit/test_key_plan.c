@@ -342,48 +342,6 @@ static void test_passwords_shape(void **state)
 	}
 }
 
-static void test_what_is_not_built(void **state)
-{
-	char *units[] = { MUTABLE("nginx.service") };
-	struct certificate_settings c[] = { web, web, web, web, web, web, web };
-	struct key_secret_settings s = word;
-	const struct key_wish plain = { .certificate = &web }, secret = { .secret = &s };
-
-	(void)state;
-	assert_null(key_unbuilt(&plain));
-	assert_null(key_unbuilt(&secret));
-	/* The peer's stores are. */
-	c[0].layout = STORE_KV3;
-	c[1].layout = STORE_KV4;
-	for (size_t n = 0; n < 2; n++) {
-		const struct key_wish w = { .certificate = &c[n] };
-
-		assert_null(key_unbuilt(&w));
-	}
-	c[2].activate.check = (struct jd_list){ units, 1 };
-	c[3].activate.reload_units = (struct jd_list){ units, 1 };
-	c[4].activate.restart_units = (struct jd_list){ units, 1 };
-	c[5].activate.commands = (struct jd_list){ units, 1 };
-	c[6].activate.verify.endpoint = MUTABLE("127.0.0.1:443");
-	for (size_t n = 2; n < sizeof(c) / sizeof(c[0]); n++) {
-		const struct key_wish w = { .certificate = &c[n] };
-
-		assert_non_null(key_unbuilt(&w));
-	}
-	s.activate.reload_units = (struct jd_list){ units, 1 };
-	assert_non_null(key_unbuilt(&secret));
-	{
-		_cleanup_(key_item_done) struct key_item i = { 0 };
-
-		wish(&i, &c[2]);
-		says(&i, 0, STATUS_ERROR, DUTY_FAILED, CODE_BAD_CONFIGURATION,
-		     "Not installed: activate is not built yet; remove it, and reload the application by a systemd path "
-		     "unit on the files");
-	}
-}
-
-/* ---- the first install ---- */
-
 static void test_first_install_in_time(void **state)
 {
 	_cleanup_(key_item_done) struct key_item i = { 0 };
@@ -724,7 +682,6 @@ int main(void)
 		cmocka_unit_test(test_plain_secrets_have_no_dates),
 		cmocka_unit_test(test_shape_and_origin),
 		cmocka_unit_test(test_passwords_shape),
-		cmocka_unit_test(test_what_is_not_built),
 		cmocka_unit_test(test_first_install_in_time),
 		cmocka_unit_test(test_codes_of_a_late_one),
 		cmocka_unit_test(test_deadline_over_restarts),

@@ -385,6 +385,134 @@ static void test_iterations_in_all(void **state)
 	print_message("1.8 million iterations: %llu ms\n", (unsigned long long)(time_boot() - before) / 1000);
 }
 
+/* ---- structure by hand ---- */
+
+static void put_der(struct buf *out, unsigned char tag, const struct buf *content)
+{
+	const char head[] = { (char)tag, (char)0x83, (char)(content->len >> 16), (char)(content->len >> 8),
+			      (char)content->len };
+
+	buf_append(out, head, sizeof(head));
+	assert_int_equal(buf_append(out, buf_str(content), content->len), 0);
+}
+
+/* SEQUENCE { OID, [0] { content } } */
+static void put_tagged(struct buf *out, const char *oid, size_t oid_len, const struct buf *content)
+{
+	_cleanup_buf_ struct buf inner = BUF_SECRET_INIT(ROOM);
+
+	buf_append(&inner, oid, oid_len);
+	put_der(&inner, 0xa0, content);
+	put_der(out, 0x30, &inner);
+}
+
+static void put_data(struct buf *out, const struct buf *content)
+{
+	static const char data[] = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+	_cleanup_buf_ struct buf octets = BUF_SECRET_INIT(ROOM);
+
+	put_der(&octets, 0x04, content);
+	put_tagged(out, data, sizeof(data) - 1, &octets);
+}
+
+/* A file without MAC whose items stand `levels` deep, each level `times` over. */
+static void make_nested(unsigned levels, unsigned times, struct buf *out)
+{
+	static const char safe_contents[] = "\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x06";
+	const struct vector v = { NO_CIPHER, NO_CIPHER, 1, -1, "" };
+	_cleanup_buf_ struct buf flat = BUF_SECRET_INIT(ROOM), safes = BUF_SECRET_INIT(ROOM),
+				 all = BUF_SECRET_INIT(ROOM), pfx = BUF_SECRET_INIT(ROOM);
+	STACK_OF(PKCS7) * list;
+	const unsigned char *at;
+	PKCS12 *p;
+
+	make(&v, ec, ec_leaf, &flat);
+	at = (const unsigned char *)flat.data;
+	p = d2i_PKCS12(NULL, &at, (long)flat.len);
+	list = PKCS12_unpack_authsafes(p);
+	for (int i = 0; i < sk_PKCS7_num(list); i++) {
+		const ASN1_OCTET_STRING *o = sk_PKCS7_value(list, i)->d.data;
+		_cleanup_buf_ struct buf contents = BUF_SECRET_INIT(ROOM);
+
+		buf_append(&contents, o->data, (size_t)o->length);
+		for (unsigned n = 1; n < levels; n++) {
+			_cleanup_buf_ struct buf bags = BUF_SECRET_INIT(ROOM);
+
+			for (unsigned k = 0; k < (i == 0 ? times : 1); k++)
+				put_tagged(&bags, safe_contents, sizeof(safe_contents) - 1, &contents);
+			buf_reset(&contents);
+			put_der(&contents, 0x30, &bags);
+		}
+		put_data(&safes, &contents);
+	}
+	sk_PKCS7_pop_free(list, PKCS7_free);
+	PKCS12_free(p);
+	put_der(&all, 0x30, &safes);
+	buf_append(&pfx, "\x02\x01\x03", 3);
+	put_data(&pfx, &all);
+	put_der(out, 0x30, &pfx);
+}
+
+static void test_bags_in_bags(void **state)
+{
+	(void)state;
+	for (unsigned levels = 1; levels <= LIMIT_PKCS12_DEPTH + 1; levels++) {
+		_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM);
+
+		make_nested(levels, 1, &der);
+		if (levels <= LIMIT_PKCS12_DEPTH)
+			expect_read(&der, NULL, ec, ec_leaf);
+		else
+			expect_refused(&der, NULL, -E2BIG, "items nested more than 4 deep");
+	}
+	/* The same certificates many times over: counted, not kept. */
+	for (unsigned times = 10; times <= 20; times += 10) {
+		_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM);
+
+		make_nested(2, times, &der);
+		if (times == 10)
+			expect_read(&der, NULL, ec, ec_leaf);
+		else
+			expect_refused(&der, NULL, -E2BIG, "more than 64 items");
+	}
+}
+
+static void test_unknown_algorithms(void **state)
+{
+	static const char pbkdf2[] = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c",
+			  sha256[] = "\x60\x86\x48\x01\x65\x03\x04\x02\x01",
+			  pbes2[] = "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d",
+			  scrypt[] = "\x2b\x06\x01\x04\x01\xda\x47\x04\x0b";
+	static const struct vector v = { NID_aes_256_cbc, NID_aes_256_cbc, 1, -1, "" },
+				   sealed = { NO_CIPHER, NO_CIPHER, 1, 1, "" };
+	static const struct {
+		const struct vector *vector;
+		const char *from, *to, *says;
+	} cases[] = {
+		{ &v, pbkdf2, scrypt, "protected with scrypt" },
+		{ &v, pbkdf2, sha256, "protected with sha256" },
+		{ &v, pbes2, scrypt, "protected with scrypt" },
+		{ &v, pbes2, pbkdf2, "protected with PBKDF2" },
+		{ &sealed, sha256, pbes2, "protected with PBES2" },
+		{ &sealed, sha256, scrypt, "protected with scrypt" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM);
+		char *at;
+
+		make(cases[i].vector, ec, ec_leaf, &der);
+		at = memmem(der.data, der.len, cases[i].from, 9);
+		if (cases[i].vector == &sealed) /* the last one: certificates have it, too */
+			for (char *p = at; p; p = memmem(p + 1, (size_t)(der.data + der.len - p - 1), cases[i].from, 9))
+				at = p;
+		assert_non_null(at);
+		memcpy(at, cases[i].to, 9);
+		expect_refused(&der, NULL, -EOPNOTSUPP, cases[i].says);
+	}
+}
+
 static void test_without_legacy_provider(void **state)
 {
 	_cleanup_buf_ struct buf der = BUF_SECRET_INIT(ROOM), modern = BUF_SECRET_INIT(ROOM);
@@ -510,6 +638,8 @@ int main(void)
 		cmocka_unit_test(test_key_of_another),
 		cmocka_unit_test(test_iterations),
 		cmocka_unit_test(test_iterations_in_all),
+		cmocka_unit_test(test_bags_in_bags),
+		cmocka_unit_test(test_unknown_algorithms),
 		cmocka_unit_test(test_without_legacy_provider),
 		cmocka_unit_test(test_written),
 		cmocka_unit_test(test_nothing_is_left),

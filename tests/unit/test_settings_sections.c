@@ -673,6 +673,11 @@ static void test_key_rules(void **state)
 	refused("{\"keyRefresh\":{\"secrets\":[{\"url\":\"" VAULT "b\",\"path\":\"/etc/s\"},{\"url\":\"" VAULT
 		"c\",\"path\":\"/etc/s\"}]}}",
 		NULL, "settings: keyRefresh.secrets[1].path: \"/etc/s\" is already written by secrets[0]");
+	refused("{\"keyRefresh\":{\"secrets\":[{\"url\":\"" VAULT
+		"b\",\"path\":\"/etc/s\",\"activate\":{\"verify\":{\"endpoint\":\"127.0.0.1:443\"}}}]}}",
+		NULL,
+		"settings: keyRefresh.secrets[0].activate.verify: no endpoint serves a secret; remove it, or let activate.check or "
+		"a command look");
 	refused(CERTIFICATE("},{\"name\":\"v.a\",\"url\":\"" VAULT "b\",\"directory\":\"/etc/x\""), NULL,
 		"settings: keyRefresh.certificates[1].name: \"v.a\" is already the name of certificates[0]");
 	refused(CERTIFICATE(",\"pkcs12Password\":\"open\""), NULL,
