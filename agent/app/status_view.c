@@ -27,7 +27,8 @@ struct entry {
 };
 
 struct view {
-	char *version, *sequence;
+	char *version, *sequence, *owner, *owner_version;
+	struct jd_list beside; /* of char *: what else of EvenKeel is installed */
 	bool serving;
 	struct jd_list entries; /* of struct entry, one */
 };
@@ -66,11 +67,16 @@ static const struct jd_field entry_fields[] = {
 static const struct jd_type entry_type = { .kind = JD_OBJECT, .fields = entry_fields, .size = sizeof(struct entry) };
 static const struct jd_type entries_type = { .kind = JD_LIST, .min = 1, .max = 1, .element = &entry_type };
 
+static const struct jd_type texts = { .kind = JD_LIST, .max = 10, .element = &text };
+
 static const struct jd_field view_fields[] = {
-	{ "version",  &text,         offsetof(struct view, version),  0 },
-	{ "sequence", &text,         offsetof(struct view, sequence), 0 },
-	{ "serving",  &flag,         offsetof(struct view, serving),  0 },
-	{ "status",   &entries_type, offsetof(struct view, entries),  JD_REQUIRED },
+	{ "version",      &text,         offsetof(struct view, version),       0 },
+	{ "sequence",     &text,         offsetof(struct view, sequence),      0 },
+	{ "owner",        &text,         offsetof(struct view, owner),         0 },
+	{ "ownerVersion", &text,         offsetof(struct view, owner_version), 0 },
+	{ "beside",       &texts,        offsetof(struct view, beside),        0 },
+	{ "serving",      &flag,         offsetof(struct view, serving),       0 },
+	{ "status",       &entries_type, offsetof(struct view, entries),       JD_REQUIRED },
 	{ NULL },
 };
 static const struct jd_type view_type = { .kind = JD_OBJECT, .fields = view_fields, .size = sizeof(struct view) };
@@ -92,6 +98,21 @@ static void print_line(FILE *out, unsigned columns, size_t indent, const char *m
 	fprintf(out, "%.*s\n", (int)len, line);
 }
 
+/* Said only where it is a question: of two installations, one has the service. */
+static void print_owner(FILE *out, const struct view *v)
+{
+	char *const *beside = v->beside.items;
+
+	if (v->beside.n == 0 || !v->owner || str_equal(v->owner, "none"))
+		return;
+	fprintf(out, "%-28s %-14s the service is that of the %s", "installed", v->owner, v->owner);
+	if (!str_empty(v->owner_version))
+		fprintf(out, " (version %s)", v->owner_version);
+	for (size_t i = 0; i < v->beside.n; i++)
+		fprintf(out, "%s %s", i == 0 ? "; also installed: the" : ", the", beside[i]);
+	fputc('\n', out);
+}
+
 int status_view_print(const struct buf *reply, unsigned columns, FILE *out, struct error *err)
 {
 	_cleanup_(view_done) struct view v = { 0 };
@@ -106,6 +127,7 @@ int status_view_print(const struct buf *reply, unsigned columns, FILE *out, stru
 	items = entry->body.items.items;
 	fprintf(out, "EvenKeel %s, sequence %s, %s\n", v.version ? v.version : "?",
 		str_empty(v.sequence) ? "none" : v.sequence, v.serving ? "serving" : "not serving");
+	print_owner(out, &v);
 	fprintf(out, "%-28s %-14s ", "deployment", entry->body.top ? entry->body.top : "?");
 	print_line(out, columns, 44, entry->body.message.text);
 	for (size_t i = 0; i < entry->body.items.n; i++) {
