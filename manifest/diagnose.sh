@@ -1,6 +1,7 @@
 # What the kernel or the dynamic loader said of a program that could not start becomes one line that names what is missing
 # here, and ends the script: 51 when this system cannot run it, 52 when a package would help. Part of the launcher and of
 # the VM application, which define fail CODE TEXT.
+# shellcheck shell=sh
 
 # The package that brings a library to this distribution.
 package_of() {

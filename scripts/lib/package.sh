@@ -68,12 +68,14 @@ add_binary() {
 # The binaries given, and new ones of what is missing.
 package_binaries() {
 	local name
-	for name in "${archs[@]}"; do
-		[ -z "${binaries[$name]-}" ] || continue
-		# Held until the package is made, since the next build replaces the binary.
+	# Held until the package is made, since the next build replaces the binaries.
+	if [ ${#binaries[@]} != ${#archs[@]} ]; then
 		mkdir -p "$root/build"
 		exec 8>"$root/build/package.lock"
 		flock 8
+	fi
+	for name in "${archs[@]}"; do
+		[ -z "${binaries[$name]-}" ] || continue
 		binaries[$name]=$("$root/scripts/build-release" --arch "$name" --version "$version" --publisher "$publisher" \
 			--type "$type" | tail -1)
 		[ -f "${binaries[$name]}" ] || die "scripts/build-release made no binary for $name"

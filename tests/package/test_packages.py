@@ -202,6 +202,25 @@ def test_application_removes_what_it_brought_and_no_more(scene):
              "0 EvenKeel 1.0.0: installed and running", "0 EvenKeel 1.0.0: removed", "other"]
 
 
+# ---- scripts ----
+
+def test_scripts_are_clean(binary, tmp_path):
+    """Ours, and those that go into packages as they stand in them."""
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not here")
+    named = [path for folder in ("scripts", "scripts/lib", "debian/tests") for path in sorted((ROOT / folder).iterdir())
+             if path.is_file() and (path.suffix == ".sh" or path.read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh")))]
+    assert len(named) > 15
+    launcher, application = tmp_path / "launcher.sh", tmp_path / "application.sh"
+    with zipfile.ZipFile(package("package-zip", binary, tmp_path)) as archive:
+        launcher.write_bytes(archive.read("bin/evenkeel"))
+    head, end, _ = package("package-vm-application", binary, tmp_path).read_bytes().partition(b"\nexit 0\n")
+    application.write_bytes(head + end)
+    # SC2016, SC2317: quoting for another program, and what a trap calls.
+    done = run("shellcheck", "-x", "-e", "SC2016,SC2317", *named, launcher, application, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
 # ---- units ----
 
 @pytest.fixture

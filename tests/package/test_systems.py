@@ -167,17 +167,30 @@ def answer(url):
         return None
 
 
-def test_the_other_architecture_runs_under_qemu(unpacked, tmp_path):
+def emulated(unpacked, suite):
     emulator = shutil.which(f"qemu-{OTHER_MACHINE}")
     if not emulator:
         pytest.skip("qemu-user is not here")
-    root = system("trixie", OTHER_ARCH)
-    program = [emulator, "-L", root, unpacked / f"bin/{OTHER_ARCH}/evenkeel"]
+    return [emulator, "-L", system(suite, OTHER_ARCH), unpacked / f"bin/{OTHER_ARCH}/evenkeel"]
+
+
+@pytest.mark.parametrize("suite", ["bookworm", "trixie", "sid"])
+def test_the_other_architecture_runs_under_qemu(unpacked, suite):
+    program = emulated(unpacked, suite)
     done = run(*program, "version", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["architecture"] == OTHER_ARCH
+    version = json.loads(done.stdout)
+    assert version["architecture"] == OTHER_ARCH
+    openssl = (program[2] / f"usr/lib/{OTHER_MACHINE}-linux-gnu/libcrypto.so.3").read_bytes()
+    assert f"OpenSSL {version['libraries']['openssl']} ".encode() in openssl
+    (unpacked / "other.json").write_text(json.dumps({**SETTINGS, "health": {"listen": "127.0.0.1:8008"}}))
+    done = run(*program, "validate", unpacked / "other.json")
+    assert done.returncode == 0, done.stderr
 
-    # The service itself: it reads its settings, answers the load balancer and its own commands, and ends when it is told.
+
+def test_the_other_architectures_service_under_qemu(unpacked, tmp_path):
+    """It reads its settings, answers the load balancer and its own commands, and ends when it is told."""
+    program = emulated(unpacked, "trixie")
     port = free_port()
     etc = tmp_path / "etc/evenkeel"
     etc.mkdir(parents=True)
