@@ -107,7 +107,7 @@ def test_before_removal_what_is_drained_is_restored(scene):
 
 
 def test_the_extensions_service_is_not_the_packages(scene):
-    assert scene("extension; sh -e preun 1; sh -e postun 1; sh -e preun 0; sh -e postun 0") == ["systemctl daemon-reload"] * 2
+    assert scene("extension; sh -e post 1; sh -e preun 1; sh -e postun 1; sh -e preun 0; sh -e postun 0") == ["systemctl daemon-reload"] * 2
 
 
 def test_without_systemd_nothing_is_asked(scene):
