@@ -53,9 +53,11 @@ make_sysroot() {
 		say "unpacking headers and libraries for $arch"
 		write_source_list "$(host_codename)" deb "$root/build/static/apt-$arch/sources.d"
 		unpack_packages "$root/build/static/apt-$arch" "$sysroot" "$arch" libc6-dev libssl-dev libsystemd-dev zlib1g-dev
-		# Names of what is inside, so that pkg-config needs no notion of a sysroot: it would put it before our prefix, too.
-		for pc in "$sysroot"/usr/lib/"$triplet"/pkgconfig/*.pc "$sysroot"/usr/share/pkgconfig/*.pc; do
-			[ ! -f "$pc" ] || sed -i "s|=/usr|=$sysroot/usr|" "$pc"
+		# Names of what is inside, from where the file is, so that pkg-config needs no notion of a sysroot: it would put that
+		# before our prefix, too.
+		# shellcheck disable=SC2016 # pkg-config's variable, not ours
+		for pc in "$sysroot"/usr/lib/"$triplet"/pkgconfig/*.pc; do
+			sed -i 's|=/usr|=${pcfiledir}/../../..|' "$pc"
 		done
 	fi
 	cat >"$toolchain" <<-END
@@ -68,6 +70,6 @@ make_sysroot() {
 		set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY BOTH)
 		set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE BOTH)
 		set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE BOTH)
-		set(ENV{PKG_CONFIG_LIBDIR} $sysroot/usr/lib/$triplet/pkgconfig:$sysroot/usr/share/pkgconfig)
+		set(ENV{PKG_CONFIG_LIBDIR} $sysroot/usr/lib/$triplet/pkgconfig)
 	END
 }
