@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/app/beside.h"
 #include "agent/app/daemon_private.h"
 #include "agent/azure/status_file.h"
 #include "agent/base/buf.h"
@@ -62,6 +61,8 @@ static int one_round(struct daemon *d)
 					       is_of_user_data(d, handler_classes[i]->section) ? add_without_duty : add, d);
 	if (r >= 0)
 		r = health_report(d->health, is_of_user_data(d, SECTION_HEALTH) ? add_without_duty : add, d);
+	if (r >= 0)
+		r = pause_report(d->pause, add, d);
 	if (r >= 0)
 		notifier_round_end(d->notifier);
 	/* Webhooks are not told about webhooks. */
@@ -184,31 +185,6 @@ bool daemon_idle(const struct daemon *d)
 	return true;
 }
 
-/* Whose service this is, and what else of EvenKeel is on the machine. */
-static int describe_owner(const struct daemon *d, struct buf *out)
-{
-	_cleanup_(installed_done) struct installed i = { 0 };
-	const char *separator = "";
-	struct error ignored;
-	int r = installed_find(&d->paths, &i, &ignored);
-
-	if (r < 0)
-		return r;
-	(void)buf_puts(out, ",\"owner\":");
-	(void)jd_quote(out, i.owner ? i.owner : "none", strlen(i.owner ? i.owner : "none"));
-	(void)buf_puts(out, ",\"ownerVersion\":");
-	(void)jd_quote(out, i.version ? i.version : EK_VERSION, strlen(i.version ? i.version : EK_VERSION));
-	(void)buf_puts(out, ",\"beside\":[");
-	if (i.extension && !str_equal(i.owner, "extension")) {
-		(void)buf_puts(out, "\"extension\"");
-		separator = ",";
-	}
-	if (i.package && !str_equal(i.owner, "package"))
-		(void)buf_printf(out, "%s\"package\"", separator);
-	(void)buf_puts(out, "]");
-	return 0;
-}
-
 int daemon_describe(struct daemon *d, struct buf *out)
 {
 	_cleanup_buf_ struct buf status = BUF_INIT(LIMIT_STATUS_FILE);
@@ -221,11 +197,14 @@ int daemon_describe(struct daemon *d, struct buf *out)
 		return r;
 	(void)buf_puts(out, "{\"version\":");
 	(void)jd_quote(out, EK_VERSION, strlen(EK_VERSION));
-	(void)buf_printf(out, ",\"serving\":%s,\"sequence\":", d->serving ? "true" : "false");
+	(void)buf_printf(out, ",\"serving\":%s,", d->serving ? "true" : "false");
+	health_describe(d->health, out);
+	if (pause_is_on(d->pause)) {
+		(void)buf_puts(out, ",\"pause\":");
+		(void)pause_describe(d->pause, out);
+	}
+	(void)buf_puts(out, ",\"sequence\":");
 	(void)jd_quote(out, d->goal.sequence ? d->goal.sequence : "", strlen(d->goal.sequence ? d->goal.sequence : ""));
-	r = describe_owner(d, out);
-	if (r < 0)
-		return r;
 	(void)buf_puts(out, ",\"status\":");
 	(void)buf_append(out, status.data, status.len);
 	(void)buf_puts(out, "}\n");

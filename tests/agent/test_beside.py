@@ -29,8 +29,8 @@ def ask(vm, *argv):
 
 
 def owners(vm):
-    status = vm.status()
-    return status["owner"], status["ownerVersion"], status["beside"]
+    owner = json.loads(ask(vm, "status", "--json"))["owner"]
+    return owner["kind"], owner.get("version") or "", owner.get("beside") or ""
 
 
 def settled(vm, name):
@@ -50,15 +50,15 @@ def with_extension(vm):
 
 def test_status_names_both(vm):
     vm.start()
-    assert owners(vm) == ("package", vm.version, ["extension"])  # unpacked, not installed
-    assert "the service is that of the package" in ask(vm, "status")
+    assert owners(vm) == ("package", "", "extension")  # unpacked, not installed
+    assert "service of the package; also installed: extension" in ask(vm, "status")
     vm.stop_daemon()
     vm.command("install")
     vm.start_daemon()
-    assert owners(vm) == ("extension", vm.version, ["package"])
-    assert f"the service is that of the extension (version {vm.version}); also installed: the package" in ask(vm, "status")
+    assert owners(vm) == ("extension", vm.version, "package")
+    assert "service of the extension; also installed: package" in ask(vm, "status")
     (vm.root / "usr/lib/systemd/system/evenkeel.service").unlink()
-    assert owners(vm) == ("extension", vm.version, [])
+    assert owners(vm) == ("extension", vm.version, "")
     assert "also installed" not in ask(vm, "status")
 
 
@@ -98,6 +98,6 @@ def test_the_application_keeps_from_the_packages_scripts_too(vm):
     ask(vm, "service", "install")
     assert json.loads((vm.root / "var/lib/evenkeel/state/owner.json").read_text())["kind"] == "vm-application"
     vm.start_daemon()
-    assert owners(vm) == ("vm-application", vm.version, ["extension", "package"])
+    assert owners(vm) == ("vm-application", vm.version, "extension, package")
     assert "belongs to the vm-application" in ask(vm, "service", "retire")
     assert vm.status()
