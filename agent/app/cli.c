@@ -121,15 +121,20 @@ static int service_remove(const struct paths *p, struct bus *bus, struct error *
 	return installation_remove(p, bus, false, err);
 }
 
-/* Before the files go: what is drained is restored, and logind is as it was. Nothing running means nothing to restore. */
+/* Before the package's files go: what is drained is restored, and logind is as it was. Nothing running means nothing to
+ * restore, and another owner's service is none of the package's business. */
 static int service_retire(const struct paths *p, struct bus *bus, struct error *err)
 {
+	_cleanup_(owner_done) struct owner o = { 0 };
 	int r;
 
+	if (owner_read(p, &o, NULL) == 0) {
+		printf("evenkeel: the service belongs to the %s (version %s), and goes on\n", o.kind, o.version);
+		return 0;
+	}
 	if (api_daemon_running(p))
 		cli_note_wait("restoring what is drained, 4 minutes at most");
 	r = api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
-
 	return r < 0 ? r : installation_remove_logind(p, bus, err);
 }
 

@@ -32,7 +32,8 @@
 
 #define DAEMON_ANSWER_USEC (20 * USEC_PER_SEC)
 
-/* The version directory: the agent says it; by hand it is two levels above bin/evenkeel. */
+/* The version directory: the agent says it; by hand it is above the binary, two levels (bin/evenkeel) or three
+ * (bin/ARCHITECTURE/evenkeel). */
 static char *find_directory(void)
 {
 	const char *told = getenv("AZURE_GUEST_AGENT_EXTENSION_PATH");
@@ -42,18 +43,15 @@ static char *find_directory(void)
 	if (!str_empty(told))
 		return strdup(told);
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	for (int level = 0; n > 0 && level < 2; level++) {
+	for (int level = 1; n > 0 && level <= 3; level++) {
+		_cleanup_free_ char *file = NULL;
 		char *slash;
 
 		self[n] = '\0';
 		slash = strrchr(self, '/');
 		n = slash ? slash - self : 0;
-	}
-	if (n > 0) {
-		_cleanup_free_ char *file = NULL;
-
 		self[n] = '\0';
-		file = path_join(self, "HandlerEnvironment.json");
+		file = n > 0 && level > 1 ? path_join(self, "HandlerEnvironment.json") : NULL;
 		if (file && fs_exists(file))
 			return strdup(self);
 	}

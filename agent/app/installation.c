@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/beside.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
@@ -453,6 +454,23 @@ static void remove_jobs(const struct paths *p, struct removal *rm)
 	(void)rmdir(p->jobs);
 }
 
+/* The package's service goes on with the records, so that nothing of its settings is done again; the extension's goal state
+ * is not among them any more. */
+static void hand_over(const struct paths *p, struct bus *bus, struct removal *rm)
+{
+	static const char *const names[] = { "owner.json", "upgrade.json", "goal.json", "in-force.json" };
+	struct error e = ERROR_INIT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		_cleanup_free_ char *path = path_join(p->records, names[i]);
+
+		note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
+	}
+	note(rm, fs_remove_tree(p->libexec, &e), &e);
+	note(rm, fs_unlink(p->bin_link, &e), &e);
+	note(rm, package_take_over(bus, &e), &e);
+}
+
 int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err)
 {
 	const char *trees[] = { p->records, p->run, p->libexec, certificates_too ? p->certificates : NULL };
@@ -464,6 +482,10 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 		struct error e = ERROR_INIT;
 
 		note(&rm, installation_remove_logind(p, bus, &e), &e);
+	}
+	if (package_is_installed(p)) {
+		hand_over(p, bus, &rm);
+		return rm.first;
 	}
 	remove_jobs(p, &rm);
 	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {

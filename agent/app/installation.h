@@ -48,7 +48,8 @@ _nodiscard_ int installation_put(const struct paths *p, struct bus *bus, const c
 bool installation_is_current(const struct paths *p);
 
 /* Stops the service after it has ended drains by restoring (it asks over the local API first), and removes units, links,
- * binaries, records and jobs; certificates only if told. Goes on past failures; the first is returned. */
+ * binaries, records and jobs; certificates only if told. Where the distribution's package is installed its service takes
+ * over: records and jobs stay. Goes on past failures; the first is returned. */
 _nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err);
 
 /* The daemon's drop-in for logind (drain.shutdown). 0 also when there is none. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/beside.h"
 #include "agent/app/cli_certs.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/cli_scripts.h"
@@ -203,15 +204,23 @@ static int read_files(const struct paths *p, struct status_view *v)
 
 static int read_owner(const struct paths *p, struct view_owner *ret)
 {
-	struct owner o = { 0 };
-	int r = owner_read(p, &o, NULL);
+	_cleanup_(installed_done) struct installed i = { 0 };
+	struct error ignored;
+	int r = installed_find(p, &i, &ignored);
+	bool extension, package;
 
 	/* A package brings its own units and leaves no mark. */
+	if (r >= 0 && !i.owner)
+		r = str_set(&i.owner, "package");
 	if (r < 0)
-		return str_set(&ret->kind, "package");
-	ret->kind = TAKE_PTR(o.kind);
-	ret->version = TAKE_PTR(o.version);
-	owner_done(&o);
+		return r;
+	extension = i.extension && !str_equal(i.owner, "extension");
+	package = i.package && !str_equal(i.owner, "package");
+	if ((extension || package) &&
+	    str_set(&ret->beside, extension && package ? "extension, package" : extension ? "extension" : "package") < 0)
+		return -ENOMEM;
+	ret->kind = TAKE_PTR(i.owner);
+	ret->version = TAKE_PTR(i.version);
 	return 0;
 }
 

@@ -45,10 +45,11 @@ static void print_agent(const struct screen *s)
 {
 	const struct view_owner *o = &s->v->owner;
 
-	screen_row(s, "Agent", NULL, "%s, %s of the %s%s%s", s->v->version ? s->v->version : "?",
+	screen_row(s, "Agent", NULL, "%s, %s of the %s%s%s%s%s", s->v->version ? s->v->version : "?",
 		   s->v->running ? "service" : "stopped service", o->kind ? o->kind : "package",
 		   o->version && !str_equal(o->version, s->v->version) ? " " : "",
-		   o->version && !str_equal(o->version, s->v->version) ? o->version : "");
+		   o->version && !str_equal(o->version, s->v->version) ? o->version : "",
+		   o->beside ? "; also installed: " : "", o->beside ? o->beside : "");
 }
 
 /* ---- problems ---- */

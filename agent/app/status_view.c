@@ -24,6 +24,7 @@ const struct jd_type view_machine_type = { .kind = JD_OBJECT, .fields = machine_
 static const struct jd_field owner_fields[] = {
 	{ "kind",    &text, offsetof(struct view_owner, kind) },
 	{ "version", &text, offsetof(struct view_owner, version) },
+	{ "beside",  &text, offsetof(struct view_owner, beside) },
 	{ NULL },
 };
 static const struct jd_type owner_type = { .kind = JD_OBJECT, .fields = owner_fields, .size = sizeof(struct view_owner) };

@@ -25,6 +25,7 @@ struct view_machine {
 struct view_owner { /* whose service it is */
 	char *kind; /* extension, vm-application, package */
 	char *version;
+	char *beside; /* what else of EvenKeel is installed; NULL: nothing */
 };
 
 struct view_pause {

@@ -50,6 +50,7 @@ if(EK_SANITIZE)
   target_link_options(ek_options INTERFACE -fsanitize=${EK_SANITIZE})
 elseif(EK_HARDEN)
   ek_try_flags(-fstack-protector-strong -fstack-clash-protection -fcf-protection=full
+               -mbranch-protection=standard
                -ftrivial-auto-var-init=zero -fstrict-flex-arrays=3)
   target_compile_options(ek_options INTERFACE
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=3>)

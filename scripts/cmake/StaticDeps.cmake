@@ -1,7 +1,7 @@
 # EK_STATIC_DEPS: takes json-c, libmicrohttpd and libcurl from the prefix that scripts/build-static made, ahead of the
 # system's. Included before they are looked for; ek_check_static_deps() afterwards refuses a system library that slipped in.
 option(EK_STATIC_DEPS "Link the static libraries of scripts/build-static" OFF)
-set(EK_STATIC_PREFIX "${PROJECT_SOURCE_DIR}/build/static/prefix" CACHE PATH "What scripts/build-static made")
+set(EK_STATIC_PREFIX "${PROJECT_SOURCE_DIR}/build/static/amd64" CACHE PATH "What scripts/build-static made")
 
 if(EK_STATIC_DEPS)
   if(NOT EXISTS "${EK_STATIC_PREFIX}/complete")

@@ -53,15 +53,16 @@ def forget_others(script, *arguments):
 
 
 def extension(version):
-    return built("package-zip", "--version", version)
+    return built("package-zip", "--arch", "native", "--version", version)
 
 
 def vm_application(version):
-    return built("package-vm-application", "--version", version)
+    return built("package-vm-application", "--arch", "native", "--version", version)
 
 
 def debian():
-    return built("package-deb")
+    """Nothing less than a package in which lintian finds nothing."""
+    return built("package-deb", "--lint")
 
 
 def debian_of_version(package, version):

@@ -43,6 +43,10 @@ def test_debian_package(machine):
     # installed: it runs, and takes its settings from a file
     machine.run("dpkg -i /root/old.deb 2>&1", timeout=60)
     assert active(machine) == ["active", "active"]
+    # what Debian's autopkgtest runs on the package
+    for name in ("command-line", "service"):
+        machine.copy_in(packages.ROOT / "debian/tests" / name, f"/root/{name}")
+        machine.run(f"sh /root/{name} 2>&1 && rm /root/{name}", timeout=90)
     configure(machine, SETTINGS)
     machine.run("systemctl reload-or-restart evenkeel")
     machine.wait_until(f"test -s {RAN}", 20, "the script of the configuration")

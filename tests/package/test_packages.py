@@ -10,21 +10,7 @@ import xml.etree.ElementTree as xml
 import zipfile
 
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HANDLER = "EvenKeel.EvenKeelForLinux"
-
-
-def run(*argv, **options):
-    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=120, **options)
-
-
-def package(script, binary, out, *options, epoch="1700000001"):
-    result = run(ROOT / "scripts" / script, "--binary", binary, "--out", out, *options,
-                 env={**os.environ, "SOURCE_DATE_EPOCH": epoch})
-    assert result.returncode == 0, result.stderr
-    return pathlib.Path(result.stdout.splitlines()[-1])
-
+from delivered import ARCH, HANDLER, MACHINE, OTHER_ARCH, OTHER_MACHINE, ROOT, can_unshare, package, run
 
 # ---- the extension's zip ----
 
@@ -41,9 +27,11 @@ def test_zip_is_flat_and_complete(binary, tmp_path):
     assert path.name.startswith(f"{HANDLER}-1.2.3-")
     with zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
-        assert {"HandlerManifest.json", "LICENSE", "bin/evenkeel"} <= set(entries)
-        assert archive.read("bin/evenkeel") == binary.read_bytes()
-    assert stat.S_IMODE(entries["bin/evenkeel"].external_attr >> 16) == 0o755
+        assert {"HandlerManifest.json", "LICENSE", "bin/evenkeel", f"bin/{ARCH}/evenkeel"} <= set(entries)
+        assert archive.read(f"bin/{ARCH}/evenkeel") == binary.read_bytes()
+        assert archive.read("bin/evenkeel").startswith(b"#!/bin/sh\n") and b"@" not in archive.read("bin/evenkeel").replace(b'"$@"', b"")
+    for name in ("bin/evenkeel", f"bin/{ARCH}/evenkeel"):
+        assert stat.S_IMODE(entries[name].external_attr >> 16) == 0o755
     assert stat.S_IMODE(entries["HandlerManifest.json"].external_attr >> 16) == 0o644
     assert list(entries) == sorted(entries)
 
@@ -126,10 +114,6 @@ target() { readlink /usr/local/bin/evenkeel; }
 """
 
 
-def can_unshare():
-    return os.geteuid() == 0 and run("unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt").returncode == 0
-
-
 @pytest.fixture(params=["dash", "bash"])
 def scene(request, tmp_path):
     if not can_unshare():
@@ -138,11 +122,15 @@ def scene(request, tmp_path):
         pytest.skip(f"{request.param} is not here")
     made = tmp_path / "made"
     for version in ("1.0.0", "1.1.0", "1.2.0"):
-        program = tmp_path / f"program-{version}"
+        program, other = tmp_path / f"program-{version}", tmp_path / "other"
         program.write_text(PROGRAM.replace("@V@", version))
-        path = package("package-vm-application", program, tmp_path / "out", "--version", version)
+        other.write_bytes(os.urandom(3000))  # of a machine that this is not: before ours in the file, or behind
+        both = {ARCH: program, OTHER_ARCH: other}
+        order = both if version != "1.1.0" else dict(reversed(both.items()))
+        path = package("package-vm-application", order, tmp_path / "out", "--version", version)
         made.mkdir(exist_ok=True)
         path.rename(made / f"ek-{version}.sh")
+    package("package-vm-application", {OTHER_ARCH: program}, tmp_path / "out", "--version", "2.0.0").rename(made / "ek-other.sh")
     script = tmp_path / "scene.sh"
 
     def play(text):
@@ -180,12 +168,14 @@ def test_application_says_in_one_line_what_failed(scene):
         head -c -50 ek-1.1.0.sh >ek-cut.sh; ek cut install; test ! -e /usr/local/libexec/evenkeel
         ek 1.0.0 shout
         touch /run/broken; ek 1.0.0 install; rm /run/broken
+        ek other install
         rmdir /run/systemd/system; ek 1.0.0 install; mkdir /run/systemd/system
         mount -t tmpfs -o noexec tmpfs /usr/local/libexec; ek 1.0.0 install; umount /usr/local/libexec
         mount -t tmpfs -o ro tmpfs /usr/local/libexec; ek 1.0.0 install; wc -l </run/out
     """) == ["10 EvenKeel 1.1.0: this file is damaged (checksum of the program differs): upload it again",
              "2 EvenKeel 1.0.0: usage: sh ./evenkeel.sh install | update | remove",
              "52 EvenKeel 1.0.0: the program cannot start: error while loading shared libraries: libssl.so.3",
+             f"51 EvenKeel 2.0.0: this VM is {MACHINE}, and this package has programs for {OTHER_MACHINE} only",
              "51 EvenKeel 1.0.0: this system does not run systemd",
              "11 EvenKeel 1.0.0: programs cannot be executed in /usr/local/libexec/evenkeel (mounted noexec?)",
              "11 EvenKeel 1.0.0: cannot create /usr/local/libexec/evenkeel", "1"]
@@ -210,6 +200,25 @@ def test_application_removes_what_it_brought_and_no_more(scene):
              f"0 EvenKeel 1.0.0: removed; program and service stay for the VM extension {HANDLER}",
              "/usr/local/libexec/evenkeel/1.0.0/evenkeel"] + ["0 EvenKeel 1.0.0: removed"] * 2 + [
              "0 EvenKeel 1.0.0: installed and running", "0 EvenKeel 1.0.0: removed", "other"]
+
+
+# ---- scripts ----
+
+def test_scripts_are_clean(binary, tmp_path):
+    """Ours, and those that go into packages as they stand in them."""
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not here")
+    named = [path for folder in ("scripts", "scripts/lib", "debian/tests") for path in sorted((ROOT / folder).iterdir())
+             if path.is_file() and (path.suffix == ".sh" or path.read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh")))]
+    assert len(named) > 15
+    launcher, application = tmp_path / "launcher.sh", tmp_path / "application.sh"
+    with zipfile.ZipFile(package("package-zip", binary, tmp_path)) as archive:
+        launcher.write_bytes(archive.read("bin/evenkeel"))
+    head, end, _ = package("package-vm-application", binary, tmp_path).read_bytes().partition(b"\nexit 0\n")
+    application.write_bytes(head + end)
+    # SC2016, SC2317: quoting for another program, and what a trap calls.
+    done = run("shellcheck", "-x", "-e", "SC2016,SC2317", *named, launcher, application, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
 
 
 # ---- units ----

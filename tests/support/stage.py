@@ -5,6 +5,7 @@ import grp
 import json
 import os
 import pathlib
+import platform
 import pwd
 import shutil
 import signal
@@ -25,6 +26,7 @@ from fakeplatform import Client  # noqa: E402
 HANDLER = "EvenKeel.EvenKeelForLinux"
 VAULT = "demovault.vault.azure.net"
 SOCKET_PATH_MAX = 107
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
 class StageError(Exception):
@@ -113,9 +115,13 @@ class Stage:
 
     def make_extension(self, folder, binary):
         """A version's directory, as the agent unpacks a package."""
-        for name in ("config", "status", "bin"):
+        for name in ("config", "status", f"bin/{ARCHITECTURE}"):
             (folder / name).mkdir(parents=True)
-        shutil.copy2(binary, folder / "bin/evenkeel")
+        launcher = (SOURCE / "manifest/launcher.sh.in").read_text()
+        diagnose = (SOURCE / "manifest/diagnose.sh").read_text().split("\n\n", 1)[1]
+        (folder / "bin/evenkeel").write_text(launcher.replace("@DIAGNOSE@", diagnose))
+        (folder / "bin/evenkeel").chmod(0o755)
+        shutil.copy2(binary, folder / f"bin/{ARCHITECTURE}/evenkeel")
         (folder / "HandlerEnvironment.json").write_text(json.dumps([{
             "name": HANDLER, "version": 1.0, "handlerEnvironment": {
                 "logFolder": str(self.root / f"var/log/azure/{HANDLER}"), "configFolder": str(folder / "config"),
