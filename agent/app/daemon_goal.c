@@ -369,7 +369,7 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 
 	for (size_t i = 0; i < HANDLERS; i++) {
 		struct error e = ERROR_INIT;
-		int r = handler_classes[i]->apply(d->handlers[i], &goal, &e);
+		int r = d->slots[i].class->apply(d->slots[i].handler, &goal, &e);
 
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);

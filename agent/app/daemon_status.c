@@ -43,7 +43,7 @@ static int one_round(struct daemon *d)
 	if (d->settings_component.name)
 		r = add(d, &d->settings_component);
 	for (size_t i = 0; r >= 0 && i < HANDLERS; i++)
-		r = handler_classes[i]->report(d->handlers[i], add, d);
+		r = d->slots[i].class->report(d->slots[i].handler, add, d);
 	if (r >= 0)
 		r = health_report(d->health, add, d);
 	if (r >= 0)
@@ -155,7 +155,7 @@ bool daemon_component_open(const struct daemon *d, size_t handler)
 {
 	bool open = false;
 
-	return handler_classes[handler]->report(d->handlers[handler], note_open, &open) < 0 || open;
+	return d->slots[handler].class->report(d->slots[handler].handler, note_open, &open) < 0 || open;
 }
 
 bool daemon_idle(const struct daemon *d)
@@ -163,7 +163,7 @@ bool daemon_idle(const struct daemon *d)
 	if (!status_terminal(d->model))
 		return false;
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->busy(d->handlers[i]))
+		if (d->slots[i].class->busy(d->slots[i].handler))
 			return false;
 	return true;
 }

@@ -8,7 +8,9 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "agent/base/cleanup.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/io/loop.h"
@@ -70,4 +72,43 @@ int service_socket(const char *name)
 	if (n > 0)
 		strv_free(names);
 	return n < 0 ? n : fd;
+}
+
+/* ---- sockets kept over a restart ---- */
+
+#define BARRIER_USEC USEC_PER_SEC
+
+void service_keep_socket(const char *name, int fd)
+{
+	_cleanup_free_ char *text = str_format("FDSTORE=1\nFDNAME=%s", name);
+
+	if (text)
+		(void)sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+}
+
+void service_forget_socket(const char *name)
+{
+	if (sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name) > 0)
+		(void)sd_notify_barrier(0, BARRIER_USEC);
+}
+
+int service_take_kept(const char *name)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(0, &names), fd = -ENOENT;
+
+	for (int i = 0; i < n; i++) {
+		if (!str_starts(names[i], SERVICE_KEPT))
+			continue;
+		if (fd < 0 && str_equal(names[i], name)) {
+			fd = SD_LISTEN_FDS_START + i;
+			continue;
+		}
+		(void)close(SD_LISTEN_FDS_START + i);
+		if (!str_equal(names[i], name))
+			service_forget_socket(names[i]);
+	}
+	if (n > 0)
+		strv_free(names);
+	return fd;
 }

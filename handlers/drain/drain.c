@@ -77,12 +77,12 @@ static int load_record(struct handler *h, struct drain_state **ret, struct error
 	int r = record_load(h->record, &text, NULL, &e);
 
 	*ret = NULL;
+	if (r == 0)
+		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
 	if (r == -EPROTO) {
 		*err = e;
 		return r;
 	}
-	if (r == 0)
-		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
 	if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
 			"%s; starting without it: look for units that are still stopped", e.msg);
@@ -363,6 +363,18 @@ static void drain_free(struct handler *h)
 
 DEFINE_CLEANUP(struct handler *, drain_free)
 
+/* A later version's record is no business of ours. All else about it is found out when there are settings. */
+static int refuse_newer(struct handler *h, struct error *err)
+{
+	_cleanup_(drain_state_freep) struct drain_state *state = NULL;
+	struct error e = ERROR_INIT;
+	int r = load_record(h, &state, &e);
+
+	if (r < 0 && err)
+		*err = e;
+	return r;
+}
+
 static int drain_start(const struct handler_host *host, struct handler **ret, struct error *err)
 {
 	_cleanup_(drain_freep) struct handler *h = calloc(1, sizeof(*h));
@@ -374,6 +386,8 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 		return error_oom(err);
 	h->host = host;
 	r = record_open(path, fallback, LIMIT_RECORD, DRAIN_RECORD_VERSION, &h->record, err);
+	if (r >= 0)
+		r = refuse_newer(h, err);
 	if (r >= 0)
 		r = drain_steps_new(host, on_step_result, h, &h->steps, err);
 	if (r >= 0)
