@@ -511,6 +511,8 @@ static int accepted(struct daemon *d, struct settings *s, char *key, struct erro
 	r = put_in_force(d, s, &e);
 	if (r < 0)
 		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, e.msg);
+	else if (deployment_refused(d->deployments))
+		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, deployment_refused(d->deployments));
 	else
 		say_accepted(d);
 	return 0;

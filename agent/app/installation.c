@@ -19,11 +19,13 @@
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/io/bus.h"
 #include "agent/io/paths.h"
 #include "generated/version.h"
 
 #define LIMIT_OWNER 4096
+#define FORMAT	    1 /* of owner.json and upgrade.json */
 #define END_USEC    (5 * USEC_PER_SEC)
 
 extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
@@ -71,7 +73,7 @@ static int read_document(const struct paths *p, const char *name, const struct j
 	r = fs_read_nofollow(path, LIMIT_OWNER, &text, err);
 	if (r < 0)
 		return r;
-	return jd_decode_document(buf_str(&text), text.len, path, LIMIT_OWNER, type, ret, err);
+	return jd_decode_record(buf_str(&text), text.len, path, LIMIT_OWNER, type, FORMAT, ret, err);
 }
 
 static int write_document(const struct paths *p, const char *name, const struct jd_type *type, const void *value,
@@ -83,7 +85,7 @@ static int write_document(const struct paths *p, const char *name, const struct 
 
 	if (!path)
 		return error_oom(err);
-	r = jd_encode(type, value, false, &text);
+	r = jd_encode_record(type, FORMAT, value, &text);
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot encode", path);
 	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
@@ -317,7 +319,10 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 
 	if (!binary)
 		return error_oom(err);
-	(void)!owner_read(p, &former, NULL);
+	/* Whose numbers go on counting is in a record that only a later version can read: it would be lost. */
+	r = owner_read(p, &former, err);
+	if (r == -EPROTO)
+		return r;
 	r = installation_make_directories(p, err);
 	if (r < 0)
 		return r;

@@ -153,10 +153,13 @@ struct job_result {
 extern const struct jd_type job_type, job_secrets_type, job_result_type;
 void job_init(struct job *j); /* all members at their defaults, nothing owned; release with jd_free(&job_type, j) */
 bool job_id_valid(const char *id);
+/* -EPROTO: of a later version, whose runner is the one to do it. */
 _nodiscard_ int job_decode(const char *text, size_t len, struct job *ret, struct error *err);
 _nodiscard_ int job_secrets_decode(const char *text, size_t len, struct job_secrets *ret, struct error *err);
 /* The value of that name, or NULL. */
 const char *job_secret(const struct job_secrets *s, const char *name);
+/* Read whatever its format, since what has ended has ended: in all formats to come id, end, exitCode, signal, code and message
+ * mean the same. */
 _nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
 /* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
 const char *job_result_phrase(const struct job_result *r, char out[static 128]);

@@ -9,6 +9,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
@@ -59,12 +60,12 @@ static const struct jd_type goal_type = { .kind = JD_OBJECT, .fields = goal_fiel
 
 int key_record_encode(const struct key_record *r, struct buf *out)
 {
-	return jd_encode(&record_type, r, false, out);
+	return jd_encode_record(&record_type, KEY_RECORD_FORMAT, r, out);
 }
 
 int key_record_decode(const char *text, size_t len, struct key_record *ret, struct error *err)
 {
-	return jd_decode_document(text, len, "certificate record", RECORD_MAX, &record_type, ret, err);
+	return jd_decode_record(text, len, "the certificate's record", RECORD_MAX, &record_type, KEY_RECORD_FORMAT, ret, err);
 }
 
 void key_record_done(struct key_record *r)
@@ -74,12 +75,12 @@ void key_record_done(struct key_record *r)
 
 int key_goal_encode(const struct key_goal *g, struct buf *out)
 {
-	return jd_encode(&goal_type, g, false, out);
+	return jd_encode_record(&goal_type, KEY_RECORD_FORMAT, g, out);
 }
 
 int key_goal_decode(const char *text, size_t len, struct key_goal *ret, struct error *err)
 {
-	return jd_decode_document(text, len, "key refresh record", RECORD_MAX, &goal_type, ret, err);
+	return jd_decode_record(text, len, "key-refresh.goal", RECORD_MAX, &goal_type, KEY_RECORD_FORMAT, ret, err);
 }
 
 void key_goal_done(struct key_goal *g)

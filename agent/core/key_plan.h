@@ -28,6 +28,8 @@
 #define KEY_OPENED_MAX 64
 
 /* The durable part: what is installed, and how the last try ended. */
+#define KEY_RECORD_FORMAT 1 /* agent/codec/json_record.h */
+
 struct key_record {
 	char *url;
 	char *shape; /* digest of the settings that shape the files */

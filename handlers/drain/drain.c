@@ -316,11 +316,9 @@ static void on_shutdown(void *userdata, bool preparing)
 
 static int open_core(struct handler *h, struct error *err)
 {
-	_cleanup_(drain_state_freep) struct drain_state *state = NULL;
-	int r = load_record(h, &state, err);
+	_cleanup_(drain_state_freep) struct drain_state *state = TAKE_PTR(h->found);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (!state)
 		drain_steps_forget_all(h->steps);
 	r = drain_core_new(h->settings, h->health_checked, &h->core);
@@ -353,6 +351,7 @@ static void drain_free(struct handler *h)
 	drain_drop_snapshot(h);
 	drain_steps_free(h->steps);
 	drain_core_free(h->core);
+	drain_state_free(h->found);
 	record_close(h->record);
 	loop_timer_free(h->core_timer);
 	strv_free(h->counted_events);
@@ -362,18 +361,6 @@ static void drain_free(struct handler *h)
 }
 
 DEFINE_CLEANUP(struct handler *, drain_free)
-
-/* A later version's record is no business of ours. All else about it is found out when there are settings. */
-static int refuse_newer(struct handler *h, struct error *err)
-{
-	_cleanup_(drain_state_freep) struct drain_state *state = NULL;
-	struct error e = ERROR_INIT;
-	int r = load_record(h, &state, &e);
-
-	if (r < 0 && err)
-		*err = e;
-	return r;
-}
 
 static int drain_start(const struct handler_host *host, struct handler **ret, struct error *err)
 {
@@ -387,7 +374,7 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 	h->host = host;
 	r = record_open(path, fallback, LIMIT_RECORD, DRAIN_RECORD_VERSION, &h->record, err);
 	if (r >= 0)
-		r = refuse_newer(h, err);
+		r = load_record(h, &h->found, err);
 	if (r >= 0)
 		r = drain_steps_new(host, on_step_result, h, &h->steps, err);
 	if (r >= 0)
