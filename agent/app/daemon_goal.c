@@ -518,6 +518,20 @@ static int accepted(struct daemon *d, struct settings *s, char *key, struct erro
 	return 0;
 }
 
+/* goal.json of a later version, whose commands we have not heard of: until an enable says what is wanted in words of ours, what
+ * is in force stays so, and a daemon that has just begun touches nothing. */
+static int not_understood(struct daemon *d, const struct error *why, struct error *err)
+{
+	const struct deployment *dep = deployment_of(d->deployments);
+
+	if (!d->have_settings && dep->key &&
+	    status_model_resume(d->model, dep->sequence ? dep->sequence : "", level_of(dep->top), dep->message ? dep->message : "") < 0)
+		return error_oom(err);
+	say(d, STATUS_ERROR, DUTY_NONE, CODE_INTERNAL, why->msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = "settings"), "%s; waiting for an enable", why->msg);
+	return 0;
+}
+
 int daemon_load_goal(struct daemon *d, struct error *err)
 {
 	_cleanup_(settings_done) struct settings s = { 0 };
@@ -529,10 +543,12 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	goal_request_done(&d->goal);
 	r = goal_request_read(&d->paths, &d->goal, &e);
 	d->have_goal = r >= 0;
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT && r != -EPROTO)
 		log_error("%s; going on without an extension's goal state", e.msg);
 	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
 		return error_oom(err);
+	if (r == -EPROTO)
+		return not_understood(d, &e, err);
 
 	r = load_documents(d, &d->goal, &s, &key, &e);
 	if (r < 0 && e.cls == ERROR_TRANSIENT)
