@@ -105,6 +105,12 @@ static bool on_certificates_ready(const struct handler_host *host)
 	return true;
 }
 
+static int on_offer_settings(const struct handler_host *host, const char *revision, const struct handler_document *documents, size_t n,
+			     struct error *err)
+{
+	return daemon_offer_settings(host->daemon, revision, documents, n, err);
+}
+
 /* ---- this machine ---- */
 
 static int empty_directory(const char *path, const char *keep, struct error *err)
@@ -185,6 +191,9 @@ static void on_reload(int signo, void *userdata)
 	service_reloading();
 	if (daemon_load_goal(d, &e) < 0)
 		log_error("reload: %s", e.msg);
+	for (size_t i = 0; i < HANDLERS; i++)
+		if (d->slots[i].class->poll)
+			d->slots[i].class->poll(d->slots[i].handler);
 	service_ready(NULL);
 }
 
@@ -355,6 +364,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,
 					 .tell = on_tell,
+					 .offer_settings = on_offer_settings,
 					 .daemon = d };
 	for (size_t i = 0; i < HANDLERS; i++) {
 		int r = open_handler(d, &d->slots[i], handler_classes[i], err);
@@ -444,6 +454,8 @@ static void close_daemon(struct daemon *d)
 	free(d->settings_message);
 	free(d->status_file);
 	free(d->key);
+	free(d->user_key);
+	free(d->user_data_refused);
 	if (d->lock_fd >= 0)
 		close(d->lock_fd);
 	log_file_close(d->log);

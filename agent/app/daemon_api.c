@@ -12,6 +12,10 @@
  *   GET  /v1/scripts	what is known about scripts: agent/core/script_view.h, without the runs
  *   POST /v1/scripts/run	runs one script by hand; the body is the id of the job whose file the command has made
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
+ *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
+ *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
+ *   GET  /v1/userdata	what is known of user data, and what has been applied; never its content
+ *   POST /v1/userdata/apply, /v1/userdata/ignore	what is there now; the body: its revision, or empty
  */
 #include <errno.h>
 #include <string.h>
@@ -151,8 +155,13 @@ static const struct {
 	{ "POST", "/v1/resume",   on_order,  &drain_class },
 	{ "POST", "/v1/simulate", on_order,  &drain_class },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
+	{ "GET",  "/v1/userdata",        on_look,  &user_data_class },
+	{ "POST", "/v1/userdata/apply",  on_order, &user_data_class },
+	{ "POST", "/v1/userdata/ignore", on_order, &user_data_class },
 	{ "GET",  "/v1/scripts",  on_look,   &custom_script_class },
 	{ "POST", "/v1/scripts/run", on_order, &custom_script_class },
+	{ "GET",  "/v1/certificates",         on_look,  &key_refresh_class },
+	{ "POST", "/v1/certificates/refresh", on_order, &key_refresh_class },
 };
 /* clang-format on */
 

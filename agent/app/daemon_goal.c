@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/app/daemon_private.h"
+#include "agent/app/user_settings.h"
 #include "agent/azure/goal_state.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
@@ -32,7 +33,10 @@ struct documents {
 	char *names[LIMIT_DROPIN_FILES + 1];
 	size_t n_files;
 	struct buf secrets;
+	struct user_settings user;
 };
+
+#define SOURCES_MAX (LIMIT_DROPIN_FILES + 2 + LIMIT_USER_DATA_SETTINGS)
 
 static void documents_done(struct documents *docs)
 {
@@ -43,6 +47,7 @@ static void documents_done(struct documents *docs)
 		free(docs->names[i]);
 	}
 	buf_done(&docs->secrets);
+	user_settings_done(&docs->user);
 }
 
 static int read_file(struct documents *docs, const char *path, struct error *err)
@@ -152,8 +157,10 @@ static int read_received(const struct goal_request *g, struct documents *docs, s
 	return lib ? goal_settings_decrypt(&docs->received, lib, &docs->decrypted, err) : error_oom(err);
 }
 
-static size_t list_sources(const struct documents *docs, struct settings_source out[static LIMIT_DROPIN_FILES + 2])
+static size_t list_sources(const struct documents *docs, const struct user_settings *user,
+			   struct settings_source out[static SOURCES_MAX])
 {
+	const struct user_document *parts = user ? user->documents.items : NULL;
 	size_t n = 0;
 
 	out[n++] = (struct settings_source){
@@ -172,6 +179,13 @@ static size_t list_sources(const struct documents *docs, struct settings_source 
 			.public_len = docs->files[i].len,
 			.protected_text = i == 0 ? docs->secrets.data : NULL,
 			.protected_len = i == 0 ? docs->secrets.len : 0,
+		};
+	for (size_t i = 0; user && i < user->documents.n; i++)
+		out[n++] = (struct settings_source){
+			.door = DOOR_USER_DATA,
+			.name = parts[i].name,
+			.public_text = parts[i].text,
+			.public_len = strlen(parts[i].text),
 		};
 	return n;
 }
@@ -364,12 +378,24 @@ static void apply_log(struct daemon *d, const struct settings *s)
 
 static int apply_handlers(struct daemon *d, const struct settings *s, struct error *err)
 {
-	const struct handler_goal goal = { .settings = s, .sequence = d->goal.sequence ? d->goal.sequence : "", .key = d->key };
+	_cleanup_free_ char *user_key = str_format("user-data/%s", d->user_key ? d->user_key : "");
+	const struct handler_goal goal = { .settings = s,
+					   .sequence = d->goal.sequence ? d->goal.sequence : "",
+					   .key = d->key,
+					   .user_data_refused = d->user_data_refused };
+	/* A section that user data has brought is new when the user data is, not with the sequence number. */
+	const struct handler_goal user = { .settings = s,
+					   .sequence = "user data",
+					   .key = user_key,
+					   .user_data_refused = d->user_data_refused };
 	int first = 0;
 
+	if (!user_key)
+		return error_oom(err);
 	for (size_t i = 0; i < HANDLERS; i++) {
 		struct error e = ERROR_INIT;
-		int r = d->slots[i].class->apply(d->slots[i].handler, &goal, &e);
+		bool from_user = s->door_of[handler_classes[i]->section] == DOOR_USER_DATA;
+		int r = d->slots[i].class->apply(d->slots[i].handler, from_user ? &user : &goal, &e);
 
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);
@@ -382,8 +408,8 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 	return first;
 }
 
-/* Goes over to `s` and takes it. The former settings live until every handler has let go of them. */
-static int put_in_force(struct daemon *d, struct settings *s, struct error *err)
+/* The former settings live until every handler has let go of them. */
+int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 {
 	struct settings former = d->settings;
 	bool had = d->have_settings;
@@ -403,25 +429,56 @@ static int put_in_force(struct daemon *d, struct settings *s, struct error *err)
 	return r < 0 ? r : h;
 }
 
-static int load_documents(struct daemon *d, const struct goal_request *g, struct settings *s, char **ret_key,
-			  struct error *err)
+/* Settings of user data never stand in the way of the others: where they are refused, those count alone. */
+static int load_with_stored(struct daemon *d, const struct documents *docs, struct settings *s, struct error *err)
+{
+	struct settings_source sources[SOURCES_MAX];
+	struct error why = ERROR_INIT;
+	int r;
+
+	if (docs->user.documents.n) {
+		r = settings_load(sources, list_sources(docs, &docs->user, sources), s, &d->report, &why);
+		if (r >= 0 || r == -ENOMEM) {
+			*err = why;
+			return r;
+		}
+		jd_report_done(&d->report);
+	}
+	r = settings_load(sources, list_sources(docs, NULL, sources), s, &d->report, err);
+	if (r >= 0 && why.msg[0]) {
+		log_for(LOG_LEVEL_WARNING, (.handler = "userData"), "settings in user data are no longer in force: %s", why.msg);
+		if (str_set(&d->user_data_refused, why.msg) < 0)
+			return error_oom(err);
+	}
+	return r;
+}
+
+int daemon_load_documents(struct daemon *d, const struct goal_request *g, const struct user_settings *offered, struct settings *s,
+			  char **ret_key, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
-	struct settings_source sources[LIMIT_DROPIN_FILES + 2];
-	size_t n;
+	struct settings_source sources[SOURCES_MAX];
+	char hash[SHA256_HEX_MAX];
+	struct error e = ERROR_INIT;
 	int r;
 
 	jd_report_done(&d->report);
 	r = read_received(g, &docs, err);
 	if (r >= 0)
 		r = read_files(d, &docs, err);
+	if (r >= 0)
+		r = make_key(g, &docs, ret_key, err);
 	if (r < 0)
 		return r;
-	n = list_sources(&docs, sources);
-	r = make_key(g, &docs, ret_key, err);
-	if (r < 0)
-		return r;
-	return settings_load(sources, n, s, &d->report, err);
+	if (offered)
+		return settings_load(sources, list_sources(&docs, offered, sources), s, &d->report, err);
+	free(TAKE_PTR(d->user_data_refused));
+	if (user_settings_read(&d->paths, &docs.user, &e) < 0)
+		log_warning("%s; the settings of user data come back with the next look", e.msg);
+	r = user_settings_hash(&docs.user, hash, err);
+	if (r >= 0 && str_set(&d->user_key, hash) < 0)
+		r = error_oom(err);
+	return r < 0 ? r : load_with_stored(d, &docs, s, err);
 }
 
 /* After a restart with a goal state that was refused: what was accepted before it is in force again. */
@@ -439,7 +496,7 @@ static void restore_former(struct daemon *d)
 	if (r == -ENOENT)
 		r = 0; /* nothing was ever accepted: the files below /etc, or nothing, count */
 	if (r >= 0)
-		r = load_documents(d, &former, &s, &key, &e);
+		r = daemon_load_documents(d, &former, NULL, &s, &key, &e);
 	if (r < 0) {
 		log_warning("the settings in force before cannot be used: %s", e.msg);
 		settings_done(&s);
@@ -447,7 +504,7 @@ static void restore_former(struct daemon *d)
 	}
 	free(d->key);
 	d->key = TAKE_PTR(key);
-	if (put_in_force(d, &s, &e) < 0)
+	if (daemon_put_in_force(d, &s, &e) < 0)
 		log_error("%s", e.msg);
 }
 
@@ -508,7 +565,7 @@ static int accepted(struct daemon *d, struct settings *s, char *key, struct erro
 	d->key = strdup(key);
 	if (!d->key)
 		return error_oom(err);
-	r = put_in_force(d, s, &e);
+	r = daemon_put_in_force(d, s, &e);
 	if (r < 0)
 		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, e.msg);
 	else if (deployment_refused(d->deployments))
@@ -550,7 +607,7 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	if (r == -EPROTO)
 		return not_understood(d, &e, err);
 
-	r = load_documents(d, &d->goal, &s, &key, &e);
+	r = daemon_load_documents(d, &d->goal, NULL, &s, &key, &e);
 	if (r < 0 && e.cls == ERROR_TRANSIENT)
 		r = undecidable(d, &e, err);
 	else if (r < 0)

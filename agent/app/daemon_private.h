@@ -45,6 +45,8 @@ struct daemon {
 	struct settings settings;
 	bool have_settings;
 	char *key; /* of what is in force */
+	char *user_key; /* of the settings that user data has brought, or NULL */
+	char *user_data_refused; /* why they are not in force, or NULL */
 	struct jd_report report;
 	struct component settings_component;
 	char *settings_message;
@@ -77,6 +79,18 @@ extern const struct handler_class *const handler_classes[HANDLERS];
 /* daemon_goal.c: reads goal.json and the files below /etc, decides, applies. Errors are told in the status; only what
  * stops the daemon is returned. */
 _nodiscard_ int daemon_load_goal(struct daemon *d, struct error *err);
+
+struct user_settings;
+/* The settings of this goal state and what the files and user data add; the report is made anew. `offered`: instead of the
+ * settings that user data has brought before, which may be refused; NULL: these, which are passed over then. */
+_nodiscard_ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const struct user_settings *offered,
+				      struct settings *s, char **ret_key, struct error *err);
+/* Goes over to `s` and takes it. */
+_nodiscard_ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err);
+
+/* daemon_user_data.c: the settings parts of user data instead of those before; see struct handler_host. */
+_nodiscard_ int daemon_offer_settings(struct daemon *d, const char *revision, const struct handler_document *documents, size_t n,
+				      struct error *err);
 
 /* daemon_status.c */
 void daemon_changed(struct daemon *d);	     /* soon */

@@ -34,6 +34,20 @@ static int add(void *userdata, const struct component *c)
 	return status_round_add(d->model, c);
 }
 
+/* The deployment of a sequence number depends on its own doors only (settings.md 3.1). */
+static int add_without_duty(void *userdata, const struct component *c)
+{
+	struct component told = *c;
+
+	told.duty = DUTY_NONE;
+	return add(userdata, &told);
+}
+
+static bool is_of_user_data(const struct daemon *d, enum settings_section section)
+{
+	return section == SECTION_USER_DATA || (d->have_settings && d->settings.door_of[section] == DOOR_USER_DATA);
+}
+
 static int one_round(struct daemon *d)
 {
 	int r = 0;
@@ -43,9 +57,10 @@ static int one_round(struct daemon *d)
 	if (d->settings_component.name)
 		r = add(d, &d->settings_component);
 	for (size_t i = 0; r >= 0 && i < HANDLERS; i++)
-		r = d->slots[i].class->report(d->slots[i].handler, add, d);
+		r = d->slots[i].class->report(d->slots[i].handler,
+					       is_of_user_data(d, handler_classes[i]->section) ? add_without_duty : add, d);
 	if (r >= 0)
-		r = health_report(d->health, add, d);
+		r = health_report(d->health, is_of_user_data(d, SECTION_HEALTH) ? add_without_duty : add, d);
 	if (r >= 0)
 		notifier_round_end(d->notifier);
 	/* Webhooks are not told about webhooks. */

@@ -137,8 +137,6 @@ static int open_loop(struct runner *r, struct error *err)
 		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
 	if (k >= 0)
 		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
-	if (k >= 0)
-		k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
 }
 
@@ -283,6 +281,9 @@ static void do_job(struct runner *r)
 			k = runner_policy_downloads(r, &e);
 		if (k >= 0)
 			k = hand_over_work(r, &e);
+		/* Until now the signal has ended us, and nothing had begun. */
+		if (k >= 0)
+			k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
 		if (k >= 0) {
 			open_upload(r);
 			k = start_job(r, &e);
@@ -367,7 +368,7 @@ static int begin(struct runner *r, const char *id, struct error *err)
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
 	/* Files are put in place without a process, by a unit that may not even signal others. */
-	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE)
+	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE && r->job.kind != JOB_FORGET)
 		k = runner_guard(wipe, r, err);
 	if (k >= 0)
 		k = open_loop(r, err);
@@ -375,6 +376,25 @@ static int begin(struct runner *r, const char *id, struct error *err)
 		k = claim(r, err);
 	if (k >= 0)
 		k = runner_reserve_result(r, err);
+	return k;
+}
+
+static int finish(struct runner *r, struct error *err)
+{
+	int k;
+
+	runner_complete_result(r);
+	r->phase = PHASE_OVER;
+	close_upload(r);
+	wipe(r);
+	if (r->orphaned) {
+		(void)unlink(r->result_made);
+		return 0;
+	}
+	r->result.kept_bytes = (int64_t)fs_tree_bytes(r->directory, LIMIT_TREE_FILES);
+	k = runner_write_result(r, err);
+	if (k >= 0)
+		leave_pump(r);
 	return k;
 }
 
@@ -396,14 +416,7 @@ int verb_run(int argc, char **argv)
 	k = begin(&r, argv[1], &e);
 	if (k >= 0) {
 		do_job(&r);
-		runner_complete_result(&r);
-		r.phase = PHASE_OVER;
-		close_upload(&r);
-		wipe(&r);
-		r.result.kept_bytes = (int64_t)fs_tree_bytes(r.directory, LIMIT_TREE_FILES);
-		k = runner_write_result(&r, &e);
-		if (k >= 0)
-			leave_pump(&r);
+		k = finish(&r, &e);
 	}
 	if (k < 0)
 		fprintf(stderr, "evenkeel run %s: %s\n", argv[1], e.msg);

@@ -38,6 +38,7 @@ struct runner {
 	usec_t kill_until;
 	int end_of_step; /* enum job_end, when it is not the process that decides */
 	bool stopped;
+	bool orphaned; /* by its guard: who reads what came of it makes that out, as of any runner that was killed */
 	unsigned asked[2]; /* to stop: directly, by the guard */
 	struct job_result result;
 	bool decided; /* the result tells of a failure already: a later hook does not change it */

@@ -9,12 +9,12 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "agent/app/reach.h"
 #include "agent/app/runner.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 
-#define GROUPS_MAX  1024 /* of one user */
 #define READERS_MAX 64
 #define TOLD_MAX    8
 
@@ -56,15 +56,15 @@ static int add_reader(struct readers *rs, const char *name, bool is_group, struc
 	for (size_t i = 0; i < rs->n; i++)
 		if (rs->list[i].is_group == is_group && rs->list[i].id == r->id)
 			return 0;
-	r->n_groups = GROUPS_MAX;
-	r->groups = calloc(GROUPS_MAX, sizeof(gid_t));
+	r->n_groups = REACH_GROUPS_MAX;
+	r->groups = calloc(REACH_GROUPS_MAX, sizeof(gid_t));
 	if (!r->groups)
 		return error_oom(err);
 	if (is_group) {
 		r->groups[0] = u.gid;
 		r->n_groups = 1;
 	} else if (getgrouplist(u.name ? u.name : name, u.gid, r->groups, &r->n_groups) < 0) {
-		r->n_groups = GROUPS_MAX;
+		r->n_groups = REACH_GROUPS_MAX;
 	}
 	rs->n++;
 	return 0;
@@ -109,37 +109,11 @@ static struct acl_entry *find_entry(struct place *p, unsigned tag)
 	return NULL;
 }
 
-static bool is_in(const struct reader *r, gid_t gid)
+static bool may_search(const struct place *p, const struct reader *r)
 {
-	for (int i = 0; i < r->n_groups; i++)
-		if (r->groups[i] == gid)
-			return true;
-	return false;
-}
+	const struct reach_who who = { r->is_group ? REACH_NOBODY : r->id, r->groups, (size_t)r->n_groups };
 
-/* As the kernel decides it (acl(5)): owner, named user, groups, others; the mask holds for all but the first and last. */
-static bool may_search(struct place *p, const struct reader *r)
-{
-	const struct acl_entry *mask = find_entry(p, ACL_MASK);
-	unsigned limit = mask ? mask->permissions : 7u;
-	bool in_group = false, other = false;
-
-	if (!r->is_group && p->st.st_uid == r->id)
-		return p->st.st_mode & S_IXUSR;
-	for (size_t i = 0; i < p->n; i++) {
-		const struct acl_entry *e = &p->list[i];
-
-		if (e->tag == ACL_USER && !r->is_group && e->id == r->id)
-			return e->permissions & limit & ACL_SEARCH;
-		if ((e->tag == ACL_GROUP && is_in(r, e->id)) || (e->tag == ACL_GROUP_OBJ && is_in(r, p->st.st_gid))) {
-			in_group = true;
-			if (e->permissions & limit & ACL_SEARCH)
-				return true;
-		}
-		if (e->tag == ACL_OTHER)
-			other = e->permissions & ACL_SEARCH;
-	}
-	return !in_group && other;
+	return reach_granted(&who, &p->st, p->list, p->n, ACL_SEARCH);
 }
 
 static int write_place(struct place *p)

@@ -60,8 +60,6 @@ static void judge_exit(struct runner *r, int status)
 			 seconds);
 	else if (r->end_of_step == JOB_STOPPED)
 		runner_conclude(r, JOB_STOPPED, CODE_INTERRUPTED, "%s was stopped after %" PRId64 " s", step_name(r), seconds);
-	else if (r->end_of_step == JOB_INTERRUPTED)
-		runner_conclude(r, JOB_INTERRUPTED, CODE_INTERRUPTED, "interrupted: the process that guards it was killed");
 	else if (WIFSIGNALED(status)) {
 		struct job_result told = { .end = JOB_SIGNALED, .signal = WTERMSIG(status) };
 		char phrase[128];
@@ -143,13 +141,10 @@ void runner_on_orphaned(int signo, void *userdata)
 	struct runner *r = userdata;
 
 	(void)signo;
-	r->stopped = true;
-	if (r->phase == PHASE_DOWNLOADING) {
-		loop_exit(r->loop, DOWNLOADS_STOPPED);
-	} else if (r->phase == PHASE_RUNNING || r->phase == PHASE_ENDING) {
-		r->end_of_step = JOB_INTERRUPTED;
-		begin_killing(r);
-	}
+	if (r->phase != PHASE_RUNNING && r->phase != PHASE_ENDING)
+		return;
+	r->orphaned = r->stopped = true;
+	begin_killing(r);
 }
 
 static void on_main_exit(struct runner *r, int status)

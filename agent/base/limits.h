@@ -21,6 +21,18 @@
 #define LIMIT_USER_DATA_DECODED	  (64UL * 1024)
 #define LIMIT_USER_DATA_ENCODED	  (96UL * 1024) /* base64 of the above with line breaks */
 #define LIMIT_USER_DATA_RECORD	  2048UL
+#define LIMIT_USER_DATA_MEMORY	  (64UL * 1024) /* what has been applied, and how it ended */
+#define LIMIT_USER_DATA_HISTORY	  32 /* revisions remembered */
+#define LIMIT_USER_DATA_PARTS	  128 /* of one revision, those of includes too */
+#define LIMIT_USER_DATA_MIME_DEPTH 16
+#define LIMIT_USER_DATA_MIME_HEADER 8192UL /* one header */
+#define LIMIT_USER_DATA_INCLUDES  16 /* URLs of one revision */
+#define LIMIT_USER_DATA_INCLUDE	  (256UL * 1024) /* what one URL may answer */
+#define LIMIT_USER_DATA_INCLUDE_DEPTH 3
+#define LIMIT_USER_DATA_EXPANDED  (1024UL * 1024) /* all parts of one revision together */
+#define LIMIT_USER_DATA_PLAN	  (2560UL * 1024) /* the same and the whole as it came, in base64, on disk */
+#define LIMIT_USER_DATA_SETTINGS  8 /* settings parts of one revision */
+#define LIMIT_OVF_ENVIRONMENT	  (1024UL * 1024)
 #define LIMIT_VAULT_SECRET	  (128UL * 1024)
 #define LIMIT_VAULT_PAGE	  (512UL * 1024) /* of a list of 25 versions, with their tags */
 #define LIMIT_VAULT_PAGES	  100
@@ -91,4 +103,4 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
-#define LIMIT_API_REPLY		   (1024UL * 1024) /* of any listener */
+#define LIMIT_API_REPLY		   (2048UL * 1024) /* of any listener; what LIMIT_SETTINGS asks for, and as much that is true of it */

@@ -82,6 +82,11 @@ static int inflate_all(z_stream *z, struct buf *out)
 		if (r < 0)
 			return r;
 		if (state == Z_STREAM_END) {
+			/* Zeroes may fill up the file. */
+			while (z->avail_in && !*z->next_in) {
+				z->next_in++;
+				z->avail_in--;
+			}
 			if (!z->avail_in)
 				return 0;
 			/* Another member; anything else is garbage. */

@@ -1,4 +1,5 @@
-/* gzip (RFC 1952), bounded in output and in ratio of time: all members, trailing garbage refused. */
+/* gzip (RFC 1952), bounded in output and in ratio of time: all members, trailing zeroes, other garbage
+ * refused. */
 #pragma once
 
 const char *gzip_library(void); /* zlib's version, as it is loaded */

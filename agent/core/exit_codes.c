@@ -8,6 +8,7 @@ const struct code_meaning exit_code_table[] = {
 	{ EXIT_INVALID_SETTINGS, "invalidSettings", "the settings document has errors" },
 	{ EXIT_NOT_RUNNING, "notRunning", "the service does not answer" },
 	{ EXIT_NOT_PERMITTED, "notPermitted", "only root may ask this" },
+	{ EXIT_ATTENTION, "attention", "certs check: everything is usable, but something needs attention" },
 	{ EXIT_UNSUPPORTED_SYSTEM, "unsupportedSystem", "this system cannot run the agent" },
 	{ EXIT_MISSING_DEPENDENCY, "missingDependency", "a library or program that the agent needs is missing" },
 	{ 0, NULL, NULL },

@@ -15,11 +15,13 @@
 #include "agent/core/settings_common.h"
 
 #define RECORD_MAX (64UL * 1024)
+#define FIRST_JITTER_PERCENT 33 /* around three quarters: half an interval to a whole one */
 
 /* ---- the record ---- */
 
 static const struct jd_type text_type = { .kind = JD_TEXT, .max = LIMIT_URI };
 static const struct jd_type time_type = { .kind = JD_INTEGER, .max = INT64_MAX };
+static const struct jd_type days_type = { .kind = JD_INTEGER, .max = 3650 };
 static const struct jd_type flag_type = { .kind = JD_BOOLEAN };
 static const struct jd_type texts_type = { .kind = JD_LIST, .max = KEY_OPENED_MAX, .element = &text_type };
 static const struct jd_type activation_type = {
@@ -42,6 +44,7 @@ static const struct jd_field record_fields[] = {
 	{ "incomplete",    &flag_type, offsetof(struct key_record, incomplete),      0 },
 	{ "error",         &text_type, offsetof(struct key_record, error),           0 },
 	{ "nextUsec",      &time_type, offsetof(struct key_record, next_usec),       0 },
+	{ "warnedDays",    &days_type, offsetof(struct key_record, warned_days),     .default_integer = -1 },
 	{ "set",           &text_type, offsetof(struct key_record, set) },
 	{ "unreachable",   &text_type, offsetof(struct key_record, unreachable) },
 	{ "opened",        &texts_type, offsetof(struct key_record, opened),         JD_OMIT_EMPTY },
@@ -301,8 +304,15 @@ static void next(struct key_item *i, usec_t after, const struct key_clock *c)
 	i->record.next_usec = stamp(usec_add(c->now_wall, after));
 }
 
+/* A thousand VMs that were made in the same second have begun at the same moment: the first poll comes anywhere in the second
+ * half of an interval, later ones stay apart. */
 static void next_poll(struct key_item *i, const struct key_clock *c)
 {
+	if (!i->spread) {
+		i->spread = true;
+		next(i, retry_jitter(c->interval / 4 * 3, FIRST_JITTER_PERCENT, c->random), c);
+		return;
+	}
 	next(i, retry_jitter(c->interval, KEY_JITTER_PERCENT, c->random), c);
 }
 
@@ -339,6 +349,7 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 				.not_before_usec = stamp(f->not_before),
 				.not_after_usec = stamp(f->not_after),
 				.installed_usec = stamp(c->now_wall),
+				.warned_days = str_equal(i->record.version, f->version) ? i->record.warned_days : -1,
 				.incomplete = f->incomplete };
 
 	if (str_set(&r.url, url) < 0 || str_set(&r.shape, shape) < 0 || str_set(&r.version, f->version) < 0 ||

@@ -41,6 +41,7 @@ struct key_record {
 	bool incomplete;                                                       /* the chain */
 	char *error;                                                           /* of the last try; NULL: it went well */
 	int64_t next_usec;
+	int64_t warned_days; /* the least of expiryWarningInDays that was told of this version; -1: none */
 	char *set;                        /* its name on disk; NULL: plain files */
 	char *unreachable;                /* who cannot get at the files, and why: a sentence, or NULL */
 	struct jd_list opened;            /* of char *: what was done to let them (job.h) */
@@ -91,6 +92,7 @@ struct key_item {
 	bool newest_disabled; /* in the vault, when it was asked last */
 	usec_t next_boot;     /* the next try */
 	usec_t deadline_boot; /* of the first install under these settings */
+	bool spread;	      /* it has had a poll of its own: no longer at the moment at which all began */
 };
 
 void key_item_done(struct key_item *i);

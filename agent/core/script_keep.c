@@ -65,7 +65,7 @@ void script_keep_plan(struct script_kept *items, size_t n, const struct script_k
 	for (size_t i = n; i-- > 0 && total > limits->bytes;) {
 		struct script_kept *k = &items[i];
 
-		if (k->remove || is_alive(k) || (k->wanted && newer(items, i) == 0))
+		if (k->remove || is_alive(k) || newer(items, i) == 0)
 			continue;
 		k->remove = true;
 		total -= k->bytes;

@@ -27,7 +27,7 @@ struct script_kept {
 
 	/* For script_keep_plan(). */
 	bool in_use; /* somebody watches it */
-	bool wanted; /* a script that the settings have: its newest result stays whatever comes */
+	bool wanted; /* a script that the settings have: its newest result stays however old it is */
 	bool remove; /* the answer */
 };
 
@@ -38,8 +38,8 @@ struct script_keep_limits {
 };
 
 /*
- * Sets `remove`. What runs or is in use stays, and so does the newest result of a wanted script. Beyond that, oldest first:
- * more runs of one script than its number, what is older than the age, and what makes all together larger than allowed.
- * Also sorts: newest first.
+ * Sets `remove`. What runs or is in use stays. The newest result of a script stays, too, until it is older than the age, and
+ * for ever if the script is wanted. Beyond that, oldest first: more runs of one script than its number, what is older than
+ * the age, and what makes all together larger than allowed. Also sorts: newest first.
  */
 void script_keep_plan(struct script_kept *items, size_t n, const struct script_keep_limits *limits, usec_t now_wall);

@@ -79,7 +79,7 @@ static const struct jd_field secret_fields[] = {
 
 static const struct jd_field key_refresh_fields[] = {
 	MEMBER("pollingIntervalInSeconds", INTEGER(60, 86400), key_refresh_settings, polling_interval_seconds,
-	       .default_integer = 3600, .doc = "How often to look for new versions; spread by 10 %."),
+	       .default_integer = 3600, .doc = "How often to look for new versions; spread by 10 %, the first time over the second half of it."),
 	MEMBER("initialSyncTimeoutInSeconds", INTEGER(60, 5100), key_refresh_settings, initial_sync_timeout_seconds,
 	       .default_integer = 1800, .doc = "When that has passed and something was never installed: an error."),
 	MEMBER("identity", &st_identity, key_refresh_settings, identity, .doc = "For items without their own."),

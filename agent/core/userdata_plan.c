@@ -4,98 +4,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
-#include "agent/codec/gzip.h"
 #include "agent/codec/json.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 
-#define MIME_WINDOW     4096
 #define SAVE_AGAIN_USEC USEC_PER_HOUR
-#define MAX_WALL_USEC   INT64_MAX
-
-/* ---- formats (cloud-init's user_data.py and handlers/__init__.py) ---- */
-
-static const char *const phrases[_USERDATA_FORMAT_MAX] = {
-	[USERDATA_FORMAT_UNKNOWN] = "text of no kind that cloud-init knows",
-	[USERDATA_FORMAT_BINARY] = "binary data",
-	[USERDATA_FORMAT_MIME] = "a MIME message",
-	[USERDATA_FORMAT_SHELLSCRIPT] = "a shell script (#!)",
-	[USERDATA_FORMAT_CLOUD_CONFIG] = "#cloud-config",
-	[USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE] = "#cloud-config-archive",
-	[USERDATA_FORMAT_CLOUD_CONFIG_JSONP] = "#cloud-config-jsonp",
-	[USERDATA_FORMAT_BOOTHOOK] = "a boot hook (#cloud-boothook)",
-	[USERDATA_FORMAT_INCLUDE] = "a list of URLs (#include)",
-	[USERDATA_FORMAT_INCLUDE_ONCE] = "a list of URLs (#include-once)",
-	[USERDATA_FORMAT_PART_HANDLER] = "a part handler (#part-handler)",
-	[USERDATA_FORMAT_JINJA] = "a template (## template: jinja)",
-};
-
-/* The longest first: some begin with others. */
-static const struct {
-	const char *text;
-	enum userdata_format format;
-} prefixes[] = {
-	{ "#cloud-config-archive", USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE },
-	{ "#cloud-config-jsonp", USERDATA_FORMAT_CLOUD_CONFIG_JSONP },
-	{ "## template: jinja", USERDATA_FORMAT_JINJA },
-	{ "#cloud-boothook", USERDATA_FORMAT_BOOTHOOK },
-	{ "#cloud-config", USERDATA_FORMAT_CLOUD_CONFIG },
-	{ "#include-once", USERDATA_FORMAT_INCLUDE_ONCE },
-	{ "#part-handler", USERDATA_FORMAT_PART_HANDLER },
-	{ "#include", USERDATA_FORMAT_INCLUDE },
-	{ "#!", USERDATA_FORMAT_SHELLSCRIPT },
-};
-
-const char *userdata_format_phrase(int format)
-{
-	return format >= 0 && format < _USERDATA_FORMAT_MAX ? phrases[format] : phrases[0];
-}
-
-static bool contains_nocase(const char *text, size_t len, const char *word)
-{
-	size_t n = strlen(word);
-
-	for (size_t i = 0; i + n <= len; i++)
-		if (strncasecmp(text + i, word, n) == 0)
-			return true;
-	return false;
-}
-
-/* What Python's str.lstrip() takes away, as far as it is ASCII. */
-static bool is_blank(char c)
-{
-	return c == ' ' || (c >= '\t' && c <= '\r') || (c >= 0x1c && c <= 0x1f);
-}
-
-static enum userdata_format detect_plain(const char *text, size_t len)
-{
-	if (contains_nocase(text, len < MIME_WINDOW ? len : MIME_WINDOW, "mime-version:"))
-		return USERDATA_FORMAT_MIME;
-	if (!utf8_valid(text, len))
-		return USERDATA_FORMAT_BINARY;
-	for (; len && is_blank(*text); text++)
-		len--;
-	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)
-		if (len >= strlen(prefixes[i].text) &&
-		    strncasecmp(text, prefixes[i].text, strlen(prefixes[i].text)) == 0)
-			return prefixes[i].format;
-	return USERDATA_FORMAT_UNKNOWN;
-}
-
-struct userdata_form userdata_detect(const void *data, size_t len)
-{
-	_cleanup_buf_ struct buf inside = BUF_SECRET_INIT(LIMIT_GUNZIP_DEFAULT);
-
-	if (gzip_detect(data, len) && gzip_inflate(data, len, &inside, NULL) >= 0)
-		return (struct userdata_form){ .format = (int)detect_plain(buf_str(&inside), inside.len),
-					       .gzip = true };
-	return (struct userdata_form){ .format = (int)detect_plain(data, len) };
-}
+#define MAX_WALL_USEC	INT64_MAX
 
 /* ---- the record ---- */
 
@@ -132,6 +50,7 @@ static const struct jd_type flag_type = { .kind = JD_BOOLEAN };
 static const struct jd_field record_fields[] = {
 	{ "sha256",        &digest_type, offsetof(struct userdata_record, sha256),         0 },
 	{ "size",          &size_type,   offsetof(struct userdata_record, size),           0 },
+	{ "source",        &size_type,   offsetof(struct userdata_record, source),         JD_OMIT_EMPTY },
 	{ "format",        &format_type, offsetof(struct userdata_record, form.format),    0 },
 	{ "gzip",          &flag_type,   offsetof(struct userdata_record, form.gzip),      0 },
 	{ "change",        &change_type, offsetof(struct userdata_record, change),         0 },
@@ -140,19 +59,19 @@ static const struct jd_field record_fields[] = {
 	{ "removedUsec",   &size_type,   offsetof(struct userdata_record, removed_usec),   0 },
 	{},
 };
-static const struct jd_type record_type = { .kind = JD_OBJECT, .fields = record_fields,
+const struct jd_type userdata_record_type = { .kind = JD_OBJECT, .fields = record_fields,
 					    .size = sizeof(struct userdata_record) };
 /* clang-format on */
 
 int userdata_record_encode(const struct userdata_record *r, struct buf *out)
 {
-	return jd_encode(&record_type, r, false, out);
+	return jd_encode(&userdata_record_type, r, false, out);
 }
 
 int userdata_record_decode(const char *text, size_t len, struct userdata_record *ret, struct error *err)
 {
 	struct userdata_record r = { 0 };
-	int e = jd_decode_document(text, len, "user data record", LIMIT_RECORD, &record_type, &r, err);
+	int e = jd_decode_document(text, len, "user data record", LIMIT_RECORD, &userdata_record_type, &r, err);
 
 	if (e < 0)
 		return e;
@@ -167,7 +86,7 @@ int userdata_record_decode(const char *text, size_t len, struct userdata_record 
 
 void userdata_record_done(struct userdata_record *r)
 {
-	jd_free(&record_type, r);
+	jd_free(&userdata_record_type, r);
 }
 
 void userdata_plan_done(struct userdata_plan *p)
@@ -322,6 +241,12 @@ int userdata_found(struct userdata_plan *p, const void *data, size_t len, usec_t
 
 /* ---- the sentence ---- */
 
+/* How the sources are called. */
+static const struct source_words {
+	const char *first, *inside, *service;
+} source_words[] = { { "User data", "user data", "The metadata service answers" },
+		     { "Custom data", "custom data", "Provisioning has left the machine" } };
+
 static void put_revision(const struct userdata_record *r, struct buf *out)
 {
 	char since[TIMEFMT_MAX];
@@ -331,12 +256,12 @@ static void put_revision(const struct userdata_record *r, struct buf *out)
 			 userdata_format_phrase(r->form.format), timefmt_utc((usec_t)r->seen_usec, since));
 }
 
-static void put_kept(const struct userdata_plan *p, usec_t now_wall, struct buf *out)
+static void put_kept(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall, struct buf *out)
 {
 	char age[TIMEFMT_MAX];
 
 	if (!p->record.sha256) {
-		(void)buf_puts(out, "no user data has been seen so far");
+		(void)buf_printf(out, "no %s has been seen so far", what->inside);
 		return;
 	}
 	(void)buf_puts(out, p->copy_due ? "last seen: " : "the last good copy is kept: ");
@@ -346,44 +271,45 @@ static void put_kept(const struct userdata_plan *p, usec_t now_wall, struct buf 
 				 timefmt_span(usec_sub(now_wall, (usec_t)p->record.confirmed_usec), age));
 }
 
-static enum status_level put_failing(const struct userdata_plan *p, usec_t now_boot, usec_t now_wall, struct buf *out,
-				     int *ret_code)
+static enum status_level put_failing(const struct userdata_plan *p, const struct source_words *what, usec_t now_boot,
+				     usec_t now_wall, struct buf *out, int *ret_code)
 {
 	char wait[TIMEFMT_MAX];
 
-	(void)buf_printf(out, "User data cannot be read: %s; next try in %s; ", p->problem.msg,
+	(void)buf_printf(out, "%s cannot be read: %s; next try in %s; ", what->first, p->problem.msg,
 			 timefmt_span(usec_sub(p->next_boot, now_boot), wait));
-	put_kept(p, now_wall, out);
+	put_kept(p, what, now_wall, out);
 	*ret_code = CODE_IMDS_ERROR;
 	return STATUS_WARNING;
 }
 
-static enum status_level put_answered(const struct userdata_plan *p, usec_t now_wall, struct buf *out)
+static enum status_level put_answered(const struct userdata_plan *p, const struct source_words *what, usec_t now_wall,
+				      struct buf *out)
 {
 	const struct userdata_record *r = &p->record;
 	char when[TIMEFMT_MAX];
 
 	if (p->unset) {
-		(void)buf_puts(out, "No user data is set");
+		(void)buf_printf(out, "No %s is set", what->inside);
 		return STATUS_SUCCESS;
 	}
 	if (r->sha256 && r->removed_usec) {
-		(void)buf_printf(out, "User data was removed (seen %s); ", timefmt_utc((usec_t)r->removed_usec, when));
-		put_kept(p, now_wall, out);
+		(void)buf_printf(out, "%s was removed (seen %s); ", what->first,
+				 timefmt_utc((usec_t)r->removed_usec, when));
+		put_kept(p, what, now_wall, out);
 		return STATUS_SUCCESS;
 	}
 	if (p->empties) {
-		(void)buf_printf(out,
-				 "The metadata service answers without user data (%u of %d looks before that counts); ",
-				 p->empties, USERDATA_EMPTY_LOOKS);
-		put_kept(p, now_wall, out);
+		(void)buf_printf(out, "%s without %s (%u of %d looks before that counts); ", what->service,
+				 what->inside, p->empties, USERDATA_EMPTY_LOOKS);
+		put_kept(p, what, now_wall, out);
 		return r->sha256 ? STATUS_SUCCESS : STATUS_TRANSITIONING;
 	}
 	if (!r->sha256) {
-		(void)buf_puts(out, "Looking for user data");
+		(void)buf_printf(out, "Looking for %s", what->inside);
 		return STATUS_TRANSITIONING;
 	}
-	(void)buf_puts(out, "User data ");
+	(void)buf_printf(out, "%s ", what->first);
 	put_revision(r, out);
 	if (r->change == USERDATA_CHANGED)
 		(void)buf_puts(out, "; it replaced an earlier revision");
@@ -393,28 +319,20 @@ static enum status_level put_answered(const struct userdata_plan *p, usec_t now_
 enum status_level userdata_describe(const struct userdata_plan *p, const struct userdata_settings *s, usec_t now_boot,
 				    usec_t now_wall, struct buf *out, int *ret_code)
 {
+	const struct source_words *what = &source_words[s->source == USERDATA_CUSTOM_DATA];
 	enum status_level level;
 
 	*ret_code = CODE_NONE;
-	if (s->source != USERDATA_IMDS) {
-		(void)buf_puts(out, "userData.source \"customData\" is not built yet, so nothing is watched; set it to "
-				    "\"userData\" "
-				    "or remove the section");
-		*ret_code = CODE_BAD_CONFIGURATION;
-		return STATUS_ERROR;
+	level = p->problem.msg[0] ? put_failing(p, what, now_boot, now_wall, out, ret_code)
+				  : put_answered(p, what, now_wall, out);
+	/* The record is ahead of it, after a kill or a loss; the next answer brings it. */
+	if (p->copy_due && p->record.sha256 && !p->problem.msg[0] && !p->copy_problem.msg[0]) {
+		(void)buf_puts(out, "; its copy is yet to be kept");
+		level = level == STATUS_SUCCESS ? STATUS_TRANSITIONING : level;
 	}
-	level = p->problem.msg[0] ? put_failing(p, now_boot, now_wall, out, ret_code) : put_answered(p, now_wall, out);
 	if (p->copy_problem.msg[0]) {
 		(void)buf_printf(out, "; it cannot be kept: %s", p->copy_problem.msg);
 		level = level == STATUS_SUCCESS ? STATUS_WARNING : level;
-	}
-	if (s->action != USERDATA_REPORT) {
-		(void)buf_puts(
-			out,
-			". Nothing of it is applied: userData.action \"apply\" is not built yet; set it to \"report\", "
-			"or give the work to customScript");
-		*ret_code = CODE_BAD_CONFIGURATION;
-		level = STATUS_ERROR;
 	}
 	return level;
 }

@@ -15,42 +15,18 @@
 #include "agent/base/error.h"
 #include "agent/base/time.h"
 #include "agent/codec/digest.h"
+#include "agent/codec/json.h"
 #include "agent/core/retry.h"
 #include "agent/core/status.h"
+#include "agent/core/userdata_detect.h"
 
 struct userdata_settings; /* settings_common.h */
 
 #define USERDATA_RECORD_VERSION 1
 #define USERDATA_REVISION_CHARS 12
-#define USERDATA_EMPTY_LOOKS    3
-#define USERDATA_EMPTY_USEC     (10 * USEC_PER_SEC) /* at most, between two looks while an empty answer is in doubt */
+#define USERDATA_EMPTY_LOOKS	3
+#define USERDATA_EMPTY_USEC	(10 * USEC_PER_SEC) /* at most, between two looks while an empty answer is in doubt */
 #define USERDATA_JITTER_PERCENT 10
-
-enum userdata_format {
-	USERDATA_FORMAT_UNKNOWN, /* text that cloud-init would not take */
-	USERDATA_FORMAT_BINARY,
-	USERDATA_FORMAT_MIME,
-	USERDATA_FORMAT_SHELLSCRIPT,
-	USERDATA_FORMAT_CLOUD_CONFIG,
-	USERDATA_FORMAT_CLOUD_CONFIG_ARCHIVE,
-	USERDATA_FORMAT_CLOUD_CONFIG_JSONP,
-	USERDATA_FORMAT_BOOTHOOK,
-	USERDATA_FORMAT_INCLUDE,
-	USERDATA_FORMAT_INCLUDE_ONCE,
-	USERDATA_FORMAT_PART_HANDLER,
-	USERDATA_FORMAT_JINJA,
-	_USERDATA_FORMAT_MAX
-};
-
-struct userdata_form {
-	int format; /* enum userdata_format, of what is inside */
-	bool gzip;
-};
-
-/* As cloud-init tells them apart: gzip is opened first, and kept as it is when that fails. */
-struct userdata_form userdata_detect(const void *data, size_t len);
-/* "a shell script (#!)" … */
-const char *userdata_format_phrase(int format);
 
 enum userdata_change { USERDATA_SAME, USERDATA_FIRST, USERDATA_CHANGED, USERDATA_REMOVED, USERDATA_RETURNED };
 
@@ -58,13 +34,15 @@ enum userdata_change { USERDATA_SAME, USERDATA_FIRST, USERDATA_CHANGED, USERDATA
 struct userdata_record {
 	char *sha256; /* of the decoded bytes; NULL: nothing was ever seen */
 	int64_t size;
+	int64_t source; /* enum userdata_source: where it was seen; kept by the shell */
 	struct userdata_form form;
-	int change;             /* enum userdata_change, the last one but SAME */
-	int64_t seen_usec;      /* wall: when this content was first seen */
+	int change;		/* enum userdata_change, the last one but SAME */
+	int64_t seen_usec;	/* wall: when this content was first seen */
 	int64_t confirmed_usec; /* wall: the last answer that agreed; saved once an hour */
-	int64_t removed_usec;   /* wall: since when the service says there is none; 0: it is there */
+	int64_t removed_usec;	/* wall: since when the service says there is none; 0: it is there */
 };
 
+extern const struct jd_type userdata_record_type;
 _nodiscard_ int userdata_record_encode(const struct userdata_record *r, struct buf *out);
 _nodiscard_ int userdata_record_decode(const char *text, size_t len, struct userdata_record *ret, struct error *err);
 void userdata_record_done(struct userdata_record *r);
@@ -73,13 +51,13 @@ void userdata_record_done(struct userdata_record *r);
 struct userdata_plan {
 	struct userdata_record record;
 	usec_t saved_usec; /* confirmed_usec of the record as it was last saved */
-	bool copy_due;     /* the bytes have not been kept yet */
-	bool unset;        /* confirmed: there is none, and there never was */
+	bool copy_due;	   /* the bytes have not been kept yet */
+	bool unset;	   /* confirmed: there is none, and there never was */
 	unsigned empties;  /* in a row */
 	struct retry_state retry;
-	struct error problem;      /* of the last look; msg "" when it was answered */
+	struct error problem;	   /* of the last look; msg "" when it was answered */
 	struct error copy_problem; /* the copy or the record could not be written */
-	usec_t next_boot;          /* the next look */
+	usec_t next_boot;	   /* the next look */
 };
 
 void userdata_plan_done(struct userdata_plan *p);
@@ -89,7 +67,7 @@ struct userdata_step {
 	enum userdata_change change;
 	bool keep_copy, save;
 	bool recovered; /* the first answer after failures */
-	bool tell;      /* the component's sentence has changed */
+	bool tell;	/* the component's sentence has changed */
 };
 
 struct userdata_clock {

@@ -36,6 +36,7 @@ struct child {
 	struct loop_io *io;
 	bool ours; /* to be waited for */
 	bool leave_survivors;
+	struct executor_outcome outcome;
 };
 
 struct children {
@@ -83,6 +84,8 @@ static bool read_start_time(const char *path, uint64_t *ret)
 
 /* ---- the end ---- */
 
+static void on_exit_of(int fd, uint32_t events, void *userdata);
+
 static void child_free(struct child *c)
 {
 	struct children *all = c->executor->backend;
@@ -101,28 +104,65 @@ static void child_free(struct child *c)
 	free(c);
 }
 
-/* The kernel gives a number to nobody else while it is not reaped, nor while anybody is left in the group of it. */
-static void reap(struct child *c, struct executor_outcome *o)
+static void reap(struct child *c)
 {
 	siginfo_t si = { 0 };
 
-	if (!c->leave_survivors || (c->job && c->job->stopping))
-		(void)kill(-c->pid, SIGKILL);
 	if (c->ours && waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG) == 0 && si.si_pid == c->pid) {
-		o->code = si.si_code;
-		o->status = si.si_status;
+		c->outcome.code = si.si_code;
+		c->outcome.status = si.si_status;
 	}
+	c->ours = false;
+}
+
+/* The process that was started is the guard of the runner proper, which has the same command line: when the guard is
+ * killed, the runner lives until it has ended everything. 0, or -ESRCH: there is none. */
+static int find_orphan(const char *id, int *ret_pidfd)
+{
+	pid_t pid = process_find("run", id);
+	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+	if (pidfd < 0)
+		return -ESRCH;
+	/* It may have ended since, and its number be another's. */
+	if (!process_is(pid, "run", id)) {
+		close(pidfd);
+		return -ESRCH;
+	}
+	*ret_pidfd = pidfd;
+	return 0;
+}
+
+/* True: it is watched in place of its guard. */
+static bool watch_orphan(struct child *c)
+{
+	int pidfd;
+
+	if (c->outcome.code == CLD_EXITED || find_orphan(c->id, &pidfd) < 0)
+		return false;
+	loop_io_free(c->io);
+	close(c->pidfd);
+	c->io = NULL;
+	c->pidfd = pidfd;
+	return loop_io_new(c->executor->loop, "orphan", pidfd, EPOLLIN, on_exit_of, c, &c->io) >= 0;
 }
 
 static void on_exit_of(int fd, uint32_t events, void *userdata)
 {
 	struct child *c = userdata;
 	struct executor_job *job = c->job;
-	struct executor_outcome o = { .end = EXECUTOR_ENDED };
+	struct executor_outcome o;
 
 	(void)fd;
 	(void)events;
-	reap(c, &o);
+	reap(c);
+	if (watch_orphan(c))
+		return;
+	/* The kernel gives the number to nobody else while anybody is left in the group of it. */
+	if (!c->leave_survivors || (job && job->stopping))
+		(void)kill(-c->pid, SIGKILL);
+	o = c->outcome;
+	o.end = EXECUTOR_ENDED;
 	child_free(c);
 	if (job)
 		executor_job_end(job, &o);
@@ -324,12 +364,13 @@ static int find(struct executor *e, const char *id, struct found *ret)
 	if (fs_read_nofollow(path, 256, &b, NULL) < 0 || !parse_pid_file(buf_str(&b), &f))
 		return -ESRCH;
 	pidfd = (int)syscall(SYS_pidfd_open, f.pid, 0);
-	if (pidfd < 0)
-		return errno == ESRCH || errno == EINVAL ? -ESRCH : -errno;
+	if (pidfd < 0 && errno != ESRCH && errno != EINVAL)
+		return -errno;
 	(void)snprintf(stat, sizeof(stat), "/proc/%d/stat", f.pid);
-	if (!read_start_time(stat, &start) || start != f.start)
+	if (pidfd >= 0 && read_start_time(stat, &start) && start == f.start)
+		f.pidfd = TAKE_FD(pidfd);
+	else if (find_orphan(id, &f.pidfd) < 0)
 		return -ESRCH;
-	f.pidfd = TAKE_FD(pidfd);
 	*ret = f;
 	return 0;
 }
@@ -446,7 +487,9 @@ static void children_kill(struct executor_job *job, bool all)
 		return;
 	if (!all)
 		return;
-	/* What it has started has sessions of its own. Twice: what was begun while the first pass looked. */
+	/* It must not go on when what it waits for is gone, nor end of itself: it is stopped first, and killed last, since what
+	 * it has started could not be told from others' without it. Twice: what was begun while the first pass looked. */
+	(void)kill(c->pid, SIGSTOP);
 	for (int i = 0; i < 2; i++)
 		(void)process_tree_signal(c->pid, SIGKILL);
 	(void)kill(c->pid, SIGKILL);

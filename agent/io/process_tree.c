@@ -118,3 +118,33 @@ size_t process_tree_signal(pid_t root, int signo)
 		return 0;
 	return signal_all(root, signo);
 }
+
+bool process_is(pid_t pid, const char *verb, const char *argument)
+{
+	char path[64], line[4096];
+	_cleanup_close_ int fd = -1;
+	const char *word[4] = { line };
+	size_t n_words = 1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, line, sizeof(line));
+	if (n <= 0 || line[n - 1] != '\0')
+		return false;
+	for (ssize_t i = 0; i + 1 < n && n_words < ARRAY_SIZE(word); i++)
+		if (!line[i])
+			word[n_words++] = line + i + 1;
+	return n_words == 3 && str_equal(word[1], verb) && str_equal(word[2], argument);
+}
+
+pid_t process_find(const char *verb, const char *argument)
+{
+	_cleanup_free_ struct process *all = NULL;
+	size_t n = read_processes(&all);
+
+	for (size_t i = 0; i < n; i++)
+		if (process_is(all[i].pid, verb, argument))
+			return all[i].pid;
+	return 0;
+}

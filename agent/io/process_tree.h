@@ -4,8 +4,13 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
 /* Sends `signo` (0: only count) to every descendant of `root`, zombies aside; their number. */
 size_t process_tree_signal(pid_t root, int signo);
+
+/* A process whose command line is three words, the last two being these; 0: none. */
+pid_t process_find(const char *verb, const char *argument);
+bool process_is(pid_t pid, const char *verb, const char *argument);

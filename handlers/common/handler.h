@@ -20,6 +20,12 @@ struct metrics;
 struct paths;
 struct tokens;
 
+/* A settings part of user data. */
+struct handler_document {
+	const char *name; /* "user data, part 3" */
+	const char *text;
+};
+
 /* What the daemon offers. Outlives every handler; the texts do not change. */
 struct handler_host {
 	struct loop *loop;
@@ -49,6 +55,11 @@ struct handler_host {
 	 * `event_type` may be NULL. That something is a problem is told by the daemon, from what report() says. */
 	void (*tell)(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		     const char *message);
+	/* The settings parts of this revision of user data, all of them, in the place of those before (door 2). They are judged
+	 * together with the settings of the other doors; when they are refused nothing changes and the error says why. When they
+	 * are taken, every handler's apply() has been called on return: only from a timer of the handler's own. */
+	int (*offer_settings)(const struct handler_host *host, const char *revision, const struct handler_document *documents,
+			      size_t n, struct error *err);
 	void *daemon;
 };
 
@@ -57,6 +68,8 @@ struct handler_goal {
 	const struct settings *settings;
 	const char *sequence; /* as text; "" without an extension */
 	const char *key;      /* installation, sequence and hash of the settings: equal means nothing new is due */
+	/* Why settings that user data has brought before are no longer in force, or NULL. */
+	const char *user_data_refused;
 };
 
 typedef int (*handler_report_fn)(void *userdata, const struct component *c);
@@ -87,6 +100,8 @@ struct handler_class {
 	int (*operate)(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);
 	/* What is known, for those who look on, as one JSON document; NULL: nothing. `query`: "since=N", or "". */
 	int (*look)(struct handler *h, const char *query, struct buf *json, struct error *err);
+	/* SIGHUP, `systemctl reload`: what is asked for from time to time is asked for now; NULL: nothing is. */
+	void (*poll)(struct handler *h);
 	/* Uninstall: undo what is ours on the machine (end drains by restoring); busy() turns false when done. */
 	void (*retire)(struct handler *h);
 	/* The loop goes on without it: running jobs run on. */

@@ -1,83 +1,13 @@
-/* What scripts may wait for: files of cloud-init, locks of package managers, installed certificates. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
-
-#include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
-#include "agent/io/paths.h"
+/* What scripts may wait for: cloud-init, locks of package managers, installed certificates. */
+#include "handlers/common/cloud_init.h"
+#include "handlers/common/package_locks.h"
 #include "handlers/custom_script/script_private.h"
 
-#define TDNF_LOCK "/run/.tdnf-instance-lockfile"
-#define LOCKS_MAX (1024UL * 1024)
-
-static bool is_there(const struct handler_host *host, const char *path)
-{
-	_cleanup_free_ char *real = path_under_root(host->paths, path);
-
-	return real && fs_exists(real);
-}
-
-/* user-data.md B: result.json is there after the final stage only, anew at each boot. Where cloud-init is switched off or
- * not installed it never comes. */
 static bool cloud_init_over(const struct handler_host *host)
 {
-	if (is_there(host, "/run/cloud-init/result.json") || is_there(host, "/run/cloud-init/disabled") ||
-	    is_there(host, "/etc/cloud/cloud-init.disabled"))
-		return true;
-	return !is_there(host, "/run/cloud-init") && !is_there(host, "/usr/bin/cloud-init");
-}
+	enum cloud_init_stage stage = cloud_init_look(host->paths);
 
-/* These are record locks: that the file is there means nothing, and it is never removed. A probe takes nothing. */
-static bool is_locked(const struct handler_host *host, const char *path)
-{
-	_cleanup_free_ char *real = path_under_root(host->paths, path);
-	_cleanup_close_ int fd = real ? open(real, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-
-	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
-}
-
-/* flock() has no question, only tries; the kernel's table tells without taking anything (proc_locks(5)): "1: FLOCK ADVISORY
- * WRITE PID MAJOR:MINOR:INODE 0 EOF", with "->" before the kind of those that wait. */
-static bool is_flocked(const struct handler_host *host, const char *path)
-{
-	_cleanup_free_ char *real = path_under_root(host->paths, path);
-	_cleanup_buf_ struct buf table = BUF_INIT(LOCKS_MAX);
-	struct stat st;
-	char *rest;
-
-	if (!real || lstat(real, &st) < 0 || fs_read("/proc/locks", LOCKS_MAX, &table, NULL) < 0)
-		return false;
-	rest = table.data;
-	for (const char *line; rest && (line = strsep(&rest, "\n"));) {
-		unsigned device_major, device_minor;
-		unsigned long inode;
-
-		if (sscanf(line, "%*d: FLOCK %*s %*s %*d %x:%x:%lu", &device_major, &device_minor, &inode) == 3 &&
-		    makedev(device_major, device_minor) == st.st_dev && inode == st.st_ino)
-			return true;
-	}
-	return false;
-}
-
-static bool packages_locked(const struct handler_host *host)
-{
-	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",  "/var/lib/dpkg/lock",
-					     "/var/cache/apt/archives/lock", "/var/lib/apt/lists/lock",
-					     "/var/lib/rpm/.rpm.lock",	     "/usr/lib/sysimage/rpm/.rpm.lock",
-					     TDNF_LOCK };
-
-	for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
-		if (is_locked(host, locks[i]))
-			return true;
-	/* Its older versions lock the record, the newer ones the file. */
-	return is_flocked(host, TDNF_LOCK);
+	return stage == CLOUD_INIT_ABSENT || stage == CLOUD_INIT_FINISHED;
 }
 
 const char *script_wait_unmet(const struct handler_host *host, const struct custom_script_settings *section)
@@ -87,7 +17,7 @@ const char *script_wait_unmet(const struct handler_host *host, const struct cust
 	for (size_t i = 0; i < section->wait_for.n; i++) {
 		if (waits[i] == SCRIPT_WAIT_CLOUD_INIT && !cloud_init_over(host))
 			return "cloud-init to finish";
-		if (waits[i] == SCRIPT_WAIT_PACKAGE_LOCKS && packages_locked(host))
+		if (waits[i] == SCRIPT_WAIT_PACKAGE_LOCKS && package_locks_held(host->paths))
 			return "the package manager's lock";
 		if (waits[i] == SCRIPT_WAIT_CERTIFICATES && !host->certificates_ready(host))
 			return "the certificates";

@@ -161,24 +161,36 @@ void item_tell(const struct item *i, const char *words)
 		i->h->host->tell(i->h->host, NOTICE_CERTIFICATE, i->name, NULL, text);
 }
 
-/* Once for each of expiryWarningInDays. */
-static void log_expiry(struct item *i)
+/* Once for each of expiryWarningInDays and each version, also over restarts. */
+static void tell_expiry(struct item *i)
 {
-	const struct key_record *r = &i->plan.record;
+	struct key_record *r = &i->plan.record;
+	char words[128];
 	int64_t days = key_expiry_days(i->h->settings, r, loop_now_wall(i->h->host->loop));
 
-	if (days >= 0 && (i->warned_days < 0 || days < i->warned_days))
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true),
-			"%s: version %s expires within %lld days; renew it in the vault", i->name, r->version,
-			(long long)days);
-	i->warned_days = days;
+	if (days < 0 || (r->warned_days >= 0 && r->warned_days <= days))
+		return;
+	r->warned_days = days;
+	(void)item_save(i, FS_NO_SYNC, NULL);
+	(void)snprintf(words, sizeof(words), "expires within %lld %s; renew it in the vault", (long long)days,
+		       days == 1 ? "day" : "days");
+	if (days == 0)
+		(void)snprintf(words, sizeof(words), "has expired; renew it in the vault");
+	log_for(LOG_LEVEL_WARNING, (.handler = HANDLER, .milestone = true), "%s: version %s %s", i->name, r->version,
+		words);
+	item_tell(i, words);
 }
 
 /* What is next is seen from the loop: this may be inside of the search for it. */
 void item_ended(struct item *i)
 {
 	i->phase = PHASE_IDLE;
-	log_expiry(i);
+	/* What cannot ask before it has come to its end has nothing else to answer. */
+	i->answered = key_activation_may_poll(item_way(i)) ? i->asking : i->asked;
+	/* Asked for while it was at work: what was found then may be from before. */
+	if (i->asked > i->answered)
+		i->plan.next_boot = 0;
+	tell_expiry(i);
 	i->h->host->changed(i->h->host);
 	loop_timer_after(i->h->timer, 0);
 	if (i->h->retiring)
@@ -200,6 +212,9 @@ static void fetch_failed(struct item *i, int status, usec_t retry_after, const s
 	bool first = !i->plan.problem.msg[0];
 
 	key_fetch_failed(&i->plan, status, retry_after, why, &clock);
+	if (status == 429 &&
+	    key_pace_refused(&i->h->pace, key_url(&i->plan.wish), retry_after, clock.random, clock.now_boot) < 0)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "out of memory");
 	failed(i, first);
 }
 
@@ -209,6 +224,7 @@ void item_install_failed(struct item *i, const struct error *why)
 	bool first = !i->plan.problem.msg[0];
 
 	key_install_failed(&i->plan, why, &clock);
+	telling_count(i, "failed");
 	failed(i, first);
 }
 
@@ -253,6 +269,7 @@ static void note_installed(struct item *i, const struct job_result *result, stru
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = i->job_id, .milestone = true),
 		"%s: version %s is installed%s%s", i->name, f->version, f->thumbprint[0] ? ", thumbprint " : "",
 		f->thumbprint);
+	telling_count(i, "installed");
 	item_tell(i, "is installed");
 	/* Settings that came while it ran want it otherwise. */
 	if (!key_installed(&i->plan))
@@ -413,6 +430,10 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 	/* Freed at the end: what is given here may belong to it. */
 	_cleanup_(vault_call_freep) _unused_ struct vault_call *call = TAKE_PTR(i->call);
 
+	if (!failure || (failure->status && failure->status != 429))
+		key_pace_answered(&i->h->pace, key_url(&i->plan.wish), loop_now_boot(i->h->host->loop));
+	if (!failure)
+		i->checked_wall = loop_now_wall(i->h->host->loop);
 	if (failure)
 		fetch_failed(i, failure->status, failure->retry_after, &failure->err);
 	else
@@ -435,6 +456,7 @@ void item_fetch(struct item *i)
 	struct error e = ERROR_INIT;
 
 	i->phase = PHASE_FETCHING;
+	i->asking = i->asked;
 	if (vault_get(h->host->loop, h->host->http, h->host->tokens, &req, on_secret, i, &i->call, &e) < 0)
 		fetch_failed(i, 0, 0, &e);
 }
@@ -465,7 +487,8 @@ int item_new(struct handler *h, const char *name, struct item **ret)
 	if (!i || !file)
 		return -ENOMEM;
 	i->h = h;
-	i->warned_days = -1;
+	i->asked = 1;
+	i->plan.record.warned_days = -1;
 	i->name = strdup(name);
 	i->record_path = path_join(h->directory, file);
 	if (!i->name || !i->record_path)

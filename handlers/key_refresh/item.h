@@ -9,10 +9,12 @@
 #include <stdint.h>
 
 #include "agent/base/macros.h"
+#include "agent/core/key_pace.h"
 #include "agent/core/key_plan.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
 
+struct buf;
 struct http_call;
 struct hooks;
 struct jobs_handle;
@@ -47,7 +49,10 @@ struct item {
 	char job_shape[SHA256_HEX_MAX];
 	struct key_found found;
 	char older_for[64]; /* the newest version, when the one before it has been tried (older.h) */
-	int64_t warned_days; /* told in the log; -1: nothing yet */
+	/* Orders to ask the vault (the first is its being there): how many, in which the try that runs is, how many have
+	 * been answered. */
+	int64_t asked, asking, answered;
+	usec_t checked_wall; /* when the vault last answered well; 0: not yet */
 
 	/* Of the activation's step. */
 	usec_t later_boot;	/* when it is tried again; 0: at once */
@@ -70,10 +75,11 @@ struct handler {
 	struct vaults *vaults;
 	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
-	char *goal_path, *directory;
+	char *goal_path, *wanted_path, *directory;
 	struct item **items;
 	size_t n;
 	bool retiring;
+	struct key_pace pace;
 	struct loop_timer *timer;
 	struct reloads *reloads;
 	struct hooks *hooks;
@@ -92,6 +98,18 @@ void item_fetch(struct item *i);
 
 /* Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has ended. */
 void item_retire(struct item *i);
+
+/* telling.c: what others are told. `result`: installed, failed, rejected. */
+void telling_count(const struct item *i, const char *result);
+void key_refresh_measure(const struct handler *h, struct metrics *m);
+
+/* view.c: what operators see and order, as struct handler_class says. */
+_nodiscard_ int key_refresh_look(struct handler *h, const char *query, struct buf *json, struct error *err);
+_nodiscard_ int key_refresh_operate(struct handler *h, const char *order, const char *argument, struct buf *reply,
+				    struct error *err);
+void key_refresh_poll(struct handler *h);
+/* Keeps on disk what the settings want, for the commands. */
+void key_refresh_note_wanted(const struct handler *h);
 
 /* ---- what the item's files share ---- */
 

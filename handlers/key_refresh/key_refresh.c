@@ -2,7 +2,8 @@
  * Key refresh: asks the vaults, hands what is worth installing to jobs, tells the state of each certificate and secret.
  * What is worth it, and when, is decided in agent/core/key_plan.h. At most KEY_PARALLEL items are at work at a time.
  *
- * On disk below state/: key-refresh/NAME.json (what is installed), key-refresh.goal (since when it is asked for).
+ * On disk below state/: key-refresh/NAME.json (what is installed), key-refresh.goal (since when it is asked for),
+ * key-refresh.wanted (what the settings want, for the commands).
  * Without them everything is fetched and installed again, with the same outcome.
  */
 #include <errno.h>
@@ -18,6 +19,7 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/json_record.h"
+#include "agent/codec/timefmt.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/key_refresh/activate.h"
@@ -93,9 +95,25 @@ static size_t at_work(const struct handler *h)
 	return n;
 }
 
-static bool may_poll(const struct item *i)
+/* A vault that has refused is asked by one first. */
+static bool somebody_asks(const struct handler *h, const char *url)
 {
-	return i->phase == PHASE_IDLE && key_activation_may_poll(&i->plan.record.activation);
+	for (size_t k = 0; k < h->n; k++)
+		if (h->items[k]->phase == PHASE_FETCHING && key_pace_same(key_url(&h->items[k]->plan.wish), url))
+			return true;
+	return false;
+}
+
+/* When it may be asked for; USEC_INFINITY: not before something else has ended. */
+static usec_t due_at(const struct handler *h, const struct item *i, usec_t now)
+{
+	const char *url = key_url(&i->plan.wish);
+
+	if (i->phase != PHASE_IDLE || !key_activation_may_poll(&i->plan.record.activation))
+		return USEC_INFINITY;
+	if (i->plan.next_boot <= now && key_pace_careful(&h->pace, url) && somebody_asks(h, url))
+		return USEC_INFINITY;
+	return usec_max(i->plan.next_boot, key_pace_until(&h->pace, url, now));
 }
 
 /* Wakes up for the next try and for a first install that is late then. The end of one that is at work comes by itself.
@@ -107,10 +125,9 @@ static usec_t next_wake(const struct handler *h, usec_t now, bool room)
 	for (size_t k = 0; k < h->n; k++) {
 		const struct key_item *p = &h->items[k]->plan;
 
-		if (room && may_poll(h->items[k]))
-			soonest = usec_min(soonest, p->next_boot);
 		if (room)
-			soonest = usec_min(soonest, activate_due(h->items[k]));
+			soonest = usec_min(soonest,
+					   usec_min(due_at(h, h->items[k], now), activate_due(h->items[k])));
 		if (!key_installed(p) && p->deadline_boot > now)
 			soonest = usec_min(soonest, p->deadline_boot);
 	}
@@ -124,7 +141,7 @@ static void begin_next(struct handler *h, struct item *i, usec_t now)
 		activate_commands(i);
 	else if (!h->retiring && activate_due(i) <= now)
 		activate_go(i);
-	else if (!h->retiring && may_poll(i) && i->plan.next_boot <= now)
+	else if (!h->retiring && due_at(h, i, now) <= now)
 		item_fetch(i);
 }
 
@@ -234,7 +251,9 @@ static void handler_free(struct handler *h)
 	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
 	free(h->suffixes);
+	key_pace_done(&h->pace);
 	free(h->goal_path);
+	free(h->wanted_path);
 	free(h->directory);
 	free(h);
 }
@@ -249,9 +268,10 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 		return error_oom(err);
 	h->host = host;
 	h->goal_path = path_join(host->paths->records, "key-refresh.goal");
+	h->wanted_path = path_join(host->paths->records, "key-refresh.wanted");
 	h->directory = path_join(host->paths->records, "key-refresh");
-	if (!h->goal_path || !h->directory || vaults_new(&h->vaults) < 0 || reloads_new(h, &h->reloads) < 0 ||
-	    hooks_new(h, &h->hooks) < 0 || sweep_new(h, &h->sweep) < 0 ||
+	if (!h->goal_path || !h->wanted_path || !h->directory || vaults_new(&h->vaults) < 0 ||
+	    reloads_new(h, &h->reloads) < 0 || hooks_new(h, &h->hooks) < 0 || sweep_new(h, &h->sweep) < 0 ||
 	    loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
@@ -289,6 +309,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 	h->settings = k;
 	if (!k) {
 		drop_items(h);
+		key_refresh_note_wanted(h);
 		loop_timer_stop(h->timer);
 		h->host->changed(h->host);
 		return 0;
@@ -307,6 +328,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 		h->settings = NULL;
 		return error_oom(err);
 	}
+	key_refresh_note_wanted(h);
 	loop_timer_after(h->timer, 0);
 	h->host->changed(h->host);
 	return 0;
@@ -319,10 +341,15 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 
 	for (size_t k = 0; r >= 0 && k < h->n; k++) {
 		_cleanup_buf_ struct buf message = BUF_INIT(LIMIT_STATUS_MESSAGE);
-		char name[COMPONENT_MAX];
+		char name[COMPONENT_MAX], when[TIMEFMT_MAX];
 		struct component c;
 
 		key_describe(&h->items[k]->plan, h->settings, now_boot, now_wall, &message, &c);
+		/* With a problem, the sentence has said it. */
+		if (key_installed(&h->items[k]->plan) && !h->items[k]->plan.problem.msg[0] &&
+		    h->items[k]->plan.record.next_usec)
+			(void)buf_printf(&message, "; next poll at %s",
+					 timefmt_utc((usec_t)h->items[k]->plan.record.next_usec, when));
 		hooks_describe(h->hooks, h->items[k], &message, &c);
 		(void)snprintf(name, sizeof(name), HANDLER "/%s", h->items[k]->name);
 		c.name = name;
@@ -361,6 +388,10 @@ const struct handler_class key_refresh_class = {
 	.apply = key_refresh_apply,
 	.report = key_refresh_report,
 	.busy = key_refresh_busy,
+	.operate = key_refresh_operate,
+	.look = key_refresh_look,
+	.poll = key_refresh_poll,
+	.measure = key_refresh_measure,
 	.retire = key_refresh_retire,
 	.free = handler_free,
 };

@@ -25,7 +25,18 @@ void key_layout_done(struct key_layout *l)
 	free(l->directory);
 }
 
-static bool holds_key(enum key_part part)
+const char *key_part_name(enum key_part part)
+{
+	static const char *const names[] = {
+		[PART_SECRET] = "secret", [PART_FULLCHAIN] = "fullchain", [PART_CERTIFICATE] = "certificate",
+		[PART_CHAIN] = "chain",	  [PART_KEY] = "key",		  [PART_COMBINED] = "combined",
+		[PART_PKCS12] = "pkcs12", [PART_NOTE] = "note",	  [PART_LINK] = "link",
+	};
+
+	return (size_t)part < ARRAY_SIZE(names) && names[part] ? names[part] : "file";
+}
+
+bool key_part_has_key(enum key_part part)
 {
 	return part == PART_SECRET || part == PART_KEY || part == PART_COMBINED || part == PART_PKCS12;
 }
@@ -62,7 +73,7 @@ static int own_layout(const struct paths *paths, const struct certificate_settin
 	l->directory = c->directory ? path_under_root(paths, c->directory) : path_join(paths->certificates, c->name);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(all); i++)
 		if (all[i].name)
-			r = add(l, all[i].part, strdup(all[i].name), NULL, !holds_key(all[i].part));
+			r = add(l, all[i].part, strdup(all[i].name), NULL, !key_part_has_key(all[i].part));
 	return l->directory ? r : -ENOMEM;
 }
 

@@ -27,6 +27,10 @@ enum key_part {
 	PART_LINK,
 };
 
+/* As people and programs are told: "fullchain", "key" … */
+const char *key_part_name(enum key_part part);
+bool key_part_has_key(enum key_part part);
+
 struct key_file {
 	enum key_part part;
 	char *name;

@@ -229,7 +229,7 @@ def test_running_a_file(service):
     assert one["state"] == "failed" and one["runs"][0]["exitCode"] == 9 and one["runs"][0]["job"].startswith("hand-mydeploy-sh-")
     assert "sequence" not in one
     assert service.run("scripts", "logs", "mydeploy.sh").stdout.endswith("[stderr]\nwrong\n")
-    assert not list((service.root / "run/evenkeel/jobs").glob("hand-*"))
+    wait_until("nothing of it to be left", lambda: not list((service.root / "run/evenkeel/jobs").glob("hand-*")), 10)
     assert re.search(r"mydeploy.sh +by hand +- +failed +exit code 9", service.run("scripts").stdout)
 
 
@@ -317,7 +317,7 @@ def test_runs_by_hand_leave_the_deployment_alone(service):
 def test_what_cannot_be_run_is_refused_with_the_reason(service, text, options, arguments, said):
     done = run_file(service, text, *arguments, options=options)
     assert done.returncode in (1, 125) and said in done.stderr and done.stdout == ""
-    assert not list((service.root / "run/evenkeel/jobs").glob("hand-*"))
+    wait_until("nothing of it to be left", lambda: not list((service.root / "run/evenkeel/jobs").glob("hand-*")), 10)
 
 
 def test_no_such_file(service):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform, wait_until
+from vm import Platform
 
 LEAF = "/metadata/instance/compute/userData"
 SCRIPT = b"#!/bin/sh\necho TOP-SECRET-WORD\n"
@@ -122,12 +122,6 @@ def test_offline_the_last_good_copy_stands(vm, platform):
     assert vm.top() == "success"
 
 
-def wait_for_copy(vm, content):
-    """After a start the record tells the revision before the service has answered and a lost copy is made again."""
-    copy = vm.file(COPY)
-    wait_until("the copy to be made again", lambda: copy.is_file() and copy.read_bytes() == content, PATIENCE)
-
-
 def test_killed_at_any_time_the_copy_and_the_record_agree(vm, platform):
     platform.set_user_data(SCRIPT)
     for wait in (0, 0.02, 0.05, 0.1):
@@ -139,7 +133,7 @@ def test_killed_at_any_time_the_copy_and_the_record_agree(vm, platform):
         spoil(vm.file(COPY))
         vm.start()
         vm.wait_says("userData", "success", revision(SCRIPT))
-        wait_for_copy(vm, SCRIPT)
+        assert vm.file(COPY).read_bytes() == SCRIPT
         vm.stop_daemon()
     # And without a record the copy is taken for what was seen.
     vm.file(COPY).with_name("user-data.record").unlink()
@@ -168,16 +162,10 @@ def test_formats(vm, platform, data, kind):
     assert kind in vm.wait_says("userData", "success", revision(data))
 
 
-def test_what_is_not_built_is_an_error_and_does_nothing(vm, platform):
+def test_without_the_section_nothing_is_asked(vm, platform):
     platform.set_user_data(SCRIPT)
-    vm.configure(userData={"action": "apply", "pollingIntervalInSeconds": 10})
     vm.start()
-    vm.wait_says("userData", "error", f"revision {revision(SCRIPT)}")
-    assert '"apply" is not built yet' in vm.says("userData")
-    assert not list((vm.root / "var/lib/evenkeel/jobs").glob("*"))
-    vm.configure(userData={"source": "customData"})
-    vm.reload()
-    vm.wait_says("userData", "error", '"customData" is not built yet')
+    vm.wait_says("userData", "success", revision(SCRIPT))
     platform.clear_requests()
     # No section: nothing is asked, nothing is told.
     vm.configure()
@@ -205,4 +193,4 @@ def test_state_that_cannot_be_written(vm, platform):
     vm.file(COPY).rmdir()
     vm.start()
     vm.wait_says("userData", "success", revision(SCRIPT))
-    wait_for_copy(vm, SCRIPT)
+    assert vm.file(COPY).read_bytes() == SCRIPT

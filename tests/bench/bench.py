@@ -15,6 +15,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(SOURCE / "tests/support"), str(SOURCE / "tests/bench")]
 
 from bench_scripts import Scripts  # noqa: E402
+from bench_userdata import UserData  # noqa: E402
 from stage import VAULT, Stage, StageError, me, wait_until  # noqa: E402
 
 # Custom Script v2.1.19, measured on a machine of this kind (2 processors, Debian 12): medians in ms.
@@ -69,7 +70,7 @@ class Table:
 
 
 class Bench:
-    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts")
+    PARTS = ("enable", "deploy", "idle", "drain", "hooks", "scripts", "certificates", "userdata")
     DRAIN = ("idle", "drain", "hooks")
 
     def __init__(self, quick, minutes=None, parts=PARTS):
@@ -79,6 +80,7 @@ class Bench:
         self.idle_seconds = minutes * 60 if minutes else 5 if quick else 75
         self.hook_seconds = 0.05 if quick else 0.3
         self.events = 2 if quick else 50
+        self.certificates_count, self.polls = (30, 2) if quick else (500, 5)
         self.table = Table()
 
     def agent_environment(self, stage, sequence):
@@ -233,8 +235,63 @@ class Bench:
             self.table.add(f"{label}: the same, at most", [max(dirty)], "MiB")
         self.table.add(f"{label}: resident, at most, ever", [peak_resident(pid)], "MiB", f"sample, idle {SAMPLE_RESIDENT} MB", SAMPLE_RESIDENT)
 
+    def certificates(self, label, stage):
+        """Many certificates of one vault: until all are installed, and a poll that finds nothing new."""
+        user, group = me()
+        count, platform = self.certificates_count, stage.platform
+        made = platform.make_certificate("bench.example", key="ec", chain=2)
+        names = [f"cert{number}" for number in range(count)]
+        for name in names:
+            platform.put_secret(VAULT.split(".")[0], name, made["pem"], content_type=PEM)
+        stage.put_settings(4000, {"log": {"console": False}, "network": {"caFile": stage.addresses["caFile"]}, "keyRefresh": {
+            "pollingIntervalInSeconds": 86400, "certificates": [
+                {"name": name, "owner": user, "group": group, "url": f"https://{VAULT}/secrets/{name}"} for name in names]}})
+        pid = stage.daemon_pid
+        before = private_dirty(pid)
+
+        def first():
+            done = stage.command("enable", 4000)
+            if done.returncode != 0:
+                raise StageError(f"enable: exit code {done.returncode}: {done.stderr.strip()}")
+            status = wait_until("all certificates", lambda: ended(stage.deployment(4000)), 600)
+            if status["status"] != "success":
+                raise StageError(f"certificates: {status['formattedMessage']['message']}")
+
+        def again():
+            done = subprocess.run([stage.binary, "certs", "refresh"], env=stage.environment(), capture_output=True, text=True,
+                                  timeout=600)
+            if done.returncode != 0 or done.stdout.count(": unchanged, ") != count:
+                raise StageError(f"certs refresh: exit code {done.returncode}: {done.stderr.strip()[:500]}")
+
+        if before is not None:
+            self.table.add(f"{label}: before {count} certificates, private dirty", [before], "MiB")
+        for what, work, times in (("first sync", first, 1), ("unchanged poll", again, self.polls)):
+            reset_peak_resident(pid)
+            took, used, requests, connections, most, dirty = [], [], [], [], [], []
+            for _ in range(times):
+                since, started, cpu = time.time(), time.perf_counter(), cpu_seconds(pid)
+                work()
+                took.append(time.perf_counter() - started)
+                used.append(cpu_seconds(pid) - cpu)
+                vault = platform.requests("vault", "/", since)
+                requests.append(len(vault) + len(platform.requests("imds", "/metadata/identity", since)))
+                connections.append(len({tuple(request["client"]) for request in vault}))
+                most.append(busiest(vault))
+                dirty.append(private_dirty(pid))
+            self.table.add(f"{label}: {count} certificates, {what}", took, "s")
+            self.table.add("  of it the daemon's processor time", used, "s")
+            self.table.add("  requests, to the vault and for tokens", requests, "", digits=0, reach=f"{count} and a token")
+            self.table.add("  connections to the vault", connections, "", digits=0, reach="<= 4")
+            self.table.add("  requests to it in the busiest 10 s", most, "", digits=0, reach="<= 4000")
+            self.table.add("  resident, at most", [peak_resident(pid)], "MiB")
+            if before is not None:
+                self.table.add("  private dirty afterwards", dirty, "MiB", reach="constant over polls")
+
     def scripts(self, label, stage):
         Scripts(self, label, stage, spawn, cpu_seconds).run()
+
+    def userdata(self, label, stage):
+        UserData(self, label, stage, cpu_seconds, peak_resident, private_dirty).run()
 
     def measure(self, label, binary, directory):
         with Stage(binary, directory / label) as stage:
@@ -272,6 +329,24 @@ def status_number(path, name):
 def peak_resident(pid):
     """MiB, shared pages too."""
     return status_number(pathlib.Path(f"/proc/{pid}/status"), "VmHWM") / 1024
+
+
+def reset_peak_resident(pid):
+    try:
+        pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
+    except OSError:
+        pass  # then it is that of its whole life
+
+
+def busiest(requests, seconds=10):
+    """How many began within so many seconds, at most."""
+    times = sorted(request["time"] for request in requests)
+    first = most = 0
+    for last, moment in enumerate(times):
+        while moment - times[first] > seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def wakeups(pid):
@@ -318,8 +393,9 @@ def main():
           f"{middle:.1f} ms, at worst {worst:.1f} ms.")
     if max(load, load_after) > os.cpu_count() / 2 or worst > 2 * middle:
         print("This machine was busy: take the numbers with care.")
-    print(f"Of a drain, {HOOKS} hooks were measured. Stopping units needs systemd, and no other step stands for it:\n"
-          "tests/machine/test_memory.py measures a drain of 50 units and as many hooks on a booted machine (scripts/bench --drain).")
+    if "hooks" in bench.parts:
+        print(f"Of a drain, {HOOKS} hooks were measured. Stopping units needs systemd, and no other step stands for it:\n"
+              "tests/machine/test_memory.py measures a drain of 50 units and as many hooks on a booted machine (scripts/bench --drain).")
     print("Jobs were plain children here; under systemd they are transient units. The peers' figures were measured on another\n"
           "machine of this kind: the peer is Custom Script 2.1.19, the sample Microsoft's listener for Scheduled Events. Only ratios\n"
           "carry over.")

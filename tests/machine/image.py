@@ -30,6 +30,14 @@ PACKAGES = (
 # What the lab (tests/lab) has besides: a load balancer, and a web application worth keeping up.
 LAB_PACKAGES = PACKAGES + ("haproxy", "gunicorn", "python3-flask")
 
+# A machine that cloud-init boots (test_cloud_init.py), with what our program links with.
+CLOUD_PACKAGES = (
+    "systemd", "systemd-sysv", "dbus", "python3", "iproute2", "procps", "ca-certificates", "cloud-init",
+    # debootstrap does not find out that this is what one of its dependencies calls python3-cffi-backend-api-min
+    "python3-cffi-backend",
+    "libcurl4", "libjson-c5", "libmicrohttpd12", "libsystemd0", "libssl3", "zlib1g",
+)
+
 # Raise it when build() changes what it makes out of the same packages.
 RECIPE = 1
 

@@ -70,6 +70,7 @@ static void wish(struct key_item *i, const struct certificate_settings *c)
 	assert_int_equal(key_shape(&i->wish, NULL, i->shape), 0);
 	assert_int_equal(key_origin(&section, &i->wish, i->origin), 0);
 	i->deadline_boot = BOOT + 1800 * USEC_PER_SEC;
+	i->spread = true; /* the first poll has a test of its own */
 }
 
 static void installed(struct key_item *i, const struct key_found *f, usec_t seconds)
@@ -502,6 +503,31 @@ static void test_jitter_is_ten_percent(void **state)
 	assert_next(&i, 3960);
 }
 
+/* What began at one moment does not go on in step. */
+static void test_the_first_poll_comes_anywhere_in_half_an_interval(void **state)
+{
+	static const struct {
+		uint32_t random;
+		usec_t after;
+	} cases[] = { { 0, 1809 }, { UINT32_MAX, 3591 }, { UINT32_MAX / 2, 2699 } };
+
+	(void)state;
+	for (size_t n = 0; n < ARRAY_SIZE(cases); n++) {
+		_cleanup_(key_item_done) struct key_item i = { 0 };
+		struct key_clock c = at(0);
+
+		wish(&i, &web);
+		i.spread = false;
+		c.random = cases[n].random;
+		key_kept(&i, &c);
+		assert_in_range(i.next_boot, BOOT + cases[n].after * USEC_PER_SEC,
+				BOOT + (cases[n].after + 1) * USEC_PER_SEC);
+		c.random = 0;
+		key_kept(&i, &c);
+		assert_next(&i, 3240);
+	}
+}
+
 static void test_a_failure_without_words_still_fails(void **state)
 {
 	_cleanup_(key_item_done) struct key_item i = { 0 };
@@ -688,6 +714,7 @@ int main(void)
 		cmocka_unit_test(test_changed_settings_open_the_duty_again),
 		cmocka_unit_test(test_paces),
 		cmocka_unit_test(test_jitter_is_ten_percent),
+		cmocka_unit_test(test_the_first_poll_comes_anywhere_in_half_an_interval),
 		cmocka_unit_test(test_a_failure_without_words_still_fails),
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_no_warning_days_still_end_in_an_error),

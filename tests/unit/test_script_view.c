@@ -96,9 +96,9 @@ static void test_size(void **state)
 	/* The newest ones are more than all may be: nothing else is left, but they are. */
 	l.items[0].bytes = l.items[1].bytes = MIB(700);
 	assert_string_equal(plan(&l, limits), "a2 b2");
-	/* What is no script of the settings any more has no such right; still the oldest go first. */
-	l.items[0].wanted = false;
-	assert_string_equal(plan(&l, limits), "b2");
+	/* Also of what is no script of the settings, or not any more. */
+	l.items[0].wanted = l.items[1].wanted = false;
+	assert_string_equal(plan(&l, limits), "a2 b2");
 }
 
 static void test_what_runs_stays(void **state)
