@@ -32,6 +32,7 @@ int verb_events(int argc, char **argv);
 int verb_certs(int argc, char **argv);
 int verb_scripts(int argc, char **argv);
 int verb_userdata(int argc, char **argv);
+int verb_generalize(int argc, char **argv);
 int verb_validate(int argc, char **argv);
 int verb_schema(int argc, char **argv);
 int verb_logs(int argc, char **argv);

@@ -48,6 +48,8 @@ static const struct jd_field record_fields[] = {
 	{ "set",           &text_type, offsetof(struct key_record, set) },
 	{ "unreachable",   &text_type, offsetof(struct key_record, unreachable) },
 	{ "opened",        &texts_type, offsetof(struct key_record, opened),         JD_OMIT_EMPTY },
+	{ "directory",     &text_type, offsetof(struct key_record, directory) },
+	{ "files",         &texts_type, offsetof(struct key_record, files),          JD_OMIT_EMPTY },
 	{ "activation",    &activation_type, offsetof(struct key_record, activation) },
 	{},
 };
