@@ -2,6 +2,7 @@
 #include "agent/app/installation.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/app/api_client.h"
 #include "agent/base/buf.h"
@@ -156,6 +158,24 @@ static const char *in_unit(const struct paths *p, const char *binary)
 	return binary + strlen(p->root);
 }
 
+static bool same_bytes(const char *one, const char *other)
+{
+	_cleanup_close_ int a = open(one, O_RDONLY | O_CLOEXEC), b = open(other, O_RDONLY | O_CLOEXEC);
+	static const size_t block = 65536;
+	_cleanup_free_ char *x = malloc(2 * block);
+
+	while (x && a >= 0 && b >= 0) {
+		ssize_t n = read(a, x, block), m = read(b, x + block, block);
+
+		if (n < 0 || n != m || memcmp(x, x + block, (size_t)n) != 0)
+			return false;
+		if (n == 0)
+			return true;
+	}
+	return false;
+}
+
+/* 1 when the file was written, 0 when it was there already: a service that runs it goes on as it is. */
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
 	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
@@ -166,12 +186,15 @@ static int put_binary(const struct paths *p, const char *binary, struct error *e
 	if (stat("/proc/self/exe", &ours) == 0 && stat(binary, &there) == 0 && ours.st_dev == there.st_dev &&
 	    ours.st_ino == there.st_ino)
 		return 0;
+	if (same_bytes("/proc/self/exe", binary))
+		return 0;
 	if (!directory)
 		return error_oom(err);
 	r = fs_mkdirs(directory, 0755, err);
 	if (r < 0)
 		return r;
-	return fs_copy("/proc/self/exe", binary, 0755, err);
+	r = fs_copy("/proc/self/exe", binary, 0755, err);
+	return r < 0 ? r : 1;
 }
 
 static int put_link(const struct paths *p, const char *binary, struct error *err)
@@ -315,7 +338,7 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
-	int changed, r;
+	int changed, units_changed, r;
 
 	if (!binary)
 		return error_oom(err);
@@ -326,20 +349,20 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = installation_make_directories(p, err);
 	if (r < 0)
 		return r;
-	r = put_binary(p, binary, err);
-	if (r < 0)
-		return r;
+	changed = put_binary(p, binary, err);
+	if (changed < 0)
+		return changed;
 	r = put_link(p, binary, err);
 	if (r < 0)
 		return r;
-	changed = put_units(p, binary, err);
-	if (changed < 0)
-		return changed;
+	units_changed = put_units(p, binary, err);
+	if (units_changed < 0)
+		return units_changed;
 	r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
 	if (bus)
-		r = start_service(bus, changed || !was_current, err);
+		r = start_service(bus, changed || units_changed || !was_current, err);
 	if (r >= 0)
 		prune_binaries(p, former.version);
 	return r;

@@ -235,3 +235,41 @@ def test_every_instant(extension):
     begun(machine, "drain", "waited", "fetched", "script", "script-end", "restore")
     assert acknowledgements(machine, event) == 1 and web_is(machine, "active")
     assert "thumbprint " + new["thumbprint"] in told(machine, "keyRefresh/web")[1]
+
+
+def broken(extension, version, verb):
+    """Goes to a version that fails in this command, until the platform has been told so; the listener is asked meanwhile."""
+    machine = extension.machine
+    machine.platform.publish_extension(NAME, version, str(packages.broken(version, verb, NEW)))
+    extension.goal(version=version)
+    machine.platform.wait_for_status(
+        NAME, lambda entry: entry and entry["handlerVersion"] == version and entry["status"] == "NotReady", 60, extension.incarnation)
+    machine.wait_until(lambda: told(machine, "drain")[1].startswith("drained"), 20, "a daemon that knows what is drained")
+
+
+def test_versions_that_fail(extension):
+    """Whichever command of the new version fails: one of the two goes on, and the way back finds everything as it was."""
+    machine, platform = extension.machine, extension.machine.platform
+    extension.settings({**draining(), **script(f"echo once >>{RAN}")})
+    extension.succeeded()
+    event = platform.add_event("Reboot", not_before_in_seconds=600)
+    platform.wait_for_acknowledgement(event, 20)
+
+    def back():
+        go_over(extension, OLD, lambda s: s["status"] == "success" and component(s, "drain")[1].startswith("drained"))
+        extension.succeeded()
+        assert ran(machine) == ["once", "drain"] and acknowledgements(machine, event) == 1 and web_is(machine, "inactive")
+
+    with asked(machine):
+        broken(extension, "0.2.1", "update")
+        assert daemon_program(machine) == program(OLD)
+        back()
+        # the old version has gone by now, and its daemon goes on
+        broken(extension, "0.2.2", "install")
+        assert daemon_program(machine) == program(OLD)
+        back()
+        broken(extension, "0.2.3", "enable")
+        assert daemon_program(machine) == program(NEW)
+        back()
+    platform.remove_event(event)
+    machine.wait_until(lambda: ran(machine) == ["once", "drain", "restore"] and web_is(machine, "active"), 20, "the restore")
