@@ -131,3 +131,24 @@ def test_ask_14_limits_locks_and_users(machine_with_program):
     machine.run("systemctl stop holder")
     message = says(machine, "exit code 0", "success")
     assert "[stdout]\napp\napp daemon\n/nonexistent\n" in message
+
+
+def test_scripts_run_by_hand_are_units_whose_files_go_again(machine_with_program):
+    """Also what another user has left: the service may not, so a job of its own removes it."""
+    machine = machine_with_program
+    run(machine, {"commandToExecute": "true"}, keepRuns=1)
+    machine.write("/root/by-hand", "#!/bin/sh\nid -un\nmkdir mine; echo x >mine/file; chmod 700 mine\ncat /proc/self/cgroup\nexit 9\n")
+    for number in range(3):
+        done = machine.run("evenkeel scripts run --user nobody /root/by-hand", check=False)
+        assert done.startswith("nobody\n") and "evenkeel-jobs.slice/evenkeel-job-" in done
+    assert machine.status("evenkeel scripts run --user nobody /root/by-hand >/dev/null") == 9, "the script's own exit code"
+
+    def kept():
+        return machine.run("ls -d /var/lib/evenkeel/jobs/hand-by-hand-* || true").split()
+
+    machine.wait_until(lambda: len(kept()) == 1, 15, f"old runs to go, there is {kept()}")
+    assert machine.run(f"stat -c %U {kept()[0]}/work/mine").strip() == "nobody"
+    assert "by-hand" in machine.run("evenkeel scripts")
+    assert machine.run("evenkeel scripts logs by-hand", check=False).startswith("[stdout]\nnobody\n")
+    machine.wait_until(lambda: not machine.run("systemctl list-units --plain --no-legend 'evenkeel-job-*'").strip(), 15,
+                       "all units to be released")
