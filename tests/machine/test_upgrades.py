@@ -100,7 +100,7 @@ def kill_daemon(machine):
 
 def kill_agent(machine):
     """With its worker, in the middle of its commands; what they do goes on or not, as it happens."""
-    machine.run("systemctl kill --signal=KILL walinuxagent; systemctl reset-failed walinuxagent; systemctl start walinuxagent")
+    machine.run("systemctl kill --signal=KILL walinuxagent; systemctl restart walinuxagent")
 
 
 def component(status, name):
