@@ -2,6 +2,7 @@
 #include "agent/io/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,23 +93,38 @@ void service_forget_socket(const char *name)
 		(void)sd_notify_barrier(0, BARRIER_USEC);
 }
 
+/* The number stays taken: libsystemd looks at all of them each time it is asked for one. */
+static int take_number(int number)
+{
+	_cleanup_close_ int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fd = fcntl(number, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START);
+
+	if (fd >= 0 && (nothing < 0 || dup3(nothing, number, O_CLOEXEC) < 0))
+		(void)close(number);
+	return fd < 0 ? -errno : fd;
+}
+
 int service_take_kept(const char *name)
 {
 	char **names = NULL;
-	int n = sd_listen_fds_with_names(0, &names), fd = -ENOENT;
+	int n = sd_listen_fds_with_names(0, &names), found = -ENOENT;
 
 	for (int i = 0; i < n; i++) {
+		int fd;
+
 		if (!str_starts(names[i], SERVICE_KEPT))
 			continue;
-		if (fd < 0 && str_equal(names[i], name)) {
-			fd = SD_LISTEN_FDS_START + i;
+		fd = take_number(SD_LISTEN_FDS_START + i);
+		if (found < 0 && str_equal(names[i], name)) {
+			found = fd;
 			continue;
 		}
-		(void)close(SD_LISTEN_FDS_START + i);
+		if (fd >= 0)
+			(void)close(fd);
 		if (!str_equal(names[i], name))
 			service_forget_socket(names[i]);
 	}
 	if (n > 0)
 		strv_free(names);
-	return fd;
+	return found;
 }
