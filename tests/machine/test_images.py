@@ -85,8 +85,8 @@ def found(machine, words):
     skip = ("/proc", "/sys", "/dev", "/var/lib/waagent", "/var/log/journal", "/run/log", "/var/log/waagent.log", RAN, "/run/machine",
             f"/var/log/azure/{NAME}/CommandExecution.log", "/run/systemd/journal")
     prune = " -o ".join(f"-path {path}" for path in skip)
-    return machine.run(f"find / \\( {prune} \\) -prune -o -type f -print0 | xargs -0 grep -lsaF --file=/dev/fd/9 9<<'END'\n"
-                       + "\n".join(words) + "\nEND", check=False).splitlines()
+    machine.write("/dev/shm/words", "\n".join(words) + "\n")
+    return machine.run(f"find / \\( {prune} \\) -prune -o -type f -print0 | xargs -0 grep -lsaF --file=/dev/shm/words", check=False).splitlines()
 
 
 def test_generalized(extension):
