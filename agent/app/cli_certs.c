@@ -59,7 +59,7 @@ static int add_record(const struct paths *p, struct view_key *v, usec_t now, str
 	return r < 0 ? r : str_set(&v->next_try, NULL);
 }
 
-static int load_records(const struct paths *p, struct key_view *ret, struct error *err)
+int certs_load_records(const struct paths *p, struct key_view *ret, struct error *err)
 {
 	_cleanup_free_ char *path = path_join(p->records, "key-refresh.wanted");
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
@@ -104,7 +104,7 @@ static int load(struct paths *p, const char *verb, struct key_view *ret)
 	if (r >= 0 && api_daemon_running(p))
 		return look(p, verb, ret);
 	if (r >= 0)
-		r = load_records(p, ret, &e);
+		r = certs_load_records(p, ret, &e);
 	if (r < 0) {
 		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
 		return r == -EACCES ? EXIT_NOT_PERMITTED : EXIT_FAILED;
@@ -313,6 +313,12 @@ static int refresh(const char *name)
 
 /* ---- the verb ---- */
 
+static void print_complaint(const char *name, int code, const char *text, void *userdata)
+{
+	(void)userdata;
+	printf("%s: %s%s\n", name, code == EXIT_OK ? "" : code == EXIT_FAILED ? "error: " : "warning: ", text);
+}
+
 static int check(void)
 {
 	_cleanup_(paths_done) struct paths p = { 0 };
@@ -323,7 +329,7 @@ static int check(void)
 		return code;
 	if (!v.items.n)
 		printf("the settings ask for no certificates and secrets\n");
-	return certs_check(&v);
+	return certs_check(&v, print_complaint, NULL);
 }
 
 int verb_certs(int argc, char **argv)

@@ -27,24 +27,27 @@
 #include "agent/core/exit_codes.h"
 
 #define PUBLIC_MODE 0644u
+#define COMPLAINT_MAX 2000
 #define FILE_MAX    (4 * LIMIT_VAULT_SECRET)
 
 struct checked {
 	const struct view_key *key;
 	int worst; /* an exit code */
+	certs_tell_fn tell;
+	void *userdata;
 };
 
 static void complain(struct checked *c, int code, const char *format, ...) _printf_(3, 4);
 
 static void complain(struct checked *c, int code, const char *format, ...)
 {
+	char text[COMPLAINT_MAX];
 	va_list ap;
 
-	printf("%s: %s: ", c->key->name, code == EXIT_FAILED ? "error" : "warning");
 	va_start(ap, format);
-	(void)vprintf(format, ap);
+	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	printf("\n");
+	c->tell(c->key->name, code, text, c->userdata);
 	if (c->worst != EXIT_FAILED)
 		c->worst = code;
 }
@@ -285,10 +288,10 @@ static void check_contents(struct checked *c)
 		check_pair(c, fullchain ? fullchain : leaf, fullchain ? NULL : chain, key);
 }
 
-static int check_one(const struct view_key *v)
+static int check_one(const struct view_key *v, certs_tell_fn tell, void *userdata)
 {
 	const struct view_key_file *files = v->files.items;
-	struct checked c = { v, EXIT_OK };
+	struct checked c = { v, EXIT_OK, tell, userdata };
 
 	if (str_empty(v->version)) {
 		complain(&c, EXIT_FAILED, "it is not installed%s%s", v->error ? ": " : "", v->error ? v->error : "");
@@ -300,17 +303,17 @@ static int check_one(const struct view_key *v)
 	if (str_equal(v->kind, "certificate"))
 		check_contents(&c);
 	if (c.worst == EXIT_OK)
-		printf("%s: ok\n", v->name);
+		tell(v->name, EXIT_OK, "ok", userdata);
 	return c.worst;
 }
 
-int certs_check(const struct key_view *v)
+int certs_check(const struct key_view *v, certs_tell_fn tell, void *userdata)
 {
 	const struct view_key *all = v->items.items;
 	int worst = EXIT_OK;
 
 	for (size_t i = 0; i < v->items.n; i++) {
-		int code = check_one(&all[i]);
+		int code = check_one(&all[i], tell, userdata);
 
 		if (code == EXIT_FAILED || worst == EXIT_OK)
 			worst = code;

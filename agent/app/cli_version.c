@@ -4,6 +4,7 @@
 
 #include "agent/app/cli_client.h"
 #include "agent/app/verbs.h"
+#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
 #include "agent/codec/gzip.h"
@@ -22,22 +23,24 @@
 #endif
 
 /* Texts that are ours or a library's own: digits, letters and dots. */
-static void print_json(void)
+int version_json(struct buf *out)
 {
-	printf("{\"version\":\"%s\",\"handler\":\"%s\",\"architecture\":\"%s\",\"compiler\":\"%s\",\"libraries\":{"
-	       "\"json-c\":\"%s\",\"libcurl\":\"%s\",\"libmicrohttpd\":\"%s\",\"openssl\":\"%s\",\"zlib\":\"%s\"}}\n",
-	       EK_VERSION, EK_HANDLER, ARCHITECTURE, __VERSION__, jd_library(), http_library(), listener_library(),
-	       digest_library(), gzip_library());
+	return buf_printf(out,
+			  "{\"version\":\"%s\",\"handler\":\"%s\",\"architecture\":\"%s\",\"compiler\":\"%s\",\"libraries\":{"
+			  "\"json-c\":\"%s\",\"libcurl\":\"%s\",\"libmicrohttpd\":\"%s\",\"openssl\":\"%s\",\"zlib\":\"%s\"}}\n",
+			  EK_VERSION, EK_HANDLER, ARCHITECTURE, __VERSION__, jd_library(), http_library(), listener_library(),
+			  digest_library(), gzip_library());
 }
 
 int verb_version(int argc, char **argv)
 {
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
 	bool json = argc == 2 && str_equal(argv[1], "--json");
 
 	if (argc > 1 && !json)
 		return cli_usage("version [--json]");
-	if (json)
-		print_json();
+	if (json && version_json(&text) >= 0)
+		printf("%s", buf_str(&text));
 	else
 		printf("evenkeel %s\n", EK_VERSION);
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;

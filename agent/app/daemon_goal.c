@@ -4,16 +4,13 @@
 #include <string.h>
 
 #include "agent/app/daemon_private.h"
-#include "agent/app/user_settings.h"
-#include "agent/azure/goal_state.h"
+#include "agent/app/documents.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
-#include "agent/base/secret.h"
 #include "agent/base/str.h"
-#include "agent/codec/digest.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/http.h"
 #include "agent/io/log_sinks.h"
@@ -23,205 +20,6 @@
 #define UNDECIDABLE_USEC (10 * USEC_PER_MINUTE)
 #define AGAIN_SOON_USEC	 (10 * USEC_PER_SEC)
 #define AGAIN_LATE_USEC	 (60 * USEC_PER_SEC)
-
-/* ---- what comes through the doors ---- */
-
-struct documents {
-	struct goal_settings received;
-	struct secret decrypted;
-	struct buf files[LIMIT_DROPIN_FILES + 1];
-	char *names[LIMIT_DROPIN_FILES + 1];
-	size_t n_files;
-	struct buf secrets;
-	struct user_settings user;
-};
-
-#define SOURCES_MAX (LIMIT_DROPIN_FILES + 2 + LIMIT_USER_DATA_SETTINGS)
-
-static void documents_done(struct documents *docs)
-{
-	goal_settings_done(&docs->received);
-	secret_done(&docs->decrypted);
-	for (size_t i = 0; i < docs->n_files; i++) {
-		buf_done(&docs->files[i]);
-		free(docs->names[i]);
-	}
-	buf_done(&docs->secrets);
-	user_settings_done(&docs->user);
-}
-
-static int read_file(struct documents *docs, const char *path, struct error *err)
-{
-	struct buf *b = &docs->files[docs->n_files];
-	struct error e = ERROR_INIT;
-	int r;
-
-	*b = BUF_INIT(LIMIT_SETTINGS);
-	r = fs_read(path, LIMIT_SETTINGS, b, &e);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0) {
-		buf_done(b);
-		*err = e;
-		return r;
-	}
-	docs->names[docs->n_files] = strdup(path);
-	docs->n_files++;
-	return docs->names[docs->n_files - 1] ? 0 : error_oom(err);
-}
-
-static int read_dropins(struct documents *docs, const char *directory, struct error *err)
-{
-	_cleanup_strv_ char **names = NULL;
-	struct error e = ERROR_INIT;
-	int r;
-
-	r = fs_list(directory, LIMIT_DROPIN_FILES, &names, &e);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0) {
-		*err = e;
-		return r;
-	}
-	for (char **n = names; *n; n++) {
-		_cleanup_free_ char *path = NULL;
-
-		if (!str_ends(*n, ".json"))
-			continue;
-		if (docs->n_files >= ARRAY_SIZE(docs->files))
-			return error_set(err, ERROR_USER, -E2BIG, "%s: more than %d settings files", directory, LIMIT_DROPIN_FILES);
-		path = path_join(directory, *n);
-		r = path ? read_file(docs, path, err) : error_oom(err);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-static int read_files(struct daemon *d, struct documents *docs, struct error *err)
-{
-	_cleanup_free_ char *main_file = path_join(d->paths.etc, "evenkeel.json");
-	_cleanup_free_ char *dropins = path_join(d->paths.etc, "evenkeel.d");
-	_cleanup_free_ char *secrets = path_join(d->paths.etc, "secrets.json");
-	struct error e = ERROR_INIT;
-	int r;
-
-	if (!main_file || !dropins || !secrets)
-		return error_oom(err);
-	r = read_file(docs, main_file, err);
-	if (r >= 0)
-		r = read_dropins(docs, dropins, err);
-	if (r < 0)
-		return r;
-	docs->secrets = BUF_SECRET_INIT(LIMIT_SETTINGS);
-	r = fs_read(secrets, LIMIT_SETTINGS, &docs->secrets, &e);
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		*err = e;
-	return r;
-}
-
-/* The agent's own directory holds the certificates: two levels above the configuration folder (extension-contract.md 3.3). */
-static char *library_directory(const struct goal_request *g)
-{
-	char *dir = strdup(g->config_folder ? g->config_folder : "");
-
-	for (int level = 0; dir && level < 2; level++) {
-		char *slash = strrchr(dir, '/');
-
-		if (slash)
-			*slash = '\0';
-	}
-	return dir;
-}
-
-static int read_received(const struct goal_request *g, struct documents *docs, struct error *err)
-{
-	_cleanup_free_ char *file = NULL, *lib = NULL;
-	int r;
-
-	if (g->problem)
-		return error_set(err, ERROR_PLATFORM, -EBADMSG, "%s", g->problem);
-	if (str_empty(g->settings)) {
-		docs->received.absent = true;
-		return 0;
-	}
-	file = str_format("%s/%s.settings", g->config_folder ? g->config_folder : "", g->sequence);
-	if (!file)
-		return error_oom(err);
-	r = goal_settings_parse(g->settings, strlen(g->settings), file, &docs->received, err);
-	if (r < 0 || !docs->received.protected_blob)
-		return r;
-	lib = library_directory(g);
-	return lib ? goal_settings_decrypt(&docs->received, lib, &docs->decrypted, err) : error_oom(err);
-}
-
-static size_t list_sources(const struct documents *docs, const struct user_settings *user,
-			   struct settings_source out[static SOURCES_MAX])
-{
-	const struct user_document *parts = user ? user->documents.items : NULL;
-	size_t n = 0;
-
-	out[n++] = (struct settings_source){
-		.door = DOOR_EXTENSION,
-		.name = "settings",
-		.public_text = docs->received.public_text,
-		.public_len = docs->received.public_text ? strlen(docs->received.public_text) : 0,
-		.protected_text = docs->decrypted.data,
-		.protected_len = docs->decrypted.len,
-	};
-	for (size_t i = 0; i < docs->n_files; i++)
-		out[n++] = (struct settings_source){
-			.door = DOOR_FILES,
-			.name = docs->names[i],
-			.public_text = docs->files[i].data,
-			.public_len = docs->files[i].len,
-			.protected_text = i == 0 ? docs->secrets.data : NULL,
-			.protected_len = i == 0 ? docs->secrets.len : 0,
-		};
-	for (size_t i = 0; user && i < user->documents.n; i++)
-		out[n++] = (struct settings_source){
-			.door = DOOR_USER_DATA,
-			.name = parts[i].name,
-			.public_text = parts[i].text,
-			.public_len = strlen(parts[i].text),
-		};
-	return n;
-}
-
-/* Without an extension the files are the goal state: one that changed is a new one. */
-static int hash_files(const struct documents *docs, char ret[static SHA256_HEX_MAX], struct error *err)
-{
-	_cleanup_buf_ struct buf all = BUF_INIT((LIMIT_DROPIN_FILES + 1) * SHA256_HEX_MAX);
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < docs->n_files; i++) {
-		r = settings_hash(docs->files[i].data, docs->files[i].len, i == 0 ? docs->secrets.data : NULL,
-				  i == 0 ? docs->secrets.len : 0, ret, err);
-		if (r >= 0 && buf_puts(&all, ret) < 0)
-			r = error_oom(err);
-	}
-	if (r >= 0 && sha256_hex(buf_str(&all), all.len, ret) < 0)
-		r = error_oom(err);
-	return r;
-}
-
-static int make_key(const struct goal_request *g, const struct documents *docs, char **ret, struct error *err)
-{
-	const char *text = docs->received.public_text;
-	char hash[SHA256_HEX_MAX];
-	int r;
-
-	if (str_empty(g->sequence))
-		r = hash_files(docs, hash, err);
-	else
-		r = settings_hash(text, text ? strlen(text) : 0, docs->decrypted.data, docs->decrypted.len, hash, err);
-	if (r < 0)
-		return r;
-	*ret = str_format("%s/%s/%s", g->installation ? g->installation : "-", g->sequence ? g->sequence : "", hash);
-	return *ret ? 0 : error_oom(err);
-}
 
 /* ---- telling ---- */
 
@@ -343,17 +141,10 @@ static int begin_deployment(struct daemon *d, const char *key, const char *accep
 
 static int apply_network(struct daemon *d, const struct settings *s, struct error *err)
 {
-	const char *no_proxy[65] = { NULL };
-	struct http_options o = { .connect_to = getenv("EVENKEEL_CONNECT_TO"), .no_proxy = no_proxy };
+	const char *no_proxy[DOCUMENTS_NO_PROXY];
+	struct http_options o;
 
-	if (s->network) {
-		char *const *names = s->network->no_proxy.items;
-
-		for (size_t i = 0; i < s->network->no_proxy.n && i < ARRAY_SIZE(no_proxy) - 1; i++)
-			no_proxy[i] = names[i];
-		o.proxy = settings_value(s, SECTION_NETWORK, &s->network->proxy);
-		o.ca_file = str_empty(s->network->ca_file) ? NULL : s->network->ca_file;
-	}
+	documents_network(s, no_proxy, &o);
 	return http_configure(d->http, &o, err);
 }
 
@@ -432,19 +223,19 @@ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 /* Settings of user data never stand in the way of the others: where they are refused, those count alone. */
 static int load_with_stored(struct daemon *d, const struct documents *docs, struct settings *s, struct error *err)
 {
-	struct settings_source sources[SOURCES_MAX];
+	struct settings_source sources[DOCUMENTS_SOURCES];
 	struct error why = ERROR_INIT;
 	int r;
 
 	if (docs->user.documents.n) {
-		r = settings_load(sources, list_sources(docs, &docs->user, sources), s, &d->report, &why);
+		r = settings_load(sources, documents_sources(docs, &docs->user, sources), s, &d->report, &why);
 		if (r >= 0 || r == -ENOMEM) {
 			*err = why;
 			return r;
 		}
 		jd_report_done(&d->report);
 	}
-	r = settings_load(sources, list_sources(docs, NULL, sources), s, &d->report, err);
+	r = settings_load(sources, documents_sources(docs, NULL, sources), s, &d->report, err);
 	if (r >= 0 && why.msg[0]) {
 		log_for(LOG_LEVEL_WARNING, (.handler = "userData"), "settings in user data are no longer in force: %s", why.msg);
 		if (str_set(&d->user_data_refused, why.msg) < 0)
@@ -457,21 +248,19 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 			  char **ret_key, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
-	struct settings_source sources[SOURCES_MAX];
+	struct settings_source sources[DOCUMENTS_SOURCES];
 	char hash[SHA256_HEX_MAX];
 	struct error e = ERROR_INIT;
 	int r;
 
 	jd_report_done(&d->report);
-	r = read_received(g, &docs, err);
+	r = documents_read(&d->paths, g, &docs, err);
 	if (r >= 0)
-		r = read_files(d, &docs, err);
-	if (r >= 0)
-		r = make_key(g, &docs, ret_key, err);
+		r = documents_key(g, &docs, ret_key, err);
 	if (r < 0)
 		return r;
 	if (offered)
-		return settings_load(sources, list_sources(&docs, offered, sources), s, &d->report, err);
+		return settings_load(sources, documents_sources(&docs, offered, sources), s, &d->report, err);
 	free(TAKE_PTR(d->user_data_refused));
 	if (user_settings_read(&d->paths, &docs.user, &e) < 0)
 		log_warning("%s; the settings of user data come back with the next look", e.msg);

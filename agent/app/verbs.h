@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 
+struct buf;
+
 struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code of exit_codes.h */
@@ -31,6 +33,8 @@ int verb_simulate(int argc, char **argv);
 int verb_events(int argc, char **argv);
 int verb_certs(int argc, char **argv);
 int verb_scripts(int argc, char **argv);
+int verb_doctor(int argc, char **argv);
+int verb_support_bundle(int argc, char **argv);
 int verb_userdata(int argc, char **argv);
 int verb_generalize(int argc, char **argv);
 int verb_validate(int argc, char **argv);
@@ -39,3 +43,5 @@ int verb_logs(int argc, char **argv);
 int verb_completion(int argc, char **argv);
 int verb_version(int argc, char **argv);
 int verb_help(int argc, char **argv);
+
+int version_json(struct buf *out); /* appends what `version --json` prints */

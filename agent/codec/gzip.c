@@ -126,6 +126,35 @@ int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *er
 	return error_errno(err, r, "gzip");
 }
 
+static void deflate_done(z_stream *z)
+{
+	(void)deflateEnd(z);
+}
+
+int gzip_deflate(const void *data, size_t len, struct buf *out, struct error *err)
+{
+	_cleanup_(deflate_done) z_stream z = {.zalloc = block_new, .zfree = block_free};
+	int state, r;
+
+	if (len > UINT_MAX)
+		return error_set(err, ERROR_SYSTEM, -EFBIG, "gzip: %zu bytes are more than allowed", len);
+	if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+		return error_oom(err);
+	z.next_in = data;
+	z.avail_in = (uInt)len;
+	do {
+		r = buf_reserve(out, CHUNK);
+		if (r < 0)
+			return error_errno(err, r, "gzip");
+		z.next_out = (Bytef *)out->data + out->len;
+		z.avail_out = CHUNK;
+		state = deflate(&z, Z_FINISH);
+		out->len += CHUNK - z.avail_out;
+		buf_terminate(out);
+	} while (state == Z_OK);
+	return state == Z_STREAM_END ? 0 : error_set(err, ERROR_SYSTEM, -EIO, "gzip: cannot compress (%d)", state);
+}
+
 const char *gzip_library(void)
 {
 	return zlibVersion();

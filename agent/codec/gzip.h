@@ -14,3 +14,6 @@ bool gzip_detect(const void *data, size_t len); /* the two magic bytes and metho
 /* Appends the inflated bytes; the buffer's maximum bounds them (-EFBIG). -EBADMSG: truncated or corrupt.
  * On failure nothing is appended. */
 _nodiscard_ int gzip_inflate(const void *data, size_t len, struct buf *out, struct error *err);
+
+/* Appends the bytes as one gzip member. */
+_nodiscard_ int gzip_deflate(const void *data, size_t len, struct buf *out, struct error *err);

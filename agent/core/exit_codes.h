@@ -15,6 +15,7 @@ enum exit_code {
 	EXIT_NOT_RUNNING = 4,	      /* the daemon does not answer */
 	EXIT_NOT_PERMITTED = 5,
 	EXIT_ATTENTION = 6,	      /* certs check: usable, but not for long or not as it should be */
+	EXIT_TROUBLE = 7,	      /* doctor: something does not work */
 	EXIT_UNSUPPORTED_SYSTEM = 51, /* convention of the platform */
 	EXIT_MISSING_DEPENDENCY = 52, /* convention of the platform */
 };

@@ -85,6 +85,10 @@ const char *settings_value(const struct settings *s, enum settings_section secti
 _nodiscard_ int settings_hash(const char *public_text, size_t public_len, const char *protected_text,
 			      size_t protected_len, char ret[static 65], struct error *err);
 
+/* Appends the settings as JSON for others to read: of a value that may be a secret only the host of its URI remains, and so
+ * of commands, arguments and bodies. The settings are of no other use afterwards. */
+_nodiscard_ int settings_redact(struct settings *s, struct buf *out);
+
 /* The published JSON Schema of the public document. */
 _nodiscard_ int settings_schema(struct buf *out);
 

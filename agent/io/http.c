@@ -431,6 +431,7 @@ static void finish(struct http_call *c, CURLcode code)
 
 	resp.elapsed_usec = (usec_t)time_of(c, CURLINFO_TOTAL_TIME_T);
 	resp.connected = time_of(c, CURLINFO_CONNECT_TIME_T) > 0;
+	resp.address = address_of(c);
 	(void)curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &resp.status);
 	if (resp.result < 0) {
 		describe(c, code, resp.result);

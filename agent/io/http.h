@@ -73,6 +73,7 @@ struct http_response {
 	const char *host;   /* as asked */
 	usec_t elapsed_usec;
 	bool connected; /* a connection was made, whatever came of it */
+	const char *address; /* of the host, as its name was resolved and connected to; NULL: no connection, or a proxy stands between */
 	const char *certificate; /* of a probe: PEM, or NULL */
 	const struct http_call *call;
 };

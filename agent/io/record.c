@@ -506,3 +506,20 @@ int record_save(struct record *r, const void *data, size_t len, struct error *er
 	(void)error_errno(&second, f, "nor %s", r->fallback.path);
 	return error_set(err, ERROR_SYSTEM, q, "%s; %s", first.msg, second.msg);
 }
+
+int record_peek(const char *path, struct buf *ret)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct place p = { .fd = fd };
+	struct slot s;
+	int which;
+
+	if (fd < 0)
+		return -errno;
+	scan(&p, BLOCK);
+	which = newest(&p);
+	if (which < 0)
+		return is_damaged(&p) ? -EBADMSG : -ENOENT;
+	s = read_slot(fd, which ? p.slot_size : 0, p.slot_size, ret);
+	return s.state == SLOT_GOOD ? 0 : -EBADMSG; /* written again meanwhile, or it does not fit */
+}

@@ -28,4 +28,7 @@ _nodiscard_ int record_load(struct record *r, struct buf *ret, uint32_t *ret_ver
 /* Durable when it returns 0; 1 when only the fallback took it (lost at a reboot; the caller says so). */
 _nodiscard_ int record_save(struct record *r, const void *data, size_t len, struct error *err);
 
+/* For who only looks on: appends the newest whole document of the file, changing nothing. -ENOENT, -EBADMSG as above. */
+_nodiscard_ int record_peek(const char *path, struct buf *ret);
+
 DEFINE_CLEANUP(struct record *, record_close)

@@ -2,6 +2,7 @@
 #include "handlers/common/package_locks.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static bool is_flocked(const struct paths *p, const char *path)
 	return false;
 }
 
-bool package_locks_held(const struct paths *p)
+const char *package_locks_held(const struct paths *p)
 {
 	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",
 					     "/var/lib/dpkg/lock",
@@ -62,7 +63,7 @@ bool package_locks_held(const struct paths *p)
 
 	for (size_t i = 0; i < ARRAY_SIZE(locks); i++)
 		if (is_locked(p, locks[i]))
-			return true;
+			return locks[i];
 	/* Its older versions lock the record, the newer ones the file. */
-	return is_flocked(p, TDNF_LOCK);
+	return is_flocked(p, TDNF_LOCK) ? TDNF_LOCK : NULL;
 }

@@ -1,8 +1,7 @@
 /* Whether a package manager works right now. */
 #pragma once
 
-#include <stdbool.h>
-
 struct paths;
 
-bool package_locks_held(const struct paths *p);
+/* The lock that one holds (its path without our root), or NULL. */
+const char *package_locks_held(const struct paths *p);

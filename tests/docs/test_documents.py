@@ -55,7 +55,7 @@ def schema():
 def verbs():
     answer = run(PROGRAM, "help", "--all")
     assert answer.returncode == 0, answer.stderr
-    return {match[1] for match in re.finditer(r"^  ([a-z]+) ", answer.stdout, re.MULTILINE)}
+    return {match[1] for match in re.finditer(r"^  ([a-z-]+) ", answer.stdout, re.MULTILINE)}
 
 
 def test_there_are_examples():
@@ -87,7 +87,7 @@ def command_lines(path):
     text = path.read_text()
     if path.suffix != ".md":
         # mdoc: ".Cm verb" after the name; ".Dl evenkeel …" in examples
-        yield from (f"evenkeel {match}" for match in re.findall(r"^\.(?:It )?Cm ([a-z]+)", text, re.MULTILINE))
+        yield from (f"evenkeel {match}" for match in re.findall(r"^\.(?:It )?Cm ([a-z-]+)", text, re.MULTILINE))
         yield from re.findall(r"^\.Dl (evenkeel .*)$", text, re.MULTILINE)
         yield from re.findall(r"^\.Ic (evenkeel .*)$", text, re.MULTILINE)
         return
@@ -99,7 +99,7 @@ def command_lines(path):
 
 @pytest.mark.parametrize("path", MARKDOWN + MAN, ids=lambda path: path.name)
 def test_commands_exist(path, verbs):
-    not_built = set(re.findall(r"`evenkeel ([a-z]+)[^`]*`\) is not built yet", path.read_text()))
+    not_built = set(re.findall(r"`evenkeel ([a-z-]+)[^`]*`\) is not built yet", path.read_text()))
     for line in command_lines(path):
         verb = line.split()[1]
         if verb in not_built:
@@ -110,13 +110,13 @@ def test_commands_exist(path, verbs):
 
 def test_the_manual_has_every_verb(verbs):
     page = (ROOT / "agent/app/man/evenkeel.1").read_text()
-    told = set(re.findall(r"\b([a-z]+)\b", " ".join(re.findall(r"^\.(?:It )?Cm (.*)$", page, re.MULTILINE))))
+    told = set(re.findall(r"\b([a-z-]+)\b", " ".join(re.findall(r"^\.(?:It )?Cm (.*)$", page, re.MULTILINE))))
     assert verbs <= told, f"not in evenkeel(1): {sorted(verbs - told)}"
 
 
 def test_commands_that_are_not_there_yet_are_not(verbs):
     row = next(line for line in README.read_text().splitlines() if line.startswith("| commands |"))
-    works, missing = (set(re.findall(r"`([a-z]+)`", cell)) for cell in row.split("|")[2:4])
+    works, missing = (set(re.findall(r"`([a-z-]+)`", cell)) for cell in row.split("|")[2:4])
     assert works <= verbs and not missing & verbs
 
 
@@ -130,7 +130,7 @@ def completions(verb, word=""):
 
 
 def test_bash_completes_verbs_and_options():
-    people = {match[1] for match in re.finditer(r"^  ([a-z]+) ", run(PROGRAM, "help").stdout, re.MULTILINE)}
+    people = {match[1] for match in re.finditer(r"^  ([a-z-]+) ", run(PROGRAM, "help").stdout, re.MULTILINE)}
     assert completions("") == people
     assert completions("", "re") == {verb for verb in people if verb.startswith("re")}
     assert completions("simulate") == {"--in", "--duration", "--dry-run"}
@@ -140,7 +140,7 @@ def test_bash_completes_verbs_and_options():
 def test_zsh_reads_its_completions():
     script = run(PROGRAM, "completion", "zsh")
     assert script.returncode == 0
-    assert set(re.findall(r"^\t\t'([a-z]+):", script.stdout, re.MULTILINE)) >= {"status", "drain", "completion"}
+    assert set(re.findall(r"^\t\t'([a-z-]+):", script.stdout, re.MULTILINE)) >= {"status", "drain", "completion"}
     try:
         answer = run("zsh", "-n", "/dev/stdin", input=script.stdout)
     except FileNotFoundError:

@@ -15,6 +15,7 @@
 #include "agent/codec/base64.h"
 #include "agent/codec/digest.h"
 #include "agent/codec/gzip.h"
+#include "agent/codec/tar.h"
 #include "agent/codec/timefmt.h"
 #include "agent/codec/uri.h"
 
@@ -447,9 +448,58 @@ static void test_sha256(void **state)
 	assert_string_equal(hex, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+static void test_gzip_deflate(void **state)
+{
+	_cleanup_buf_ struct buf long_text = BUF_INIT(200000), zipped = BUF_INIT(200000), tiny = BUF_INIT(20), plain = BUF_INIT(200000);
+	struct error err = ERROR_INIT;
+
+	(void)state;
+	for (unsigned i = 0; i < 20000; i++)
+		buf_printf(&long_text, "%x,", i * 2654435761U);
+	assert_int_equal(buf_ok(&long_text), 0);
+	assert_int_equal(gzip_deflate(long_text.data, long_text.len, &zipped, &err), 0);
+	assert_true(zipped.len < long_text.len);
+	assert_int_equal(gzip_inflate(zipped.data, zipped.len, &plain, &err), 0);
+	assert_string_equal(buf_str(&plain), buf_str(&long_text));
+	assert_int_equal(gzip_deflate(long_text.data, long_text.len, &tiny, &err), -EFBIG);
+
+	buf_reset(&zipped);
+	buf_reset(&plain);
+	assert_int_equal(gzip_deflate("", 0, &zipped, &err), 0);
+	assert_int_equal(gzip_inflate(zipped.data, zipped.len, &plain, &err), 0);
+	assert_int_equal(plain.len, 0);
+}
+
+static void test_tar(void **state)
+{
+	_cleanup_buf_ struct buf tar = BUF_INIT(10240), tiny = BUF_INIT(600);
+	char long_name[TAR_NAME_MAX + 2];
+	unsigned sum = 0;
+
+	(void)state;
+	memset(long_name, 'n', sizeof(long_name) - 1);
+	long_name[sizeof(long_name) - 1] = '\0';
+	assert_int_equal(tar_add(&tar, long_name, 0600, 0, "", 0), -ENAMETOOLONG);
+	assert_int_equal(tar_add(&tar, long_name + 1, 0600, 1700000000, "hello", 5), 0);
+	assert_int_equal(tar_add(&tar, "empty", 0644, 1, NULL, 0), 0);
+	assert_int_equal(tar_end(&tar), 0);
+	assert_int_equal(tar.len, 512 + 512 + 512 + 1024);
+	assert_memory_equal(tar.data, long_name + 1, TAR_NAME_MAX);
+	assert_string_equal(tar.data + 100, "0000600");
+	assert_string_equal(tar.data + 124, "00000000005");
+	assert_string_equal(tar.data + 136, "14524770400");
+	assert_string_equal(tar.data + 257, "ustar");
+	assert_string_equal(tar.data + 512, "hello");
+	for (size_t i = 0; i < 512; i++)
+		sum += i >= 148 && i < 156 ? ' ' : (unsigned char)tar.data[i];
+	assert_int_equal(strtoul(tar.data + 148, NULL, 8), sum);
+	assert_int_equal(tar_add(&tiny, "file", 0600, 0, "hello", 5), -EFBIG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_gzip_deflate), cmocka_unit_test(test_tar),
 		cmocka_unit_test(test_base64),      cmocka_unit_test(test_base64_limits),
 		cmocka_unit_test(test_time_parse),  cmocka_unit_test(test_time_days),
 		cmocka_unit_test(test_time_format), cmocka_unit_test(test_uri),
