@@ -10,6 +10,7 @@
 extern const struct handler_class refused_class;
 
 /* `why` is told as it is. */
-_nodiscard_ int refused_new(const struct handler_class *instead_of, const char *why, struct handler **ret, struct error *err);
+_nodiscard_ int refused_new(const struct handler_class *instead_of, const char *why, struct handler **ret,
+			    struct error *err);
 /* The sentence of the stand-in. */
 const char *refused_why(const struct handler *h);

@@ -61,10 +61,11 @@ static int check_drain(const struct paths *p, struct error *err)
 	}
 	if (r < 0 || state->host == HOST_SERVING)
 		return 0;
-	return error_set(err, ERROR_USER, -EBUSY,
-			 "this VM is %s: what was stopped would stay so in the image; \"evenkeel events\" shows why, \"evenkeel restore\" "
-			 "ends it",
-			 host_state_names[state->host]);
+	return error_set(
+		err, ERROR_USER, -EBUSY,
+		"this VM is %s: what was stopped would stay so in the image; \"evenkeel events\" shows why, \"evenkeel restore\" "
+		"ends it",
+		host_state_names[state->host]);
 }
 
 /* Begun in this boot, and no end of it known. */
@@ -91,7 +92,8 @@ static int check_jobs(const char *jobs, const char *boot_id, struct error *err)
 			return error_oom(err);
 		if (is_running(directory, boot_id))
 			return error_set(err, ERROR_USER, -EBUSY,
-					 "the job %s runs: wait for its end, or stop the unit evenkeel-job-%s.service", *n, *n);
+					 "the job %s runs: wait for its end, or stop the unit evenkeel-job-%s.service",
+					 *n, *n);
 	}
 	return r;
 }
@@ -125,7 +127,8 @@ static int stop(const struct paths *p, struct bus *bus, struct error *err)
 			return r;
 	}
 	if (api_daemon_running(p))
-		return error_set(err, ERROR_USER, -EBUSY, "an evenkeel daemon runs that no service manager has started: stop it");
+		return error_set(err, ERROR_USER, -EBUSY,
+				 "an evenkeel daemon runs that no service manager has started: stop it");
 	return 0;
 }
 
@@ -239,7 +242,8 @@ static void remove_installed(const struct paths *p, struct removal *rm)
 static void remove_settings(const struct paths *p, struct removal *rm)
 {
 	/* The directories stay: a package owns them. */
-	static const char *const directories[] = { "", "evenkeel.d", "hooks/drain.d", "hooks/restore.d", "hooks/activate.d" };
+	static const char *const directories[] = { "", "evenkeel.d", "hooks/drain.d", "hooks/restore.d",
+						   "hooks/activate.d" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
 		_cleanup_free_ char *directory = path_join(p->etc, directories[i]);
@@ -327,7 +331,8 @@ static int do_it(bool all)
 	}
 	puts("Identity, records, secrets, logs and certificates of this VM are gone.");
 	if (!all)
-		printf("What every VM of the image will have stays: the program and %s. Look for secrets of yours there.\n", p.etc);
+		printf("What every VM of the image will have stays: the program and %s. Look for secrets of yours there.\n",
+		       p.etc);
 	return EXIT_OK;
 }
 

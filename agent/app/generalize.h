@@ -11,9 +11,11 @@
 struct bus;
 struct paths;
 
-/* -EBUSY, with nothing changed: something is drained, a job runs, or a daemon runs that no manager can stop. NULL in `bus`: no
- * manager answers. Idempotent. */
+/* 0 when nothing stands against it: -EBUSY when something is drained or a job runs, -EPROTO when a record of a later version would
+ * tell. Changes nothing. */
 _nodiscard_ int generalize_check(const struct paths *p, struct error *err);
-/* Stops the service and removes identity, records, secrets, logs and certificates. `all`: the files below /etc/evenkeel, too, and
- * the program, unless a package owns it. Goes on past failures; the first is returned. */
+
+/* Checks, stops the service and removes identity, records, secrets, logs and certificates. `bus` NULL: no manager answers; then a
+ * daemon that runs is -EBUSY, too. `all`: the files below /etc/evenkeel as well, and the program, unless a package owns it.
+ * Goes on past failures; the first is returned. Idempotent. */
 _nodiscard_ int generalize(const struct paths *p, struct bus *bus, bool all, struct error *err);

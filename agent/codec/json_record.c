@@ -17,7 +17,9 @@ static const struct jd_field envelope_fields[] = {
 	{ "format", &number_type, offsetof(struct envelope, format), .default_integer = 1 },
 	{},
 };
-static const struct jd_type envelope_type = { .kind = JD_OBJECT, .fields = envelope_fields, .size = sizeof(struct envelope) };
+static const struct jd_type envelope_type = { .kind = JD_OBJECT,
+					      .fields = envelope_fields,
+					      .size = sizeof(struct envelope) };
 
 int jd_encode_record(const struct jd_type *type, unsigned format, const void *value, struct buf *out)
 {
@@ -38,7 +40,8 @@ int jd_encode_record(const struct jd_type *type, unsigned format, const void *va
 	return 0;
 }
 
-int jd_check_format(const char *text, size_t len, const char *path, size_t max_bytes, unsigned format, struct error *err)
+int jd_check_format(const char *text, size_t len, const char *path, size_t max_bytes, unsigned format,
+		    struct error *err)
 {
 	struct envelope e = { 0 };
 	struct error ignored;
@@ -48,10 +51,11 @@ int jd_check_format(const char *text, size_t len, const char *path, size_t max_b
 		return error_oom(err);
 	if (r < 0 || e.format <= (int64_t)format)
 		return 0;
-	return error_set(err, ERROR_SYSTEM, -EPROTO,
-			 "%s was written by a newer version of this program (format %lld, this one knows %u): install that version "
-			 "again, or remove the file to begin anew",
-			 path, (long long)e.format, format);
+	return error_set(
+		err, ERROR_SYSTEM, -EPROTO,
+		"%s was written by a newer version of this program (format %lld, this one knows %u): install that version "
+		"again, or remove the file to begin anew",
+		path, (long long)e.format, format);
 }
 
 int jd_decode_record(const char *text, size_t len, const char *path, size_t max_bytes, const struct jd_type *type,

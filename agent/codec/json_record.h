@@ -18,8 +18,8 @@ struct jd_type;
 _nodiscard_ int jd_encode_record(const struct jd_type *type, unsigned format, const void *value, struct buf *out);
 
 /* jd_decode_document() of a record whose format is not above `format`; else -EPROTO. `path` is for the message. */
-_nodiscard_ int jd_decode_record(const char *text, size_t len, const char *path, size_t max_bytes, const struct jd_type *type,
-				 unsigned format, void *target, struct error *err);
+_nodiscard_ int jd_decode_record(const char *text, size_t len, const char *path, size_t max_bytes,
+				 const struct jd_type *type, unsigned format, void *target, struct error *err);
 
 /* 0, or -EPROTO when the record is of a later format than this: for who reads the rest in his own way, or only looks before he
  * overwrites. Text that is no JSON is nobody's record: 0. */

@@ -68,8 +68,10 @@ static void test_later_one_is_refused(void **state)
 	(void)state;
 	/* Even if it could be read: the words may mean something else. */
 	assert_int_equal(decode("{\"format\":4,\"word\":\"x\"}", 3, &back, &e), -EPROTO);
-	assert_string_equal(e.msg, "/r.json was written by a newer version of this program (format 4, this one knows 3): install that "
-				   "version again, or remove the file to begin anew");
+	assert_string_equal(
+		e.msg,
+		"/r.json was written by a newer version of this program (format 4, this one knows 3): install that "
+		"version again, or remove the file to begin anew");
 	assert_null(back.word);
 	assert_int_equal(decode("{\"format\":9223372036854775807,\"word\":[]}", 3, &back, &e), -EPROTO);
 	/* Damage is another matter. */
@@ -81,8 +83,10 @@ static void test_later_one_is_refused(void **state)
 
 static void test_each_of_ours(void **state)
 {
-	static const char key[] = "{\"format\":2,\"url\":\"https://v/secrets/x\"}", goal[] = "{\"format\":2,\"key\":\"k\",\"sinceUsec\":1}";
-	static const char drain[] = "{\"version\":2,\"host\":\"drained\"}", none[] = "{\"version\":0,\"host\":\"drained\"}";
+	static const char key[] = "{\"format\":2,\"url\":\"https://v/secrets/x\"}",
+			  goal[] = "{\"format\":2,\"key\":\"k\",\"sinceUsec\":1}";
+	static const char drain[] = "{\"version\":2,\"host\":\"drained\"}",
+			  none[] = "{\"version\":0,\"host\":\"drained\"}";
 	static const char job[] = "{\"format\":2,\"id\":\"a\",\"kind\":\"command\",\"argv\":[\"true\"]}";
 	struct drain_state *s = NULL;
 	struct key_record r = { 0 };
@@ -102,7 +106,8 @@ static void test_each_of_ours(void **state)
 /* A script that runs on through a downgrade ends under the later version's runner. */
 static void test_later_result_is_read(void **state)
 {
-	static const char ended[] = "{\"format\":2,\"id\":\"a\",\"end\":\"exited\",\"exitCode\":7,\"message\":\"m\",\"more\":{\"x\":1}}";
+	static const char ended[] =
+		"{\"format\":2,\"id\":\"a\",\"end\":\"exited\",\"exitCode\":7,\"message\":\"m\",\"more\":{\"x\":1}}";
 	static const char strange[] = "{\"format\":2,\"id\":\"a\",\"end\":\"frozen\"}";
 	struct job_result r = { 0 };
 	struct error e = ERROR_INIT;
