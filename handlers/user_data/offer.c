@@ -35,30 +35,32 @@ static bool is_consented(const struct userdata_settings *s)
 	return false;
 }
 
+static int collect_one(const struct userdata_item *item, size_t number, struct documents *to, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_USER_DATA_EXPANDED);
+
+	if (to->n >= LIMIT_USER_DATA_SETTINGS)
+		return error_set(err, ERROR_USER, -E2BIG, "more than %d settings parts", LIMIT_USER_DATA_SETTINGS);
+	if (userdata_item_content(item, &text, err) < 0)
+		return -EINVAL;
+	if (memchr(buf_str(&text), '\0', text.len))
+		return error_set(err, ERROR_USER, -EBADMSG, "user data, part %zu: it is no JSON", number);
+	to->names[to->n] = str_format("user data, part %zu", number);
+	to->texts[to->n] = strdup(buf_str(&text));
+	to->items[to->n] = (struct handler_document){ to->names[to->n], to->texts[to->n] };
+	to->n++;
+	return to->names[to->n - 1] && to->texts[to->n - 1] ? 0 : error_oom(err);
+}
+
 static int collect(const struct userdata_parts *p, struct documents *to, struct error *err)
 {
 	const struct userdata_item *items = p->items.items;
+	int r = 0;
 
-	for (size_t i = 0; i < p->items.n; i++) {
-		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_USER_DATA_EXPANDED);
-
-		if (items[i].kind != USERDATA_KIND_SETTINGS || items[i].problem)
-			continue;
-		if (to->n >= LIMIT_USER_DATA_SETTINGS)
-			return error_set(err, ERROR_USER, -E2BIG, "more than %d settings parts",
-					 LIMIT_USER_DATA_SETTINGS);
-		if (userdata_item_content(&items[i], &text, err) < 0)
-			return -EINVAL;
-		if (memchr(buf_str(&text), '\0', text.len))
-			return error_set(err, ERROR_USER, -EBADMSG, "user data, part %zu: it is no JSON", i + 1);
-		to->names[to->n] = str_format("user data, part %zu", i + 1);
-		to->texts[to->n] = strdup(buf_str(&text));
-		to->items[to->n] = (struct handler_document){ to->names[to->n], to->texts[to->n] };
-		to->n++;
-		if (!to->names[to->n - 1] || !to->texts[to->n - 1])
-			return error_oom(err);
-	}
-	return 0;
+	for (size_t i = 0; r >= 0 && i < p->items.n; i++)
+		if (items[i].kind == USERDATA_KIND_SETTINGS && !items[i].problem)
+			r = collect_one(&items[i], i + 1, to, err);
+	return r;
 }
 
 /* The content whose settings count: the one that is being applied, or what is there unless it waits or is ignored. NULL: no
