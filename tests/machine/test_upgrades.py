@@ -108,6 +108,11 @@ def kill_agent(machine):
     machine.run("systemctl kill --signal=KILL walinuxagent; systemctl restart walinuxagent")
 
 
+def kill_both(machine):
+    kill_daemon(machine)
+    kill_agent(machine)
+
+
 def component(status, name):
     return next((item["status"], item["formattedMessage"]["message"]) for item in status["substatus"] if item["name"] == name)
 
@@ -209,12 +214,12 @@ def test_every_instant(extension):
         assert web_is(machine, "inactive")
         assert machine.read("/etc/tls/fullchain.pem").startswith(new["leaf"])
 
-        # Back again while it is drained, a reload is under way and a script's file is half there; nobody is killed.
+        # Back again while it is drained, a reload is under way and a script's file is half there; both are killed in it.
         server = Stalling(machine, b"#!/bin/sh\necho fetched >>" + RAN.encode() + b"\n")
         extension.settings(settings(script("sh fetched.sh", files=["http://127.0.0.1:8100/fetched.sh"])))
         extension.level("transitioning")
         assert server.asked.wait(30)
-        go_over(extension, OLD, lambda s: s["status"] == "transitioning" and component(s, "drain")[1].startswith("drained"))
+        go_over(extension, OLD, lambda s: s["status"] == "transitioning" and component(s, "drain")[1].startswith("drained"), kill_both)
         let_go(machine, "reload")
         server.going_on.set()
         extension.succeeded()
