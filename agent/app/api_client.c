@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
@@ -25,6 +26,13 @@ bool api_daemon_running(const struct paths *p)
 		return false;
 	/* Asked, not taken: taking it, if only for a moment, could keep a daemon that starts now from its own lock. */
 	return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+bool api_permitted(const struct paths *p)
+{
+	_cleanup_free_ char *path = path_join(p->run, "daemon.lock");
+
+	return !path || access(path, R_OK) == 0 || errno != EACCES;
 }
 
 #define PAUSE_USEC (200 * USEC_PER_MSEC)

@@ -12,6 +12,9 @@ struct paths;
 /* Whether a daemon holds its lock now. Never starts one. */
 bool api_daemon_running(const struct paths *p);
 
+/* Whether this user may look for one at all: the service's files are root's. */
+bool api_permitted(const struct paths *p);
+
 /* Appends the reply's body. Returns the HTTP status, or -ECONNREFUSED/-ENOENT (nobody listens), -ETIMEDOUT, ….
  * With socket activation a request starts the service. */
 _nodiscard_ int api_call(const struct paths *p, const char *method, const char *path, const char *body, usec_t timeout,

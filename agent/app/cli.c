@@ -1,4 +1,4 @@
-/* The verbs for people: validate, schema, status, and the service's installation by packages. */
+/* The verbs for people: validate, schema, and the service's installation by packages. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +7,6 @@
 #include "agent/app/api_client.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/installation.h"
-#include "agent/app/status_view.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
@@ -105,33 +104,6 @@ int verb_schema(int argc, char **argv)
 														    EXIT_FAILED;
 }
 
-/* ---- status ---- */
-
-int verb_status(int argc, char **argv)
-{
-	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
-	_cleanup_(paths_done) struct paths p = { 0 };
-	bool json = argc == 2 && str_equal(argv[1], "--json");
-	struct error e = ERROR_INIT;
-	int r, code;
-
-	if (argc > 1 && !json)
-		return cli_usage("status [--json]");
-	code = cli_open(&p);
-	if (code == EXIT_OK)
-		code = cli_get(&p, "status", "/v1/status", &reply);
-	if (code != EXIT_OK)
-		return code;
-	if (json) {
-		fputs(buf_str(&reply), stdout);
-		return EXIT_OK;
-	}
-	r = status_view_print(&reply, cli_columns(), stdout, &e);
-	if (r < 0)
-		fprintf(stderr, "evenkeel status: %s\n", e.msg);
-	return r < 0 ? EXIT_FAILED : EXIT_OK;
-}
-
 /* ---- service ---- */
 
 static int service_install(const struct paths *p, struct bus *bus, struct error *err)
@@ -152,7 +124,11 @@ static int service_remove(const struct paths *p, struct bus *bus, struct error *
 /* Before the files go: what is drained is restored, and logind is as it was. Nothing running means nothing to restore. */
 static int service_retire(const struct paths *p, struct bus *bus, struct error *err)
 {
-	int r = api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
+	int r;
+
+	if (api_daemon_running(p))
+		cli_note_wait("restoring what is drained, 4 minutes at most");
+	r = api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
 
 	return r < 0 ? r : installation_remove_logind(p, bus, err);
 }

@@ -101,6 +101,8 @@ static int load(struct paths *p, const char *verb, struct key_view *ret)
 	struct error e = ERROR_INIT;
 	int r = paths_init(p, NULL, &e);
 
+	if (r >= 0 && !api_permitted(p))
+		return cli_not_permitted(verb);
 	if (r >= 0 && api_daemon_running(p))
 		return look(p, verb, ret);
 	if (r >= 0)

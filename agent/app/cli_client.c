@@ -2,6 +2,7 @@
 #include "agent/app/cli_client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/paths.h"
 
+#define SECONDS_MAX   (7 * 86400)
 #define TABLE_GAP     2
 #define TABLE_COLUMNS 16
 
@@ -43,7 +45,44 @@ static void message_done(struct message *m)
 
 int cli_usage(const char *text)
 {
-	fprintf(stderr, "usage: evenkeel %s\n", text);
+	fprintf(stderr, "usage: evenkeel %s\nevenkeel help %.*s tells more\n", text, (int)strcspn(text, " "), text);
+	return EXIT_USAGE;
+}
+
+int cli_not_permitted(const char *verb)
+{
+	const char *blank = verb ? " " : "";
+
+	verb = verb ? verb : "";
+	fprintf(stderr, "evenkeel%s%s: only root may ask this; try: sudo evenkeel%s%s\n", blank, verb, blank, verb);
+	return EXIT_NOT_PERMITTED;
+}
+
+bool cli_duration(const char *text, uint64_t *ret)
+{
+	static const struct {
+		const char *suffix;
+		uint64_t seconds;
+	} units[] = { { "min", 60 }, { "m", 60 }, { "h", 3600 }, { "s", 1 }, { "", 1 } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		size_t n = strlen(text), s = strlen(units[i].suffix);
+		_cleanup_free_ char *number = NULL;
+
+		if (!str_ends(text, units[i].suffix))
+			continue;
+		number = strndup(text, n - s);
+		if (!number || !str_to_u64(number, SECONDS_MAX, ret) || *ret * units[i].seconds > SECONDS_MAX)
+			return false;
+		*ret *= units[i].seconds;
+		return true;
+	}
+	return false;
+}
+
+int cli_bad_duration(const char *text)
+{
+	fprintf(stderr, "evenkeel: \"%s\" is no duration; write 90, 90s, 15min or 2h, 7 days at most\n", text);
 	return EXIT_USAGE;
 }
 
@@ -55,6 +94,8 @@ int cli_open(struct paths *p)
 		fprintf(stderr, "evenkeel: %s\n", e.msg);
 		return EXIT_FAILED;
 	}
+	if (!api_permitted(p))
+		return cli_not_permitted(NULL);
 	if (!api_daemon_running(p)) {
 		fprintf(stderr, "evenkeel: the service is not running; see: systemctl status evenkeel.service\n");
 		return EXIT_NOT_RUNNING;
@@ -140,6 +181,29 @@ unsigned cli_columns(void)
 	struct winsize size = { 0 };
 
 	return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+bool cli_is_terminal(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDOUT_FILENO) && term && !str_equal(term, "dumb");
+}
+
+const char *cli_color(enum cli_color color)
+{
+	static const char *const codes[] = {
+		[COLOR_PLAIN] = "\033[0m", [COLOR_STRONG] = "\033[1m",	 [COLOR_GOOD] = "\033[32m",
+		[COLOR_WARNING] = "\033[33m", [COLOR_BAD] = "\033[31m", [COLOR_FAINT] = "\033[2m",
+	};
+
+	return cli_is_terminal() && str_empty(getenv("NO_COLOR")) ? codes[color] : "";
+}
+
+void cli_note_wait(const char *what)
+{
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "%s ...\n", what);
 }
 
 /* Characters, not bytes; double width is rare in what we print. */

@@ -25,7 +25,6 @@
 #define ANSWER_USEC   (10 * USEC_PER_SEC)
 #define LOOK_USEC     (200 * USEC_PER_MSEC)
 #define PATIENCE_USEC (30 * USEC_PER_SEC) /* with a daemon that does not answer: it may be starting anew */
-#define SECONDS_MAX   (7 * 86400)
 
 /* ---- looking on ---- */
 
@@ -63,10 +62,15 @@ static int look(const struct paths *p, int64_t since, struct drain_view *ret, st
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
 	usec_t patience = usec_add(time_boot(), PATIENCE_USEC);
+	bool told = false;
 	int r;
 
-	while ((r = look_once(p, since, &text, ret, err)) < 0 && r != -EPROTO && time_boot() < patience)
+	while ((r = look_once(p, since, &text, ret, err)) < 0 && r != -EPROTO && time_boot() < patience) {
+		if (!told)
+			cli_note_wait("the service does not answer; waiting for it to start anew");
+		told = true;
 		(void)poll(NULL, 0, 500);
+	}
 	return r;
 }
 
@@ -192,37 +196,6 @@ int verb_ack(int argc, char **argv)
 	return argc == 2 && argv[1][0] != '-' ? cli_order_alone("ack", "/v1/ack", argv[1]) : cli_usage("ack EVENT-ID");
 }
 
-/* ---- durations ---- */
-
-/* "90", "90s", "15min", "2h": seconds. */
-static bool parse_duration(const char *text, uint64_t *ret)
-{
-	static const struct {
-		const char *suffix;
-		uint64_t seconds;
-	} units[] = { { "min", 60 }, { "m", 60 }, { "h", 3600 }, { "s", 1 }, { "", 1 } };
-
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		size_t n = strlen(text), s = strlen(units[i].suffix);
-		_cleanup_free_ char *number = NULL;
-
-		if (!str_ends(text, units[i].suffix))
-			continue;
-		number = strndup(text, n - s);
-		if (!number || !str_to_u64(number, SECONDS_MAX, ret) || *ret * units[i].seconds > SECONDS_MAX)
-			return false;
-		*ret *= units[i].seconds;
-		return true;
-	}
-	return false;
-}
-
-static int bad_duration(const char *text)
-{
-	fprintf(stderr, "evenkeel: \"%s\" is no duration; write 90, 90s, 15min or 2h, 7 days at most\n", text);
-	return EXIT_USAGE;
-}
-
 /* ---- backup ---- */
 
 #define QUIESCE_USAGE "quiesce [--for DURATION] [--within DURATION]"
@@ -240,8 +213,8 @@ int verb_quiesce(int argc, char **argv)
 
 		if (!to || i + 1 == argc)
 			return cli_usage(QUIESCE_USAGE);
-		if (!parse_duration(argv[++i], to) || *to == 0)
-			return bad_duration(argv[i]);
+		if (!cli_duration(argv[++i], to) || *to == 0)
+			return cli_bad_duration(argv[i]);
 	}
 	if (within > lasts)
 		within = lasts;
@@ -334,10 +307,10 @@ int verb_simulate(int argc, char **argv)
 	if (str_empty(type))
 		return cli_usage(SIMULATE_USAGE);
 	notice = documented_notice(type);
-	if (in && !parse_duration(in, &notice))
-		return bad_duration(in);
-	if (lasts && !parse_duration(lasts, &seconds))
-		return bad_duration(lasts);
+	if (in && !cli_duration(in, &notice))
+		return cli_bad_duration(in);
+	if (lasts && !cli_duration(lasts, &seconds))
+		return cli_bad_duration(lasts);
 	duration = lasts ? str_format("%llu", (unsigned long long)seconds) : strdup("-");
 	if (duration)
 		argument = str_format("%s %llu %s%s", type, (unsigned long long)notice, duration, dry ? " dry" : "");

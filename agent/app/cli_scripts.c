@@ -36,10 +36,8 @@ int scripts_open(const char *verb, struct paths *p)
 		fprintf(stderr, "evenkeel %s: %s\n", verb, e.msg);
 		return EXIT_FAILED;
 	}
-	if (access(p->records, R_OK | X_OK) < 0 && errno == EACCES) {
-		fprintf(stderr, "evenkeel %s: only root may do this\n", verb);
-		return EXIT_NOT_PERMITTED;
-	}
+	if (access(p->records, R_OK | X_OK) < 0 && errno == EACCES)
+		return cli_not_permitted(verb);
 	return EXIT_OK;
 }
 
@@ -69,47 +67,44 @@ static int tell_memory(const struct script_memory *m, struct script_view *view)
 }
 
 /* Of a service that does not run, the record says what it knew. */
-static int gather_record(const struct paths *p, struct script_view *view)
+static int gather_record(const struct paths *p, struct script_view *view, struct error *err)
 {
 	_cleanup_(memory_done) struct script_memory memory = { 0 };
-	struct error e = ERROR_INIT;
+	int r = script_record_peek(p, &memory, err);
 
-	if (script_record_peek(p, &memory, &e) < 0 || tell_memory(&memory, view) < 0) {
-		fprintf(stderr, "evenkeel scripts: %s\n", *e.msg ? e.msg : "out of memory");
-		return EXIT_FAILED;
-	}
-	return EXIT_OK;
+	return r < 0 ? r : tell_memory(&memory, view) < 0 ? error_oom(err) : 0;
 }
 
-static int gather_runs(const struct paths *p, struct script_view *view)
+static int gather_service(const struct paths *p, struct script_view *view, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
+	int r = api_call(p, "GET", "/v1/scripts", NULL, CLI_ANSWER_USEC, &text, err);
+
+	if (r >= 0 && r != 200)
+		return error_set(err, ERROR_SYSTEM, r == 403 ? -EACCES : -EPROTO, "the service answered %d: %.300s", r, buf_str(&text));
+	return r < 0 ? r :
+		       jd_decode_document(buf_str(&text), text.len, "the answer", LIMIT_API_REPLY, &script_view_type, view, err);
+}
+
+static int gather_runs(const struct paths *p, struct script_view *view, struct error *err)
 {
 	struct script_runs runs = { 0 };
 	char boot[MACHINE_ID_MAX];
-	struct error e = ERROR_INIT;
-	int r = machine_boot_id(p, boot, &e);
+	int r = machine_boot_id(p, boot, err);
 
 	if (r >= 0)
-		r = script_runs_read(p, boot, &runs, &e);
-	if (r >= 0)
-		r = script_view_add_runs(view, runs.items, runs.n, time_wall());
+		r = script_runs_read(p, boot, &runs, err);
+	if (r >= 0 && script_view_add_runs(view, runs.items, runs.n, time_wall()) < 0)
+		r = error_oom(err);
 	script_runs_done(&runs);
-	if (r < 0)
-		fprintf(stderr, "evenkeel scripts: %s\n", *e.msg ? e.msg : strerror(-r));
-	return r == -EACCES ? EXIT_NOT_PERMITTED : r < 0 ? EXIT_FAILED : EXIT_OK;
+	return r;
 }
 
-static int gather(const struct paths *p, struct script_view *view)
+int scripts_gather(const struct paths *p, struct script_view *view, struct error *err)
 {
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
-	int code;
+	int r = api_daemon_running(p) ? gather_service(p, view, err) : gather_record(p, view, err);
 
-	if (api_daemon_running(p)) {
-		code = cli_look(p, "scripts", "/v1/scripts", &script_view_type, &text, view);
-	} else {
-		fprintf(stderr, "evenkeel scripts: the service is not running; this is what its files tell\n");
-		code = gather_record(p, view);
-	}
-	return code == EXIT_OK ? gather_runs(p, view) : code;
+	return r < 0 ? r : gather_runs(p, view, err);
 }
 
 /* ---- the table ---- */
@@ -270,12 +265,18 @@ static int list(bool json)
 {
 	_cleanup_(view_done) struct script_view view = { 0 };
 	_cleanup_(paths_done) struct paths p = { 0 };
-	int code = scripts_open("scripts", &p);
+	struct error e = ERROR_INIT;
+	int code = scripts_open("scripts", &p), r;
 
-	if (code == EXIT_OK)
-		code = gather(&p, &view);
 	if (code != EXIT_OK)
 		return code;
+	if (!api_daemon_running(&p))
+		fprintf(stderr, "evenkeel scripts: the service is not running; this is what its files tell\n");
+	r = scripts_gather(&p, &view, &e);
+	if (r < 0) {
+		fprintf(stderr, "evenkeel scripts: %s\n", e.msg);
+		return r == -EACCES ? EXIT_NOT_PERMITTED : EXIT_FAILED;
+	}
 	return json ? print_json(&view) : print_table(&view);
 }
 

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 
+#include "agent/base/error.h"
 #include "agent/base/macros.h"
 
 struct paths;
@@ -19,6 +20,10 @@ struct paths;
 
 /* The paths; EXIT_NOT_PERMITTED (told) for whoever is not root. Release with paths_done() in any case. */
 _nodiscard_ int scripts_open(const char *verb, struct paths *p);
+
+/* What service or record, and the files of the runs tell. Release with jd_free(&script_view_type, …) in any case. */
+struct script_view;
+_nodiscard_ int scripts_gather(const struct paths *p, struct script_view *view, struct error *err);
 
 /* cli_scripts_output.c: what a job has captured, in pieces as it grows */
 

@@ -71,6 +71,8 @@ static int look(const struct paths *p, struct buf *text, struct userdata_view *v
 {
 	struct error e = ERROR_INIT;
 
+	if (!api_permitted(p))
+		return cli_not_permitted("userdata");
 	if (api_daemon_running(p))
 		return cli_look(p, "userdata", "/v1/userdata", &userdata_view_type, text, v);
 	if (geteuid() != 0 && access(p->records, R_OK | X_OK) < 0) {

@@ -2,47 +2,19 @@
  * Completions for shells, made from the table of verbs, so that they cannot disagree with it: the words of a verb are its
  * options and the literal words (subcommands) of its argument line.
  */
-#include <ctype.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "agent/app/cli_client.h"
 #include "agent/app/verbs.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 
-#define WORD_MAX 64
-
-/* The next literal word of an argument line; placeholders are in capitals. NULL at the end. */
-static const char *next_word(const char *text, char word[static WORD_MAX])
-{
-	for (;;) {
-		size_t n = 0;
-		bool literal;
-
-		while (*text && !(islower((unsigned char)*text) || isupper((unsigned char)*text) || *text == '-'))
-			text++;
-		while (text[n] && (isalnum((unsigned char)text[n]) || text[n] == '-') && n < WORD_MAX - 1)
-			n++;
-		if (n == 0)
-			return NULL;
-		literal = !isupper((unsigned char)*text);
-		if (literal) {
-			memcpy(word, text, n);
-			word[n] = '\0';
-		}
-		text += n;
-		if (literal)
-			return text;
-	}
-}
-
 static void print_words(const struct verb *v, const char *separator)
 {
-	char word[WORD_MAX];
+	char word[VERB_WORD_MAX];
 	bool any = false;
 
-	for (const char *at = v->arguments; (at = next_word(at, word)); any = true)
+	for (const char *at = v->arguments; (at = verb_next_word(at, word)); any = true)
 		printf("%s%s", any ? separator : "", word);
 }
 

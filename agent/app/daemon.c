@@ -95,6 +95,13 @@ static void on_ask_application(const struct handler_host *host)
 		health_ask_anew(d->health);
 }
 
+static bool on_paused(const struct handler_host *host)
+{
+	const struct daemon *d = host->daemon;
+
+	return pause_is_on(d->pause);
+}
+
 static bool on_certificates_ready(const struct handler_host *host)
 {
 	struct daemon *d = host->daemon;
@@ -364,6 +371,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .set_serving = on_set_serving,
 					 .set_drained = on_set_drained,
 					 .tell = on_tell,
+					 .paused = on_paused,
 					 .offer_settings = on_offer_settings,
 					 .daemon = d };
 	for (size_t i = 0; i < HANDLERS; i++) {
@@ -420,6 +428,10 @@ static int open_daemon(struct daemon *d, struct error *err)
 	if (r >= 0)
 		r = open_machinery(d, err);
 	if (r >= 0)
+		r = pause_new(d, &d->pause, err);
+	if (r >= 0)
+		r = machine_facts_new(d, &d->machine, err);
+	if (r >= 0)
 		r = open_handlers(d, err);
 	if (r >= 0)
 		r = daemon_load_goal(d, err);
@@ -435,6 +447,8 @@ static void close_daemon(struct daemon *d)
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->slots[i].handler)
 			d->slots[i].class->free(d->slots[i].handler);
+	machine_facts_free(d->machine);
+	pause_free(d->pause);
 	notifier_free(d->notifier);
 	telemetry_free(d->telemetry);
 	tokens_free(d->tokens);

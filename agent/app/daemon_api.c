@@ -11,6 +11,8 @@
  *   POST /v1/simulate	a rehearsal; the body: type, seconds of notice, seconds it lasts or "-", and "dry" for a plan only
  *   GET  /v1/scripts	what is known about scripts: agent/core/script_view.h, without the runs
  *   POST /v1/scripts/run	runs one script by hand; the body is the id of the job whose file the command has made
+ *   POST /v1/pause	nothing begins but by order; the body: for how many seconds, and why; or "end"
+ *   GET  /v1/machine	what the metadata service says of this VM; asks it when that is not known
  *   GET  /v1/events	what is known, planned and told about draining; ?since=N: only lines after that number
  *   GET  /v1/certificates	every certificate and secret: what is wanted, what is there, what is next
  *   POST /v1/certificates/refresh	ask the vault now; the body: a name, or empty for all
@@ -138,6 +140,28 @@ static void on_retire(struct daemon *d, const struct handler_class *class, const
 	daemon_leave(d);
 }
 
+static void on_pause(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		     struct listener_reply *reply)
+{
+	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_API_REPLY / 8);
+	struct error e = ERROR_INIT;
+
+	(void)class;
+	if (pause_operate(d->pause, req->body, &sentence, &e) < 0)
+		answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
+	else
+		answer_message(reply, buf_str(&sentence));
+}
+
+static void on_machine(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
+		       struct listener_reply *reply)
+{
+	(void)class;
+	(void)req;
+	machine_facts_look(d->machine, &reply->body);
+	reply->status = 200;
+}
+
 /* clang-format off */
 static const struct {
 	const char *method, *path;
@@ -154,6 +178,8 @@ static const struct {
 	{ "POST", "/v1/quiesce",  on_order,  &drain_class },
 	{ "POST", "/v1/resume",   on_order,  &drain_class },
 	{ "POST", "/v1/simulate", on_order,  &drain_class },
+	{ "POST", "/v1/pause",    on_pause,   NULL },
+	{ "GET",  "/v1/machine",  on_machine, NULL },
 	{ "GET",  "/v1/events",   on_look,   &drain_class },
 	{ "GET",  "/v1/userdata",        on_look,  &user_data_class },
 	{ "POST", "/v1/userdata/apply",  on_order, &user_data_class },

@@ -5,6 +5,8 @@
 #include <stddef.h>
 
 #include "agent/app/daemon.h"
+#include "agent/app/daemon_machine.h"
+#include "agent/app/daemon_pause.h"
 #include "agent/app/deployment.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/notifier.h"
@@ -66,6 +68,8 @@ struct daemon {
 	struct health *health;
 	struct telemetry *telemetry;
 	struct notifier *notifier;
+	struct pause *pause;
+	struct machine_facts *machine;
 	bool serving, drained;
 
 	bool retiring;
@@ -117,6 +121,8 @@ void health_apply(struct health *h, const struct settings *s);
 _nodiscard_ int health_report(struct health *h, handler_report_fn add, void *userdata);
 bool health_application_ok(const struct health *h);
 bool health_ready(const struct health *h); /* what /ready says */
+/* Appends "ready", "notReady" and "application" as members of a JSON object. */
+void health_describe(const struct health *h, struct buf *out);
 /* What was known of the application counts no more; handlers are told when it is healthy. */
 void health_ask_anew(struct health *h);
 void health_free(struct health *h);

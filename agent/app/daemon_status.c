@@ -62,6 +62,8 @@ static int one_round(struct daemon *d)
 	if (r >= 0)
 		r = health_report(d->health, is_of_user_data(d, SECTION_HEALTH) ? add_without_duty : add, d);
 	if (r >= 0)
+		r = pause_report(d->pause, add, d);
+	if (r >= 0)
 		notifier_round_end(d->notifier);
 	/* Webhooks are not told about webhooks. */
 	if (r >= 0)
@@ -195,7 +197,13 @@ int daemon_describe(struct daemon *d, struct buf *out)
 		return r;
 	(void)buf_puts(out, "{\"version\":");
 	(void)jd_quote(out, EK_VERSION, strlen(EK_VERSION));
-	(void)buf_printf(out, ",\"serving\":%s,\"sequence\":", d->serving ? "true" : "false");
+	(void)buf_printf(out, ",\"serving\":%s,", d->serving ? "true" : "false");
+	health_describe(d->health, out);
+	if (pause_is_on(d->pause)) {
+		(void)buf_puts(out, ",\"pause\":");
+		(void)pause_describe(d->pause, out);
+	}
+	(void)buf_puts(out, ",\"sequence\":");
 	(void)jd_quote(out, d->goal.sequence ? d->goal.sequence : "", strlen(d->goal.sequence ? d->goal.sequence : ""));
 	(void)buf_puts(out, ",\"status\":");
 	(void)buf_append(out, status.data, status.len);

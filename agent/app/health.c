@@ -13,6 +13,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/codec/json.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/bus.h"
 #include "agent/io/http.h"
@@ -211,6 +212,20 @@ bool health_ready(const struct health *h)
 	char why[MESSAGE_MAX];
 
 	return !unready(h, why);
+}
+
+void health_describe(const struct health *h, struct buf *out)
+{
+	char text[MESSAGE_MAX];
+	const char *why = unready(h, text);
+
+	(void)buf_printf(out, "\"ready\":%s,", why ? "false" : "true");
+	if (why) {
+		(void)buf_puts(out, "\"notReady\":");
+		(void)jd_quote(out, why, strlen(why));
+		(void)buf_puts(out, ",");
+	}
+	(void)buf_printf(out, "\"application\":\"%s\"", !h->application ? "unchecked" : h->healthy ? "healthy" : h->asked ? "unhealthy" : "unknown");
 }
 
 /* Whether the metrics are asked for on the same endpoint. */

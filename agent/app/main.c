@@ -27,6 +27,8 @@ static int unknown(const char *name)
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "help";
+	const struct verb *verb;
+	int code;
 
 	if (memory_erase_freed() < 0)
 		fputs("evenkeel: keys that are no longer needed cannot be erased from memory\n", stderr);
@@ -34,8 +36,13 @@ int main(int argc, char **argv)
 		name = "help";
 	else if (str_equal(name, "--version"))
 		name = "version";
-	for (const struct verb *v = verbs; v->name; v++)
-		if (str_equal(v->name, name))
-			return v->run(argc > 1 ? argc - 1 : argc, argc > 1 ? argv + 1 : argv);
-	return unknown(name);
+	verb = verb_find(name);
+	if (!verb)
+		return unknown(name);
+	if (argc > 1) {
+		argc--;
+		argv++;
+	}
+	code = verb_check_arguments(verb, argc, argv);
+	return code == VERB_GO_ON ? verb->run(argc, argv) : code;
 }

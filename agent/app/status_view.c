@@ -1,116 +1,99 @@
-/* One line for the deployment, one for each component. */
+/* The table of what `evenkeel status` shows. */
 #include "agent/app/status_view.h"
-
-#include <string.h>
-
-#include "agent/base/limits.h"
-#include "agent/base/str.h"
-#include "agent/codec/json.h"
-
-struct message {
-	char *text;
-};
-
-struct item {
-	char *name, *level;
-	struct message message;
-};
-
-struct body {
-	char *top;
-	struct message message;
-	struct jd_list items; /* of struct item */
-};
-
-struct entry {
-	struct body body;
-};
-
-struct view {
-	char *version, *sequence;
-	bool serving;
-	struct jd_list entries; /* of struct entry, one */
-};
 
 static const struct jd_type text = { .kind = JD_TEXT };
 static const struct jd_type flag = { .kind = JD_BOOLEAN };
+static const struct jd_type number = { .kind = JD_INTEGER };
+static const struct jd_type raw = { .kind = JD_RAW };
 
 /* clang-format off */
-static const struct jd_field message_fields[] = {
-	{ "message", &text, offsetof(struct message, text), 0 },
+static const struct jd_field machine_fields[] = {
+	{ "name",       &text, offsetof(struct view_machine, name) },
+	{ "vmId",       &text, offsetof(struct view_machine, vm_id) },
+	{ "size",       &text, offsetof(struct view_machine, size) },
+	{ "scaleSet",   &text, offsetof(struct view_machine, scale_set) },
+	{ "location",   &text, offsetof(struct view_machine, location) },
+	{ "resourceId", &text, offsetof(struct view_machine, resource_id) },
+	{ "hostName",   &text, offsetof(struct view_machine, host_name) },
+	{ "problem",    &text, offsetof(struct view_machine, problem) },
+	{ "asking",     &flag, offsetof(struct view_machine, asking), JD_OMIT_EMPTY },
 	{ NULL },
 };
-static const struct jd_type message_type = { .kind = JD_OBJECT, .fields = message_fields, .size = sizeof(struct message) };
+const struct jd_type view_machine_type = { .kind = JD_OBJECT, .fields = machine_fields, .size = sizeof(struct view_machine) };
 
-static const struct jd_field item_fields[] = {
-	{ "name",             &text,         offsetof(struct item, name),    0 },
-	{ "status",           &text,         offsetof(struct item, level),   0 },
-	{ "formattedMessage", &message_type, offsetof(struct item, message), 0 },
+static const struct jd_field owner_fields[] = {
+	{ "kind",    &text, offsetof(struct view_owner, kind) },
+	{ "version", &text, offsetof(struct view_owner, version) },
 	{ NULL },
 };
-static const struct jd_type item_type = { .kind = JD_OBJECT, .fields = item_fields, .size = sizeof(struct item) };
-static const struct jd_type items_type = { .kind = JD_LIST, .max = 1000, .element = &item_type };
+static const struct jd_type owner_type = { .kind = JD_OBJECT, .fields = owner_fields, .size = sizeof(struct view_owner) };
 
-static const struct jd_field body_fields[] = {
-	{ "status",           &text,         offsetof(struct body, top),     0 },
-	{ "formattedMessage", &message_type, offsetof(struct body, message), 0 },
-	{ "substatus",        &items_type,   offsetof(struct body, items),   0 },
+static const struct jd_field pause_fields[] = {
+	{ "since",              &text,   offsetof(struct view_pause, since) },
+	{ "until",              &text,   offsetof(struct view_pause, until) },
+	{ "remainingInSeconds", &number, offsetof(struct view_pause, remaining_seconds) },
+	{ "reason",             &text,   offsetof(struct view_pause, reason) },
 	{ NULL },
 };
-static const struct jd_type body_type = { .kind = JD_OBJECT, .fields = body_fields, .size = sizeof(struct body) };
+const struct jd_type view_pause_type = { .kind = JD_OBJECT, .fields = pause_fields, .size = sizeof(struct view_pause) };
+static const struct jd_type pause_pointer = { .kind = JD_POINTER, .fields = pause_fields, .size = sizeof(struct view_pause) };
 
-static const struct jd_field entry_fields[] = {
-	{ "status", &body_type, offsetof(struct entry, body), JD_REQUIRED },
+static const struct jd_field certificate_fields[] = {
+	{ "name",        &text, offsetof(struct view_certificate, name) },
+	{ "state",       &text, offsetof(struct view_certificate, state) },
+	{ "version",     &text, offsetof(struct view_certificate, version) },
+	{ "thumbprint",  &text, offsetof(struct view_certificate, thumbprint) },
+	{ "notAfter",    &text, offsetof(struct view_certificate, not_after) },
+	{ "installedAt", &text, offsetof(struct view_certificate, installed_at) },
+	{ "error",       &text, offsetof(struct view_certificate, error) },
 	{ NULL },
 };
-static const struct jd_type entry_type = { .kind = JD_OBJECT, .fields = entry_fields, .size = sizeof(struct entry) };
-static const struct jd_type entries_type = { .kind = JD_LIST, .min = 1, .max = 1, .element = &entry_type };
+static const struct jd_type certificate = { .kind = JD_OBJECT, .fields = certificate_fields, .size = sizeof(struct view_certificate) };
+static const struct jd_type certificates = { .kind = JD_LIST, .element = &certificate };
+
+static const struct jd_field last_fields[] = {
+	{ "name",                   &text,   offsetof(struct view_last, name) },
+	{ "origin",                 &text,   offsetof(struct view_last, origin) },
+	{ "state",                  &text,   offsetof(struct view_last, state) },
+	{ "result",                 &text,   offsetof(struct view_last, result) },
+	{ "job",                    &text,   offsetof(struct view_last, job) },
+	{ "startedAt",              &text,   offsetof(struct view_last, started_at) },
+	{ "endedAt",                &text,   offsetof(struct view_last, ended_at) },
+	{ "durationInMilliseconds", &number, offsetof(struct view_last, duration_msec) },
+	{ NULL },
+};
+static const struct jd_type last = { .kind = JD_OBJECT, .fields = last_fields, .size = sizeof(struct view_last) };
+static const struct jd_type scripts = { .kind = JD_LIST, .element = &last };
+
+static const struct jd_field user_data_fields[] = {
+	{ "revision",    &text,   offsetof(struct view_user_data, revision) },
+	{ "sizeInBytes", &number, offsetof(struct view_user_data, size_bytes) },
+	{ "seenAt",      &text,   offsetof(struct view_user_data, seen_at) },
+	{ "confirmedAt", &text,   offsetof(struct view_user_data, confirmed_at) },
+	{ "removedAt",   &text,   offsetof(struct view_user_data, removed_at) },
+	{ NULL },
+};
+static const struct jd_type user_data = { .kind = JD_POINTER, .fields = user_data_fields, .size = sizeof(struct view_user_data) };
 
 static const struct jd_field view_fields[] = {
-	{ "version",  &text,         offsetof(struct view, version),  0 },
-	{ "sequence", &text,         offsetof(struct view, sequence), 0 },
-	{ "serving",  &flag,         offsetof(struct view, serving),  0 },
-	{ "status",   &entries_type, offsetof(struct view, entries),  JD_REQUIRED },
+	{ "running",      &flag,              offsetof(struct status_view, running) },
+	{ "version",      &text,              offsetof(struct status_view, version) },
+	{ "sequence",     &text,              offsetof(struct status_view, sequence) },
+	{ "serving",      &flag,              offsetof(struct status_view, serving) },
+	{ "ready",        &flag,              offsetof(struct status_view, ready) },
+	{ "notReady",     &text,              offsetof(struct status_view, not_ready) },
+	{ "application",  &text,              offsetof(struct status_view, application) },
+	{ "status",       &raw,               offsetof(struct status_view, status) },
+	{ "machine",      &view_machine_type, offsetof(struct status_view, machine) },
+	{ "owner",        &owner_type,        offsetof(struct status_view, owner) },
+	{ "pause",        &pause_pointer,     offsetof(struct status_view, pause) },
+	{ "drain",        &drain_view_type,   offsetof(struct status_view, drain) },
+	{ "certificates", &certificates,      offsetof(struct status_view, certificates) },
+	{ "scripts",      &scripts,           offsetof(struct status_view, scripts) },
+	{ "userData",     &user_data,         offsetof(struct status_view, user_data) },
 	{ NULL },
 };
-static const struct jd_type view_type = { .kind = JD_OBJECT, .fields = view_fields, .size = sizeof(struct view) };
 /* clang-format on */
-
-static void view_done(struct view *v)
-{
-	jd_free(&view_type, v);
-}
-
-/* The first line of a message, cut at a character where the terminal ends. */
-static void print_line(FILE *out, unsigned columns, size_t indent, const char *message)
-{
-	const char *line = message ? message : "";
-	size_t len = strcspn(line, "\n");
-
-	if (columns > indent)
-		len = utf8_cut(line, len, columns - indent);
-	fprintf(out, "%.*s\n", (int)len, line);
-}
-
-int status_view_print(const struct buf *reply, unsigned columns, FILE *out, struct error *err)
-{
-	_cleanup_(view_done) struct view v = { 0 };
-	const struct entry *entry;
-	const struct item *items;
-	int r;
-
-	r = jd_decode_document(buf_str(reply), reply->len, "status", LIMIT_API_REPLY, &view_type, &v, err);
-	if (r < 0)
-		return r;
-	entry = v.entries.items;
-	items = entry->body.items.items;
-	fprintf(out, "EvenKeel %s, sequence %s, %s\n", v.version ? v.version : "?",
-		str_empty(v.sequence) ? "none" : v.sequence, v.serving ? "serving" : "not serving");
-	fprintf(out, "%-28s %-14s ", "deployment", entry->body.top ? entry->body.top : "?");
-	print_line(out, columns, 44, entry->body.message.text);
-	for (size_t i = 0; i < entry->body.items.n; i++) {
-		fprintf(out, "%-28s %-14s ", items[i].name ? items[i].name : "?", items[i].level ? items[i].level : "?");
-		print_line(out, columns, 44, items[i].message.text);
-	}
-	return 0;
-}
+const struct jd_type status_view_type = { .kind = JD_OBJECT,
+					  .fields = view_fields,
+					  .size = sizeof(struct status_view) };

@@ -84,6 +84,8 @@ static int gather_components(struct telemetry *t)
 		r = put_problem(t->metrics, &d->settings_component);
 	if (r >= 0)
 		r = health_report(d->health, put_problem, t->metrics);
+	if (r >= 0)
+		r = pause_report(d->pause, put_problem, t->metrics);
 	return r < 0 ? r : notifier_report(d->notifier, put_problem, t->metrics);
 }
 
@@ -100,6 +102,7 @@ static int gather(struct telemetry *t)
 	put(t, METRIC_START_TIME, (double)(t->started_wall / USEC_PER_SEC));
 	put(t, METRIC_SERVING, t->daemon->serving);
 	put(t, METRIC_READY, health_ready(t->daemon->health));
+	put(t, METRIC_PAUSED, pause_is_on(t->daemon->pause));
 	put(t, METRIC_APPLICATION_HEALTHY, health_application_ok(t->daemon->health));
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->slots[i].class->measure)

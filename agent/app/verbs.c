@@ -1,17 +1,10 @@
-/* The table of verbs, and the verbs that only print. */
+/* The table of verbs. */
 #include "agent/app/verbs.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "agent/base/str.h"
-#include "agent/core/exit_codes.h"
-#include "generated/version.h"
-
-#define CALL_WIDTH 32 /* of the first column of the help */
 
 const struct verb verbs[] = {
-	{ "status", verb_status, "[--json]", "Show what the running agent does: goal state, components, serving or not" },
+	{ "status", verb_status, "[--watch] [--json]", "Show this VM on one screen: problems, deployment, serving or not, next event, certificates, scripts" },
 	{ "events", verb_events, "[--watch] [--json]", "Show the scheduled events that are known, what holds this VM drained, and the steps" },
 	{ "drain", verb_drain, "[--wait] [REASON]", "Drain this VM by the steps of the settings, until evenkeel restore" },
 	{ "restore", verb_restore, "[--force]", "End what an operator, backup or rehearsal holds; --force also lets go of events and of units that do not start" },
@@ -19,10 +12,11 @@ const struct verb verbs[] = {
 	{ "quiesce", verb_quiesce, "[--for DURATION] [--within DURATION]", "Drain for a backup, and return when drained; resumes by itself after --for (15min)" },
 	{ "resume", verb_resume, "", "End what quiesce began, and return when it is restored" },
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
+	{ "pause", verb_pause, "[--for DURATION] [REASON] | --end", "Let nothing begin for a while (1h) but what an operator orders: no drain, no script, no renewal" },
 	{ "certs", verb_certs, "[--json] | refresh [NAME] | check", "Show the certificates and secrets of Key Vault; ask the vault now; check what is on disk" },
 	{ "scripts", verb_scripts, "[--json] | logs [--run N] [--job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
 	{ "doctor", verb_doctor, "[--json] | --checks", "Look at and ask for everything the agent depends on; --checks lists what is looked at" },
-	{ "userdata", verb_userdata, "[--json | history | show [--applied] | diff | apply [REVISION] | ignore [REVISION]]", "Show what is known of user data and what was applied; show or compare its content; order what is there now to be applied, or not" },
+	{ "userdata", verb_userdata, "[--json] | history | show [--applied] | diff | apply [REVISION] | ignore [REVISION]", "Show what is known of user data and what was applied; show or compare its content; order what is there now to be applied, or not" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },
@@ -30,8 +24,8 @@ const struct verb verbs[] = {
 	{ "generalize", verb_generalize, "--yes [--all]", "Make this VM an image: remove identity, records, secrets, logs and certificates; --all also settings and program" },
 	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
 	{ "version", verb_version, "[--json]", "Print the version; --json also how it was built, and its libraries" },
-	{ "help", verb_help, "[--all]", "Print this help; --all also the verbs of the platform and our own" },
-	{ "daemon", verb_daemon, "[--foreground]", "Run the service; --foreground logs to standard error", true },
+	{ "help", verb_help, "[--all] | VERB", "Print this help, or that of a verb; --all also the verbs of the platform and our own" },
+	{ "daemon", verb_daemon, "[--foreground] [--until-idle]", "Run the service; --foreground logs to standard error, --until-idle ends when nothing is left to do", true },
 	{ "service", verb_service, "install | remove | retire", "Install or remove binary, units and service; or restore what is drained, before a removal", true },
 	{ "install", verb_install, "", "Extension command of the Azure Linux Agent", true },
 	{ "enable", verb_enable, "", "Extension command of the Azure Linux Agent", true },
@@ -42,34 +36,10 @@ const struct verb verbs[] = {
 	{ NULL },
 };
 
-static void print_verbs(bool all)
+const struct verb *verb_find(const char *name)
 {
-	for (const struct verb *v = verbs; v->name; v++) {
-		char call[256];
-
-		if (v->internal && !all)
-			continue;
-		(void)snprintf(call, sizeof(call), "%s %s", v->name, v->arguments);
-		if (strlen(call) > CALL_WIDTH)
-			printf("  %s\n  %-*s %s\n", call, CALL_WIDTH, "", v->help);
-		else
-			printf("  %-*s %s\n", CALL_WIDTH, call, v->help);
-	}
-}
-
-static void print_codes(void)
-{
-	printf("\nExit codes:\n");
-	for (const struct code_meaning *c = exit_code_table; c->name; c++)
-		printf("  %3d  %s\n", c->code, c->meaning);
-}
-
-int verb_help(int argc, char **argv)
-{
-	bool all = argc > 1 && str_equal(argv[1], "--all");
-
-	printf("evenkeel %s - guest agent for Azure Linux VMs\n\nUsage: evenkeel VERB [ARGUMENTS]\n\n", EK_VERSION);
-	print_verbs(all);
-	print_codes();
-	return EXIT_OK;
+	for (const struct verb *v = verbs; v->name; v++)
+		if (str_equal(v->name, name))
+			return v;
+	return NULL;
 }

@@ -15,6 +15,18 @@ struct verb {
 
 extern const struct verb verbs[]; /* ends with a NULL name */
 
+/* The verb of that name, or NULL. */
+const struct verb *verb_find(const char *name);
+/* The next literal word of an argument line; placeholders are in capitals. Returns where to go on; NULL at the end. */
+#define VERB_WORD_MAX 64
+const char *verb_next_word(const char *text, char word[static VERB_WORD_MAX]);
+/* verb_help.c: usage, what it does, examples. */
+void verb_print_help(const struct verb *v);
+/* Looks at the arguments before the verb does (argv[0] is the verb): VERB_GO_ON, or an exit code, because --help was asked
+ * for or an option is not the verb's. */
+enum { VERB_GO_ON = -1 };
+int verb_check_arguments(const struct verb *v, int argc, char **argv);
+
 int verb_install(int argc, char **argv);
 int verb_enable(int argc, char **argv);
 int verb_disable(int argc, char **argv);
@@ -30,6 +42,7 @@ int verb_ack(int argc, char **argv);
 int verb_quiesce(int argc, char **argv);
 int verb_resume(int argc, char **argv);
 int verb_simulate(int argc, char **argv);
+int verb_pause(int argc, char **argv);
 int verb_events(int argc, char **argv);
 int verb_certs(int argc, char **argv);
 int verb_scripts(int argc, char **argv);

@@ -6,7 +6,7 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-static int value_of(char c)
+int base64_value(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return c - 'A';
@@ -30,7 +30,7 @@ static int check(const char *text, size_t len, bool blanks, size_t *ret_size, st
 	int last = 0;
 
 	for (size_t i = 0; i < len; i++) {
-		int v = value_of(text[i]);
+		int v = base64_value(text[i]);
 
 		if (blanks && is_blank(text[i]))
 			continue;
@@ -68,7 +68,7 @@ int base64_decode(const char *text, size_t len, bool blanks, struct buf *out, st
 	if (r < 0)
 		return error_errno(err, r, "base64");
 	for (size_t i = 0; i < len; i++) {
-		int v = value_of(text[i]);
+		int v = base64_value(text[i]);
 
 		if (v < 0)
 			continue;

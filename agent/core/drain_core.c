@@ -186,6 +186,12 @@ static int turn_end(struct turn *t)
 	expire_holds(t);
 	if (!t->v.boot_pending)
 		turn_pump(t);
+	/* What an operator has begun before the first document of a boot is of this boot: after a kill it is still running. */
+	if (!t->v.boot_pending && t->s->host != HOST_SERVING && !str_equal(t->s->boot_id, t->core->boot_id)) {
+		if (str_set(&t->s->boot_id, t->core->boot_id) < 0)
+			turn_fail(t, -ENOMEM);
+		t->dirty = true;
+	}
 	if (t->boot && t->r == 0) {
 		t->actions[BOOT_PROBE].on = !t->s->probe_down && !t->v.boot_pending;
 		t->actions[BOOT_TARGET].on = t->s->host == HOST_DRAINED && !t->v.boot_pending;
@@ -563,6 +569,28 @@ int drain_core_health(struct drain_core *core, bool healthy, struct drain_now no
 	return turn_end(&t);
 }
 
+int drain_core_pause(struct drain_core *core, bool paused, struct drain_now now)
+{
+	struct turn t;
+	int r;
+
+	if (!core->boot_id) {
+		core->v.paused = paused;
+		return 0;
+	}
+	if (core->v.paused == paused)
+		return 0;
+	r = turn_begin(core, now, &t);
+	if (r < 0)
+		return r;
+	t.v.paused = paused;
+	if (paused)
+		events_tell_paused(&t);
+	else
+		events_input_all(&t, EVENT_IN_RELOAD);
+	return turn_end(&t);
+}
+
 /* Looking. */
 
 const struct drain_state *drain_core_state(const struct drain_core *core)
@@ -573,4 +601,30 @@ const struct drain_state *drain_core_state(const struct drain_core *core)
 bool drain_core_boot_pending(const struct drain_core *core)
 {
 	return core->v.boot_pending;
+}
+
+bool drain_core_paused(const struct drain_core *core)
+{
+	return core->v.paused;
+}
+
+/* What has started presses more than what is to come. */
+static bool presses_more(const struct drain_event *a, const struct drain_event *b)
+{
+	if (a->status != b->status)
+		return a->status == EVENT_STARTED;
+	return a->not_before_wall < b->not_before_wall;
+}
+
+const struct drain_event *drain_core_paused_event(const struct drain_core *core)
+{
+	const struct drain_event *most = NULL;
+
+	for (size_t i = 0; i < core->state->events.n; i++) {
+		const struct drain_event *e = drain_state_event(core->state, i);
+
+		if (event_is_paused(&core->v, e) && (!most || presses_more(e, most)))
+			most = e;
+	}
+	return most;
 }

@@ -114,6 +114,12 @@ _nodiscard_ int drain_core_acknowledge(struct drain_core *core, const char *even
 _nodiscard_ int drain_core_reload(struct drain_core *core, const struct drain_settings *drain, bool health_checked,
 				   struct drain_now now);
 _nodiscard_ int drain_core_health(struct drain_core *core, bool healthy, struct drain_now now);
+/* While paused no event begins to hold, and none is acknowledged but by an operator; what runs goes on. When the pause ends
+ * all is decided at once. Before drain_core_boot() it is no input: it says how the core begins. */
+_nodiscard_ int drain_core_pause(struct drain_core *core, bool paused, struct drain_now now);
 
 const struct drain_state *drain_core_state(const struct drain_core *core); /* good until the next input */
 bool drain_core_boot_pending(const struct drain_core *core); /* booted, and the first document is still to come */
+bool drain_core_paused(const struct drain_core *core);
+/* The event that would be drained for if there were no pause, the most pressing one; NULL: none, or no pause. */
+const struct drain_event *drain_core_paused_event(const struct drain_core *core);

@@ -119,6 +119,23 @@ static void judge_lateness(struct turn *t, struct drain_event *e, bool first)
 	turn_touch(t);
 }
 
+/* Nobody else will step the application aside for it: a Preempt leaves half a minute. */
+static void tell_paused(struct turn *t, const struct drain_event *e)
+{
+	enum log_level level = event_type_of(e->type) == EVENT_PREEMPT ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
+
+	turn_tell(t, level, TOPIC_PROBLEM, e, true,
+		  str_format("%s %s %s, but draining is paused: it is not drained for and not acknowledged until the pause ends (evenkeel pause --end)",
+			     e->type, e->id, e->status == EVENT_STARTED ? "has started" : "is scheduled"));
+}
+
+void events_tell_paused(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->events.n; i++)
+		if (event_is_paused(&t->v, drain_state_event(t->s, i)))
+			tell_paused(t, drain_state_event(t->s, i));
+}
+
 static void tell_seen(struct turn *t, const struct drain_event *e)
 {
 	char when[TIMEFMT_MAX] = "", in[TIMEFMT_MAX] = "";
@@ -140,6 +157,8 @@ static void tell_seen(struct turn *t, const struct drain_event *e)
 			     e->status == EVENT_STARTED ? "has started" : "is scheduled", soon ? ", not before " : "",
 			     when, soon ? " (in " : "", in, soon ? ")" : "", e->source ? ", by " : "",
 			     e->source ? e->source : "", words[e->action]));
+	if (event_is_paused(&t->v, e))
+		tell_paused(t, e);
 }
 
 static void first_sight(struct turn *t, const struct event *seen, bool first_name)
@@ -207,6 +226,10 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	e->status = EVENT_STARTED;
 	event_drop_ack(t, e);
 	turn_touch(t);
+	if (event_is_paused(&t->v, e)) {
+		tell_paused(t, e);
+		return;
+	}
 	event_input(t, e, EVENT_IN_STARTED);
 	turn_tell(t, LOG_LEVEL_INFO, TOPIC_EVENT, e, true, str_format("%s %s has started", e->type, e->id));
 }

@@ -74,12 +74,12 @@ static void decide(struct turn *t, struct drain_event *e)
 	if (d.action != POLICY_DRAIN)
 		event_input(t, e, EVENT_IN_NOTE);
 	else
-		event_input(t, e, e->status == EVENT_STARTED ? EVENT_IN_BEGIN : EVENT_IN_WAIT);
+		event_input(t, e, e->status == EVENT_STARTED && !t->v.paused ? EVENT_IN_BEGIN : EVENT_IN_WAIT);
 }
 
 static void at_once_if_policy_says(struct turn *t, struct drain_event *e)
 {
-	if (e->acknowledge == ACKNOWLEDGE_IMMEDIATELY && e->ack == ACK_NONE)
+	if (e->acknowledge == ACKNOWLEDGE_IMMEDIATELY && e->ack == ACK_NONE && !t->v.paused)
 		want_ack(t, e, ACK_IMMEDIATELY);
 }
 
@@ -194,10 +194,13 @@ static usec_t due_at(const struct turn *t, const struct drain_event *e)
 
 void events_due(struct turn *t)
 {
-	for (size_t i = 0; i < t->s->events.n; i++) {
+	for (size_t i = 0; i < t->s->events.n && !t->v.paused; i++) {
 		struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
+		/* It has started during a pause, which may have ended while we were away. */
+		if (e->state == EVENT_WAITING && e->status == EVENT_STARTED)
+			event_input(t, e, EVENT_IN_STARTED);
+		else if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
 			event_input(t, e, EVENT_IN_DUE);
 	}
 }
@@ -209,7 +212,7 @@ usec_t events_next_time(const struct turn *t)
 	for (size_t i = 0; i < t->s->events.n; i++) {
 		const struct drain_event *e = drain_state_event(t->s, i);
 
-		if (e->state == EVENT_WAITING)
+		if (e->state == EVENT_WAITING && !t->v.paused)
 			next = usec_min(next, usec_max(due_at(t, e), t->now.boot));
 	}
 	return next;

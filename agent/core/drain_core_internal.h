@@ -32,6 +32,8 @@ struct drain_volatile {
 	bool boot_pending;    /* and the host is not serving: nothing is decided yet */
 	usec_t boot_deadline;
 
+	bool paused;
+
 	bool health_checked, health_asked; /* asked: anew, since all is undone */
 	bool healthy;
 	usec_t health_deadline; /* restoring: healthy by then, or degraded; 0: not waiting */
@@ -92,11 +94,17 @@ void events_input_all(struct turn *t, enum event_input in); /* to every event; f
 void event_drop_ack(struct turn *t, struct drain_event *e); /* what is not out yet has lost its reason */
 void events_forget_gone(struct turn *t);
 void events_due(struct turn *t);
+/* One that would hold if there were no pause. */
+static inline bool event_is_paused(const struct drain_volatile *v, const struct drain_event *e)
+{
+	return v->paused && e->state == EVENT_WAITING;
+}
 struct drain_event *events_find(struct drain_state *s, const char *id);
 usec_t events_next_time(const struct turn *t); /* boot time at which an event or an acknowledgement has something to do */
 
 /* drain_core_documents.c */
 void events_document(struct turn *t, const struct events_document *doc);
+void events_tell_paused(struct turn *t);
 void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */
 void events_as_if_empty(struct turn *t); /* after a boot no document came */
 /*

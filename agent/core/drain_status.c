@@ -87,11 +87,28 @@ static void say_acknowledged(const struct drain_state *s, struct buf *b)
 	}
 }
 
-static void say_serving(const struct drain_status *st, struct buf *b)
+static void say_paused(const struct drain_event *e, struct buf *b)
 {
 	char when[TIMEFMT_MAX];
 
-	buf_puts(b, "watching");
+	buf_printf(b, "paused: %s %s", e->type, e->id);
+	if (e->status == EVENT_STARTED)
+		buf_puts(b, " has started and");
+	else if (e->not_before_wall != 0)
+		buf_printf(b, " not before %s", timefmt_clock(e->not_before_wall, when));
+	buf_puts(b, " is not drained for and not acknowledged until the pause ends");
+}
+
+static void say_serving(const struct drain_core *core, const struct drain_status *st, struct buf *b)
+{
+	const struct drain_event *paused = drain_core_paused_event(core);
+	char when[TIMEFMT_MAX];
+
+	if (paused) {
+		say_paused(paused, b);
+		return;
+	}
+	buf_puts(b, drain_core_paused(core) ? "watching, paused" : "watching");
 	if (!st->next)
 		return;
 	buf_printf(b, "; %s %s", st->next->type, st->next->id);
@@ -155,7 +172,7 @@ static void say(const struct drain_core *core, const struct drain_status *st, st
 	}
 	switch (st->phase) {
 	case HOST_SERVING:
-		say_serving(st, b);
+		say_serving(core, st, b);
 		break;
 	case HOST_DRAINING:
 		buf_printf(b, "draining%s%s", *why ? " for " : "", why);
@@ -178,14 +195,18 @@ static void say(const struct drain_core *core, const struct drain_status *st, st
 	}
 }
 
-static enum drain_level level(const struct drain_state *s, bool boot_pending)
+static enum drain_level level(const struct drain_core *core, const struct drain_state *s, bool boot_pending)
 {
+	const struct drain_event *paused = drain_core_paused_event(core);
+
 	if (boot_pending || s->host == HOST_DRAINING || s->host == HOST_RESTORING)
 		return DRAIN_LEVEL_TRANSITIONING;
 	if (s->host == HOST_DEGRADED)
 		return DRAIN_LEVEL_ERROR;
 	if (s->host == HOST_DRAINED && (s->result != DRAIN_CLEAN || worst_step(s) < s->ledger.n))
 		return DRAIN_LEVEL_WARNING;
+	if (paused && s->host == HOST_SERVING)
+		return event_type_of(paused->type) == EVENT_PREEMPT ? DRAIN_LEVEL_ERROR : DRAIN_LEVEL_WARNING;
 	return DRAIN_LEVEL_SUCCESS;
 }
 
@@ -204,7 +225,7 @@ void drain_status_get(const struct drain_core *core, struct drain_now now, struc
 		.next = next_event(s),
 		.deadline_wall = earliest_deadline(s, now),
 	};
-	ret->level = level(s, ret->boot_pending);
+	ret->level = level(core, s, ret->boot_pending);
 	ret->serving = !s->probe_down && !ret->boot_pending;
 	for (size_t i = 0; i < s->ledger.n; i++)
 		ret->steps_over += drain_state_step(s, i)->over;

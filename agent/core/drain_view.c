@@ -106,7 +106,7 @@ static usec_t to_wall(struct drain_now now, usec_t boot)
 	return boot == 0 ? 0 : usec_add(usec_sub(now.wall, usec_sub(now.boot, boot)), usec_sub(boot, now.boot));
 }
 
-static int fill_event(struct view_event *v, const struct drain_event *e, const struct drain_settings *drain)
+static int fill_event(struct view_event *v, const struct drain_event *e, const struct drain_settings *drain, bool paused)
 {
 	static const char *const actions[] = { "drain", "notify", "ignore" };
 	static const char *const acknowledges[] = { "whenDrained", "immediately", "never" };
@@ -123,7 +123,7 @@ static int fill_event(struct view_event *v, const struct drain_event *e, const s
 	r = r < 0 ? r : str_set(&v->status, e->status_text		   ? e->status_text :
 					       e->status == EVENT_STARTED ? "Started" :
 									    "Scheduled");
-	r = r < 0 ? r : str_set(&v->state, event_state_names[e->state]);
+	r = r < 0 ? r : str_set(&v->state, paused && e->state == EVENT_WAITING ? "paused" : event_state_names[e->state]);
 	r = r < 0 ? r : str_set(&v->action, actions[e->action]);
 	r = r < 0 ? r : str_set(&v->acknowledge, e->acknowledge >= 0 ? acknowledges[e->acknowledge] : NULL);
 	r = r < 0 ? r : str_set(&v->acknowledgement, acknowledgement_names[e->ack]);
@@ -134,7 +134,7 @@ static int fill_event(struct view_event *v, const struct drain_event *e, const s
 	return r;
 }
 
-static int fill_events(struct drain_view *v, const struct drain_state *s, const struct drain_settings *drain)
+static int fill_events(struct drain_view *v, const struct drain_state *s, const struct drain_settings *drain, bool paused)
 {
 	struct view_event *items = calloc(s->events.n + 1, sizeof(*items));
 	int r = 0;
@@ -142,7 +142,7 @@ static int fill_events(struct drain_view *v, const struct drain_state *s, const 
 	v->events.items = items;
 	for (size_t i = 0; items && r >= 0 && i < s->events.n; i++) {
 		v->events.n++;
-		r = fill_event(&items[i], drain_state_event(s, i), drain);
+		r = fill_event(&items[i], drain_state_event(s, i), drain, paused);
 	}
 	return items ? r : -ENOMEM;
 }
@@ -233,13 +233,43 @@ int drain_view_fill(const struct drain_core *core, const struct drain_settings *
 	r = r < 0 ? r : str_set(&v.sentence, st.sentence);
 	if (r >= 0 && s->host == HOST_DRAINED)
 		r = str_set(&v.result, drain_result_names[s->result]);
-	r = r < 0 ? r : fill_events(&v, s, drain);
+	r = r < 0 ? r : fill_events(&v, s, drain, drain_core_paused(core));
 	r = r < 0 ? r : fill_holds(&v, s, now);
 	r = r < 0 ? r : fill_steps(&v, s, drain);
 	if (r < 0) {
 		jd_free(&drain_view_type, &v);
 		return r;
 	}
+	*ret = v;
+	return 0;
+}
+
+static void forget_times(struct drain_view *v)
+{
+	struct view_hold *h = v->holds.items;
+
+	for (size_t i = 0; i < v->holds.n; i++) {
+		free(TAKE_PTR(h[i].drained_by));
+		free(TAKE_PTR(h[i].until));
+	}
+}
+
+int drain_view_fill_record(const struct drain_state *s, bool this_boot, struct drain_now now, struct drain_view *ret)
+{
+	struct drain_view v = { .configured = true, .serving = !s->probe_down };
+	int r = str_set(&v.phase, host_state_names[s->host]);
+
+	if (r >= 0 && s->host == HOST_DRAINED)
+		r = str_set(&v.result, drain_result_names[s->result]);
+	r = r < 0 ? r : fill_events(&v, s, NULL, false);
+	r = r < 0 ? r : fill_holds(&v, s, now);
+	r = r < 0 ? r : fill_steps(&v, s, NULL);
+	if (r < 0) {
+		jd_free(&drain_view_type, &v);
+		return r;
+	}
+	if (!this_boot)
+		forget_times(&v);
 	*ret = v;
 	return 0;
 }

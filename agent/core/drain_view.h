@@ -10,7 +10,7 @@
 struct view_event {
 	char *id, *type, *source, *description;
 	char *status;		    /* Scheduled, Started, or the platform's word */
-	char *state;		    /* of the event machine */
+	char *state;		    /* of the event machine; paused: waiting, and a pause keeps it from being drained for */
 	char *action, *acknowledge; /* what the policy decided */
 	char *acknowledgement;	    /* none, peers, wanted, accepted, refused */
 	char *not_before, *drain_at, *acknowledged_at;
@@ -52,6 +52,10 @@ extern const struct jd_type drain_view_type;
 /* All but lines, told and rehearsal. drain: the settings, for what is planned while serving; NULL: no section. -ENOMEM. */
 _nodiscard_ int drain_view_fill(const struct drain_core *core, const struct drain_settings *drain, struct drain_now now,
 				struct drain_view *ret);
+/* What a record alone tells, where no core runs: phase, result, events, holds, steps. `this_boot`: the record is of the boot
+ * that runs, so that its times by the boot clock mean something. -ENOMEM. */
+_nodiscard_ int drain_view_fill_record(const struct drain_state *s, bool this_boot, struct drain_now now,
+				       struct drain_view *ret);
 /* Appends a line. -ENOMEM. */
 _nodiscard_ int drain_view_add_line(struct drain_view *v, int64_t number, usec_t wall, const char *level,
 				    const char *text);

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/limits.h"
@@ -23,6 +24,19 @@
 static const char *const kind_names[] = { "command", "script", "hooks", "install", "remove", "forget", NULL };
 static const char *const end_names[] = { "succeeded", "exited",	    "signaled",	   "timedOut",
 					 "stopped",   "notStarted", "interrupted", NULL };
+
+int job_add_variable(struct job *j, const char *name, const char *value)
+{
+	struct job_variable *v = reallocarray(j->environment.items, j->environment.n + 1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	j->environment.items = v;
+	v += j->environment.n;
+	*v = (struct job_variable){ .name = strdup(name), .value = strdup(value ? value : "") };
+	j->environment.n++;
+	return v->name && v->value ? 0 : -ENOMEM;
+}
 
 bool job_id_valid(const char *id)
 {

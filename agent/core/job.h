@@ -153,6 +153,8 @@ struct job_result {
 extern const struct jd_type job_type, job_secrets_type, job_result_type;
 void job_init(struct job *j); /* all members at their defaults, nothing owned; release with jd_free(&job_type, j) */
 bool job_id_valid(const char *id);
+/* Adds a variable to its environment; a `value` of NULL is "". -ENOMEM. */
+_nodiscard_ int job_add_variable(struct job *j, const char *name, const char *value);
 /* -EPROTO: of a later version, whose runner is the one to do it. */
 _nodiscard_ int job_decode(const char *text, size_t len, struct job *ret, struct error *err);
 _nodiscard_ int job_secrets_decode(const char *text, size_t len, struct job_secrets *ret, struct error *err);

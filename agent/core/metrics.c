@@ -32,6 +32,7 @@ static const struct family families[_METRIC_MAX] = {
 	[METRIC_SERVING] = { "evenkeel_serving", KIND_GAUGE, NULL, { NULL }, "1 while nothing is drained." },
 	[METRIC_READY] = { "evenkeel_ready", KIND_GAUGE, NULL, { NULL }, "1 while /ready answers 200." },
 	[METRIC_APPLICATION_HEALTHY] = { "evenkeel_application_healthy", KIND_GAUGE, NULL, { NULL }, "1 while health.application answers well, or is not asked for." },
+	[METRIC_PAUSED] = { "evenkeel_paused", KIND_GAUGE, NULL, { NULL }, "1 while evenkeel pause keeps drains, scripts and renewals from beginning." },
 	[METRIC_COMPONENT_PROBLEM] = { "evenkeel_component_problem", KIND_GAUGE, NULL, { "component" }, "1 while the component's substatus is warning or error." },
 	[METRIC_POLLS] = { "evenkeel_scheduled_events_polls", KIND_COUNTER, NULL, { "result" }, "Polls of Scheduled Events by HTTP status, or by what kept an answer away." },
 	[METRIC_POLL_SECONDS] = { "evenkeel_scheduled_events_poll_duration_seconds", KIND_SUMMARY, "seconds", { NULL }, "How long the answers to polls took." },

@@ -26,6 +26,7 @@ enum metric {
 	METRIC_SERVING,
 	METRIC_READY,
 	METRIC_APPLICATION_HEALTHY,
+	METRIC_PAUSED,		    /* gauge: 1 while an operator has paused us */
 	METRIC_COMPONENT_PROBLEM,   /* component: 1 while its substatus is warning or error */
 	METRIC_POLLS,		    /* counter: result ("200", "429", "timeout" …) */
 	METRIC_POLL_SECONDS,	    /* summary */

@@ -6,16 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-static int sextet(char c)
-{
-	if (c >= 'A' && c <= 'Z')
-		return c - 'A';
-	if (c >= 'a' && c <= 'z')
-		return c - 'a' + 26;
-	if (c >= '0' && c <= '9')
-		return c - '0' + 52;
-	return c == '+' ? 62 : c == '/' ? 63 : -1;
-}
+#include "agent/codec/base64.h"
 
 /* Symbols that are none are passed over; padding ends the text where it completes a group. */
 int mime_decode_base64(const char *text, size_t len, struct buf *out)
@@ -27,7 +18,7 @@ int mime_decode_base64(const char *text, size_t len, struct buf *out)
 	if (buf_reserve(out, len / 4 * 3 + 3) < 0)
 		return buf_ok(out);
 	for (size_t i = 0; i < len; i++) {
-		int v = sextet(text[i]);
+		int v = base64_value(text[i]);
 
 		if (text[i] == '=') {
 			if (n >= 2 && n + ++pads >= 4)

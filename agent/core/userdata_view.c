@@ -128,6 +128,8 @@ static enum status_level put_state(const struct userdata_revision *r, const stru
 		(void)buf_printf(out, "; being applied for %s", timefmt_span(usec_sub(now_boot, p->since_boot), span));
 		if (p->phase == USERDATA_DELAYED)
 			(void)buf_printf(out, ", next try in %s", timefmt_span(usec_sub(p->next_boot, now_boot), span));
+		if (p->phase == USERDATA_PAUSED)
+			(void)buf_puts(out, ", paused: goes on when the pause ends");
 		put_parts(r, out);
 		return STATUS_TRANSITIONING;
 	case USERDATA_APPLIED:

@@ -17,6 +17,7 @@ enum userdata_phase {
 	USERDATA_WAITING_LOCKS,
 	USERDATA_FETCHING, /* what includes name */
 	USERDATA_DELAYED,  /* before a further try */
+	USERDATA_PAUSED,   /* by an operator, before the next part */
 	USERDATA_APPLYING,
 };
 

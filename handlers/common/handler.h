@@ -55,6 +55,9 @@ struct handler_host {
 	 * `event_type` may be NULL. That something is a problem is told by the daemon, from what report() says. */
 	void (*tell)(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		     const char *message);
+	/* Whether an operator has paused us: nothing begins but what an operator orders, what runs goes on. NULL: never;
+	 * ask by handler_paused(). pause_changed() tells when it changes. */
+	bool (*paused)(const struct handler_host *host);
 	/* The settings parts of this revision of user data, all of them, in the place of those before (door 2). They are judged
 	 * together with the settings of the other doors; when they are refused nothing changes and the error says why. When they
 	 * are taken, every handler's apply() has been called on return: only from a timer of the handler's own. */
@@ -62,6 +65,11 @@ struct handler_host {
 			      size_t n, struct error *err);
 	void *daemon;
 };
+
+static inline bool handler_paused(const struct handler_host *host)
+{
+	return host->paused && host->paused(host);
+}
 
 /* The goal state in force. Valid during apply() and until the next apply() or free(). */
 struct handler_goal {
@@ -95,6 +103,8 @@ struct handler_class {
 	bool (*busy)(const struct handler *h);
 	/* The application's health (health.application) has changed; NULL: does not care. */
 	void (*health_changed)(struct handler *h, bool healthy);
+	/* A pause has begun or ended (host->paused()): what was kept back is looked at anew. NULL: begins nothing by itself. */
+	void (*pause_changed)(struct handler *h);
 	/* An operator's order over the local API; NULL: takes none. What is done about it is told in one sentence in `reply`;
 	 * an order that is refused is an error of class user. */
 	int (*operate)(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err);

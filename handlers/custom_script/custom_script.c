@@ -56,6 +56,10 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 		script_not_run(h, i, why);
 		return true;
 	}
+	if (action == SCRIPT_RUN && handler_paused(h->host)) {
+		h->phase = SCRIPTS_PAUSED;
+		return false;
+	}
 	if (action == SCRIPT_RUN) {
 		if (h->try_at > loop_now_boot(h->host->loop)) {
 			h->phase = SCRIPTS_DELAYED;
@@ -281,7 +285,13 @@ static bool handler_busy(const struct handler *h)
 	}
 	return h->section && !h->retired &&
 	       (h->phase == SCRIPTS_WAITING || h->phase == SCRIPTS_DELAYED || h->phase == SCRIPTS_REBOOTING ||
-		h->phase == SCRIPTS_BUSY);
+		h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_PAUSED);
+}
+
+static void handler_pause_changed(struct handler *h)
+{
+	script_advance(h);
+	h->host->changed(h->host);
 }
 
 /* What runs, runs on to its end; nothing more is begun. */
@@ -298,6 +308,7 @@ const struct handler_class custom_script_class = {
 	.apply = handler_apply,
 	.report = handler_report,
 	.busy = handler_busy,
+	.pause_changed = handler_pause_changed,
 	.operate = script_hand_order,
 	.look = script_look,
 	.retire = handler_retire,

@@ -31,6 +31,7 @@ struct script_live {
 enum script_phase {
 	SCRIPTS_OVER,	/* nothing is to be begun */
 	SCRIPTS_BUSY,	/* scripts of a former sequence number still run */
+	SCRIPTS_PAUSED,	/* by an operator */
 	SCRIPTS_WAITING, /* for what waitFor names */
 	SCRIPTS_DELAYED, /* before a further try */
 	SCRIPTS_RUNNING,

@@ -38,6 +38,8 @@ bool script_rebooting(struct handler *h)
 		script_record_save_or_log(h);
 		return false;
 	}
+	if (handler_paused(h->host))
+		return true;
 	if (h->reboot || loop_timer_due(h->timer) != USEC_INFINITY)
 		return true;
 	/* Where no manager answers this is a container, a test or a rehearsal: the machine is not ours to reboot. */

@@ -176,11 +176,14 @@ void script_report_waiting(const struct handler *h, const struct script_run *run
 
 	if (h->phase == SCRIPTS_BUSY) {
 		say_busy(h, out);
+	} else if (h->phase == SCRIPTS_PAUSED) {
+		(void)buf_puts(out, "paused; begins when the pause ends");
 	} else if (h->phase == SCRIPTS_WAITING) {
 		elapsed(h, h->wait_since, span);
 		(void)buf_printf(out, "waiting for %s for %s", h->waiting_for, span);
 	} else if (h->phase == SCRIPTS_REBOOTING) {
-		(void)buf_puts(out, "waiting for the reboot that an earlier script asked for");
+		(void)buf_printf(out, "waiting for the reboot that an earlier script asked for%s",
+				 handler_paused(h->host) ? ", which waits for the pause to end" : "");
 	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
 		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
 		(void)buf_printf(out, "try %" PRId64 ": %s; tried again in %s", run->attempts, run->message ? run->message : "failed",

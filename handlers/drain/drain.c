@@ -302,6 +302,12 @@ static void on_shutdown(void *userdata, bool preparing)
 
 	if (!h->core || preparing == has_hold(h, HOLD_SHUTDOWN))
 		return;
+	/* Nobody has asked for a drain; who wants one before the shutdown orders it. */
+	if (preparing && handler_paused(h->host)) {
+		drain_say(h, LOG_LEVEL_WARNING, NULL, true, "the machine shuts down during a pause: it is not drained");
+		guard_let_go(h->guard);
+		return;
+	}
 	if (preparing)
 		r = drain_core_hold(h->core, HOLD_SHUTDOWN, NULL, guard_delay(h->guard), 0, drain_now(h));
 	else
@@ -322,6 +328,8 @@ static int open_core(struct handler *h, struct error *err)
 	if (!state)
 		drain_steps_forget_all(h->steps);
 	r = drain_core_new(h->settings, h->health_checked, &h->core);
+	if (r >= 0)
+		r = drain_core_pause(h->core, handler_paused(h->host), drain_now(h));
 	if (r >= 0) {
 		r = drain_core_boot(h->core, state, h->host->boot_id, drain_now(h));
 		if (r >= 0)
@@ -482,6 +490,12 @@ static void drain_health_changed(struct handler *h, bool healthy)
 		drain_after_input(h, drain_core_health(h->core, healthy, drain_now(h)), "the application's health");
 }
 
+static void drain_pause_changed(struct handler *h)
+{
+	if (h->core)
+		drain_after_input(h, drain_core_pause(h->core, handler_paused(h->host), drain_now(h)), "a pause");
+}
+
 static void drain_retire(struct handler *h)
 {
 	h->settings = NULL;
@@ -506,6 +520,7 @@ const struct handler_class drain_class = {
 	.report = drain_report,
 	.busy = drain_busy,
 	.health_changed = drain_health_changed,
+	.pause_changed = drain_pause_changed,
 	.operate = drain_operate,
 	.look = drain_look,
 	.measure = drain_measure,

@@ -104,25 +104,12 @@ static const struct drain_event *first_event(const struct reasons *r)
 
 /* ---- environment ---- */
 
-static int add_variable(struct job *spec, const char *name, const char *value)
-{
-	struct job_variable *v = reallocarray(spec->environment.items, spec->environment.n + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	spec->environment.items = v;
-	v += spec->environment.n;
-	*v = (struct job_variable){ .name = strdup(name), .value = strdup(value) };
-	spec->environment.n++;
-	return v->name && v->value ? 0 : -ENOMEM;
-}
-
 static int add_number(struct job *spec, const char *name, int64_t value)
 {
 	char text[24];
 
 	(void)snprintf(text, sizeof(text), "%lld", (long long)value);
-	return add_variable(spec, name, text);
+	return job_add_variable(spec, name, text);
 }
 
 static int tell_event(struct job *spec, const struct drain_event *e)
@@ -130,14 +117,14 @@ static int tell_event(struct job *spec, const struct drain_event *e)
 	char time[TIMEFMT_MAX];
 	int r;
 
-	r = add_variable(spec, "EVENKEEL_EVENT_ID", e->id);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_EVENT_TYPE", e->type);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_EVENT_SOURCE", text_of(e->source));
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_EVENT_STATUS", status_of(e));
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_EVENT_DESCRIPTION", text_of(e->description));
+	r = job_add_variable(spec, "EVENKEEL_EVENT_ID", e->id);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_EVENT_TYPE", e->type);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_EVENT_SOURCE", text_of(e->source));
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_EVENT_STATUS", status_of(e));
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_EVENT_DESCRIPTION", text_of(e->description));
 	r = r < 0 ? r : add_number(spec, "EVENKEEL_EVENT_DURATION_IN_SECONDS", e->duration_seconds);
 	return r < 0 ? r :
-		       add_variable(spec, "EVENKEEL_EVENT_NOT_BEFORE",
+		       job_add_variable(spec, "EVENKEEL_EVENT_NOT_BEFORE",
 				    e->not_before_wall ? timefmt_utc(e->not_before_wall, time) : "");
 }
 
@@ -159,13 +146,13 @@ static int tell_environment(struct job *spec, const struct drain_action *a, cons
 	bool rehearsal = hold && reasons->n_others == 1 && hold->kind == HOLD_REHEARSAL && !event;
 	int r;
 
-	r = add_variable(spec, "EVENKEEL_PHASE", a->undo ? "restore" : "drain");
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_STEP", a->step->name);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_STEP_TYPE", step_type_names[a->step->type]);
+	r = job_add_variable(spec, "EVENKEEL_PHASE", a->undo ? "restore" : "drain");
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_STEP", a->step->name);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_STEP_TYPE", step_type_names[a->step->type]);
 	r = r < 0 ? r : add_number(spec, "EVENKEEL_ATTEMPT", attempt_of(a, state));
 	r = r < 0 ? r : add_number(spec, "EVENKEEL_TIMEOUT_IN_SECONDS", seconds_of(a));
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_REASON", event ? event->type : hold ? text_of(hold->reason) : "");
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_REHEARSAL", rehearsal ? "1" : "0");
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_REASON", event ? event->type : hold ? text_of(hold->reason) : "");
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_REHEARSAL", rehearsal ? "1" : "0");
 	return r < 0 || !event ? r : tell_event(spec, event);
 }
 

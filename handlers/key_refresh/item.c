@@ -224,6 +224,8 @@ void item_ended(struct item *i)
 	/* Asked for while it was at work: what was found then may be from before. */
 	if (i->asked > i->answered)
 		i->plan.next_boot = 0;
+	else
+		i->ordered = false;
 	tell_expiry(i);
 	i->h->host->changed(i->h->host);
 	loop_timer_after(i->h->timer, 0);

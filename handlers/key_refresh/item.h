@@ -52,6 +52,7 @@ struct item {
 	/* Orders to ask the vault (the first is its being there): how many, in which the try that runs is, how many have
 	 * been answered. */
 	int64_t asked, asking, answered;
+	bool ordered; /* by an operator, and not done yet: a pause does not keep it back */
 	usec_t checked_wall; /* when the vault last answered well; 0: not yet */
 
 	/* Of the activation's step. */

@@ -104,12 +104,24 @@ static bool somebody_asks(const struct handler *h, const char *url)
 	return false;
 }
 
+/* By a pause, unless an operator has ordered it. */
+static bool is_paused(const struct item *i)
+{
+	return handler_paused(i->h->host) && !i->ordered;
+}
+
+/* A further try waits for the end of a pause; what an earlier process of ours was in the middle of goes on. */
+static usec_t way_due(const struct item *i)
+{
+	return is_paused(i) && i->later_boot != 0 ? USEC_INFINITY : activate_due(i);
+}
+
 /* When it may be asked for; USEC_INFINITY: not before something else has ended. */
 static usec_t due_at(const struct handler *h, const struct item *i, usec_t now)
 {
 	const char *url = key_url(&i->plan.wish);
 
-	if (i->phase != PHASE_IDLE || !key_activation_may_poll(&i->plan.record.activation))
+	if (i->phase != PHASE_IDLE || !key_activation_may_poll(&i->plan.record.activation) || is_paused(i))
 		return USEC_INFINITY;
 	if (i->plan.next_boot <= now && key_pace_careful(&h->pace, url) && somebody_asks(h, url))
 		return USEC_INFINITY;
@@ -126,8 +138,7 @@ static usec_t next_wake(const struct handler *h, usec_t now, bool room)
 		const struct key_item *p = &h->items[k]->plan;
 
 		if (room)
-			soonest = usec_min(soonest,
-					   usec_min(due_at(h, h->items[k], now), activate_due(h->items[k])));
+			soonest = usec_min(soonest, usec_min(due_at(h, h->items[k], now), way_due(h->items[k])));
 		if (!key_installed(p) && p->deadline_boot > now)
 			soonest = usec_min(soonest, p->deadline_boot);
 	}
@@ -139,7 +150,7 @@ static void begin_next(struct handler *h, struct item *i, usec_t now)
 {
 	if (i->phase == PHASE_TOLD)
 		activate_commands(i);
-	else if (!h->retiring && activate_due(i) <= now)
+	else if (!h->retiring && way_due(i) <= now)
 		activate_go(i);
 	else if (!h->retiring && due_at(h, i, now) <= now)
 		item_fetch(i);
@@ -334,6 +345,11 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 	return 0;
 }
 
+static bool is_kept_back(const struct item *i, usec_t now)
+{
+	return is_paused(i) && i->phase == PHASE_IDLE && usec_min(activate_due(i), i->plan.next_boot) <= now;
+}
+
 static int key_refresh_report(struct handler *h, handler_report_fn add, void *userdata)
 {
 	usec_t now_boot = loop_now_boot(h->host->loop), now_wall = loop_now_wall(h->host->loop);
@@ -351,6 +367,8 @@ static int key_refresh_report(struct handler *h, handler_report_fn add, void *us
 			(void)buf_printf(&message, "; next poll at %s",
 					 timefmt_utc((usec_t)h->items[k]->plan.record.next_usec, when));
 		hooks_describe(h->hooks, h->items[k], &message, &c);
+		if (is_kept_back(h->items[k], now_boot))
+			(void)buf_puts(&message, "; paused: goes on when the pause ends");
 		(void)snprintf(name, sizeof(name), HANDLER "/%s", h->items[k]->name);
 		c.name = name;
 		c.message = buf_str(&message);
@@ -372,6 +390,12 @@ static bool key_refresh_busy(const struct handler *h)
 	return hooks_busy(h->hooks);
 }
 
+static void key_refresh_pause_changed(struct handler *h)
+{
+	if (h->settings)
+		loop_timer_after(h->timer, 0);
+}
+
 /* Files stay unless removeOnUninstall says otherwise: applications go on with them. */
 static void key_refresh_retire(struct handler *h)
 {
@@ -388,6 +412,7 @@ const struct handler_class key_refresh_class = {
 	.apply = key_refresh_apply,
 	.report = key_refresh_report,
 	.busy = key_refresh_busy,
+	.pause_changed = key_refresh_pause_changed,
 	.operate = key_refresh_operate,
 	.look = key_refresh_look,
 	.poll = key_refresh_poll,

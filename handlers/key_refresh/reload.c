@@ -257,7 +257,8 @@ usec_t reloads_look(struct reloads *r, usec_t now_boot)
 		if (i->phase == PHASE_WAITING)
 			since = usec_min(since, i->waiting_boot);
 		others = others || activate_before_reload(i) ||
-			 (i->phase == PHASE_IDLE && !h->retiring && key_activation_may_poll(&i->plan.record.activation) &&
+			 (i->phase == PHASE_IDLE && !h->retiring && (i->ordered || !handler_paused(h->host)) &&
+			  key_activation_may_poll(&i->plan.record.activation) &&
 			  i->plan.next_boot <= now_boot);
 	}
 	if (since == USEC_INFINITY)

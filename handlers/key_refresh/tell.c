@@ -92,26 +92,13 @@ static const char *text_of(const char *s)
 
 /* ---- environment ---- */
 
-static int add_variable(struct job *spec, const char *name, const char *value)
-{
-	struct job_variable *v = reallocarray(spec->environment.items, spec->environment.n + 1, sizeof(*v));
-
-	if (!v)
-		return -ENOMEM;
-	spec->environment.items = v;
-	v += spec->environment.n;
-	*v = (struct job_variable){ .name = strdup(name), .value = strdup(text_of(value)) };
-	spec->environment.n++;
-	return v->name && v->value ? 0 : -ENOMEM;
-}
-
 static int add_files(struct job *spec, const struct item *i)
 {
 	_cleanup_(key_layout_done) struct key_layout l = { 0 };
 	int r = key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l);
 
 	if (r >= 0)
-		r = add_variable(spec, "EVENKEEL_DIRECTORY", l.directory);
+		r = job_add_variable(spec, "EVENKEEL_DIRECTORY", l.directory);
 	for (size_t k = 0; r >= 0 && k < l.n; k++) {
 		const char *part = part_name(l.files[k].part);
 		_cleanup_free_ char *name = part ? str_format("EVENKEEL_FILE_%s", part) : NULL;
@@ -120,7 +107,7 @@ static int add_files(struct job *spec, const struct item *i)
 		for (char *p = name; p && *p; p++)
 			*p = (char)toupper((unsigned char)*p);
 		if (part)
-			r = name && path ? add_variable(spec, name, path) : -ENOMEM;
+			r = name && path ? job_add_variable(spec, name, path) : -ENOMEM;
 	}
 	return r;
 }
@@ -132,13 +119,13 @@ static int add_item(struct job *spec, const struct item *i, enum told_phase phas
 	int r;
 
 	find_versions(i, phase, &v, &former);
-	r = add_variable(spec, "EVENKEEL_NAME", i->name);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_KIND", kind_of(i));
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_VERSION", v.version);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_THUMBPRINT", v.thumbprint);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_NOT_AFTER", when(v.not_after, until));
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_FORMER_VERSION", former.version);
-	r = r < 0 ? r : add_variable(spec, "EVENKEEL_FORMER_THUMBPRINT", former.thumbprint);
+	r = job_add_variable(spec, "EVENKEEL_NAME", i->name);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_KIND", kind_of(i));
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_VERSION", v.version);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_THUMBPRINT", v.thumbprint);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_NOT_AFTER", when(v.not_after, until));
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_FORMER_VERSION", former.version);
+	r = r < 0 ? r : job_add_variable(spec, "EVENKEEL_FORMER_THUMBPRINT", former.thumbprint);
 	return r < 0 ? r : add_files(spec, i);
 }
 
@@ -148,7 +135,7 @@ static int add_names(struct job *spec, struct item *const *items, size_t n)
 
 	for (size_t k = 0; k < n; k++)
 		(void)buf_printf(&b, "%s%s", k ? " " : "", items[k]->name);
-	return buf_ok(&b) < 0 ? buf_ok(&b) : add_variable(spec, "EVENKEEL_NAMES", buf_str(&b));
+	return buf_ok(&b) < 0 ? buf_ok(&b) : job_add_variable(spec, "EVENKEEL_NAMES", buf_str(&b));
 }
 
 /* ---- standard input ---- */
@@ -207,7 +194,7 @@ static int put_item(struct buf *b, const struct item *i, enum told_phase phase)
 int activate_tell(struct job *spec, struct item *const *items, size_t n, enum told_phase phase)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(INPUT_MAX);
-	int r = add_variable(spec, "EVENKEEL_PHASE", phase_names[phase]);
+	int r = job_add_variable(spec, "EVENKEEL_PHASE", phase_names[phase]);
 
 	if (r >= 0)
 		r = add_names(spec, items, n);

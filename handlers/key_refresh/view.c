@@ -168,6 +168,7 @@ static bool ask(struct handler *h, struct item *i, usec_t now)
 	if (key_pace_until(&h->pace, key_url(&i->plan.wish), now) > now)
 		return false;
 	i->asked++;
+	i->ordered = true;
 	if (i->phase == PHASE_IDLE)
 		i->plan.next_boot = now;
 	return true;

@@ -308,6 +308,11 @@ static bool next_part(struct handler *h, struct userdata_revision *r)
 		}
 		if (runs[i].state != USERDATA_RUN_PENDING)
 			continue;
+		if (handler_paused(h->host) && !r->ordered) {
+			h->progress.phase = USERDATA_PAUSED;
+			h->host->changed(h->host);
+			return true;
+		}
 		if (h->try_at > loop_now_boot(h->host->loop)) {
 			loop_timer_at(h->apply_timer, h->try_at);
 			return true;

@@ -132,6 +132,31 @@ static int settle(struct handler *h, struct userdata_revision *r, enum userdata_
 	return k;
 }
 
+/* What is kept back by a pause, in the middle of a revision or before its first part: an order goes through. */
+static struct userdata_revision *paused_revision(struct handler *h, const char *argument)
+{
+	struct userdata_revision *r = userdata_memory_running(&h->memory);
+
+	if (!r || h->progress.phase != USERDATA_PAUSED || !handler_paused(h->host))
+		return NULL;
+	return str_empty(argument) || (strlen(argument) >= 4 && str_starts(r->sha256, argument)) ? r : NULL;
+}
+
+static int let_through(struct handler *h, struct userdata_revision *r, struct buf *reply, struct error *err)
+{
+	int k;
+
+	r->ordered = true;
+	k = userdata_save(h, err);
+	if (k < 0) {
+		r->ordered = false;
+		return k;
+	}
+	userdata_apply_soon(h);
+	return buf_printf(reply, "Revision %.*s goes on in spite of the pause; see: evenkeel userdata",
+			  USERDATA_REVISION_CHARS, r->sha256);
+}
+
 int userdata_operate(struct handler *h, const char *order, const char *argument, struct buf *reply, struct error *err)
 {
 	bool apply = str_equal(order, "apply");
@@ -141,6 +166,9 @@ int userdata_operate(struct handler *h, const char *order, const char *argument,
 
 	if (!apply && !str_equal(order, "ignore"))
 		return error_set(err, ERROR_USER, -EINVAL, "no such order");
+	r = apply ? paused_revision(h, argument) : NULL;
+	if (r)
+		return let_through(h, r, reply, err);
 	k = find_revision(h, argument, &r, err);
 	if (k < 0)
 		return k;

@@ -56,6 +56,12 @@ static bool user_data_busy(const struct handler *h)
 			  h->progress.phase != USERDATA_IDLE);
 }
 
+static void user_data_pause_changed(struct handler *h)
+{
+	if (!h->retired)
+		userdata_apply_soon(h);
+}
+
 /* Nothing of ours on the machine but files of the state directory; what runs, runs on to its end. */
 static void user_data_retire(struct handler *h)
 {
@@ -72,6 +78,7 @@ const struct handler_class user_data_class = {
 	.report = userdata_report,
 	.measure = userdata_measure,
 	.busy = user_data_busy,
+	.pause_changed = user_data_pause_changed,
 	.operate = userdata_operate,
 	.look = userdata_look,
 	.retire = user_data_retire,

@@ -17,6 +17,14 @@ def platform():
 
 
 @pytest.fixture
+def fresh_platform():
+    """One for each test: what it was asked is this test's."""
+    with Platform() as platform:
+        yield platform
+        assert platform.problems() == []
+
+
+@pytest.fixture
 def vm(tmp_path, platform):
     """A VM on which the extension's package has been unpacked, and nothing else."""
     with VM(tmp_path, platform) as vm:

@@ -85,7 +85,9 @@ def test_second_daemon_is_refused(vm):
 
 def test_unknown_argument_of_daemon(vm):
     done = vm.run("daemon", "--forground")
-    assert done.returncode == 2 and done.stderr == 'evenkeel daemon: unknown argument "--forground"\n'
+    assert done.returncode == 2 and 'no option "--forground"; did you mean "--foreground"?' in done.stderr
+    done = vm.run("daemon", "foreground")
+    assert done.returncode == 2 and done.stderr == 'evenkeel daemon: unknown argument "foreground"\n'
 
 
 # Signals
@@ -533,7 +535,8 @@ def test_validate(vm):
     assert done.returncode == 1 and "missing.json" in done.stderr
     for arguments in ((), ("--nothing", good), (good, good), ("--secrets",)):
         done = vm.run("validate", *arguments)
-        assert done.returncode == 2 and done.stderr == "usage: evenkeel validate [--secrets FILE] FILE\n"
+        assert done.returncode == 2, arguments
+        assert ("usage: evenkeel validate [--secrets FILE] FILE\n" in done.stderr) == ("--nothing" not in arguments), done.stderr
 
 
 def test_validate_with_secrets(vm):
@@ -560,12 +563,12 @@ def test_schema(vm):
 
 def test_status_verb(vm):
     done = vm.run("status")
-    assert (done.returncode, done.stdout) == (4, "") and "the service is not running" in done.stderr
+    assert done.returncode == 4 and "the service is not running" in done.stderr
     port = Port(vm)
     vm.start_daemon(binary=BINARY)
     done = vm.run("status")
     assert done.returncode == 0 and done.stderr == ""
-    assert "health" in done.stdout and port.endpoint in done.stdout and "\x1b" not in done.stdout
+    assert "serving and ready" in done.stdout and "\x1b" not in done.stdout
     done = vm.run("status", "--json")
     assert json.loads(done.stdout)["serving"] is True
     assert vm.run("status", "--jason").returncode == 2

@@ -44,7 +44,7 @@ def test_generalize(service, platform):
 
     refused("say --yes", 2)
     refused("say --yes", 2, "--all")
-    refused("usage: evenkeel generalize --yes [--all]", 2, "--yes", "--everything")
+    refused('no option "--everything"', 2, "--yes", "--everything")
     refused("runs: wait for its end", 1, "--yes")
     (vm.root / "go").touch()
     assert vm.settled()["status"] == "success"

@@ -353,7 +353,7 @@ def test_only_root(service):
         for arguments in (["--json"], [], ["logs", "deploy"], ["run", "/bin/true"]):
             done = subprocess.run([program, "scripts", *arguments], env={**service.environment(), "EVENKEEL_ROOT": str(root)},
                                   user=65534, group=65534, extra_groups=[], capture_output=True, text=True, timeout=30)
-            assert done.returncode == 5 and "only root may do this" in done.stderr, arguments
+            assert done.returncode == 5 and "only root may ask this" in done.stderr, arguments
 
 
 def test_secrets_stay_out(service):

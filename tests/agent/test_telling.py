@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform, free_port, wait_until
+from vm import free_port, wait_until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 KEY = "an HMAC key"
@@ -63,10 +63,8 @@ class Webhook:
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture

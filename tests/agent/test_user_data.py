@@ -9,7 +9,6 @@ import time
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform
 
 LEAF = "/metadata/instance/compute/userData"
 SCRIPT = b"#!/bin/sh\necho TOP-SECRET-WORD\n"
@@ -21,10 +20,8 @@ def revision(data):
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture

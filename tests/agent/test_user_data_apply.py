@@ -16,7 +16,7 @@ import time
 
 import pytest
 from configured import PATIENCE, Configured
-from vm import Platform, free_port, http_get, me, next_version, wait_until
+from vm import free_port, http_get, me, next_version, wait_until
 from vm import script as own_script
 
 SECRET = "TOP-SECRET-WORD"
@@ -100,10 +100,8 @@ class ApplyingVM(Configured):
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture

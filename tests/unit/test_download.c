@@ -23,13 +23,7 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
-
-static struct {
-	pid_t pid;
-	int stop;
-	unsigned port, tls_port;
-	char ca[200];
-} server;
+#include "tests/support/http_server.h"
 
 /* clang-format off */
 static const struct retry_rule rules[] = {
@@ -40,41 +34,6 @@ static const struct retry_rule rules[] = {
 };
 /* clang-format on */
 static const struct retry_policy policy = { "download", rules, 10, USEC_PER_SEC };
-
-static int start_server(void **state)
-{
-	_cleanup_free_ char *script = str_format("%s/tests/support/http_server.py", getenv("EK_TEST_SOURCE_DIR"));
-	int in[2], out[2];
-	FILE *f;
-
-	(void)state;
-	if (!script || pipe(in) < 0 || pipe(out) < 0)
-		return -1;
-	server.pid = fork();
-	if (server.pid == 0) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		close(in[1]);
-		close(out[0]);
-		execl("/usr/bin/python3", "python3", script, (char *)NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	server.stop = in[1];
-	f = fdopen(out[0], "r");
-	if (!f || fscanf(f, "%u %u %199s", &server.port, &server.tls_port, server.ca) != 3)
-		return -1;
-	fclose(f);
-	return 0;
-}
-
-static int stop_server(void **state)
-{
-	(void)state;
-	close(server.stop);
-	return waitpid(server.pid, NULL, 0) == server.pid ? 0 : -1;
-}
 
 struct outcome {
 	int end, code;

@@ -123,8 +123,9 @@ struct world {
 	int posted[LIMIT_EVENTS];
 	size_t n_posted;
 	bool accepted[1000], operator_acked[1000];
+	bool paused, begun[1000]; /* begun: held, or was to be acknowledged, when the pause began */
 	size_t last_undo;
-	unsigned kills, acks, drains, restores, jumps;
+	unsigned kills, acks, drains, restores, jumps, pauses;
 };
 
 static void failed(const struct world *w, const char *what, int line)
@@ -183,6 +184,7 @@ static void start_core(struct world *w)
 	snprintf(boot_id, sizeof(boot_id), "boot-%d", w->boots);
 	assert_int_equal(drain_core_new(settings_of(w), checked(w), &w->core), 0);
 	assert_int_equal(drain_core_set_self(w->core, SELF), 0);
+	assert_int_equal(drain_core_pause(w->core, w->paused, w->now), 0);
 	if (w->record && drain_record_decode(w->record, w->record_len, &record, &err) < 0)
 		failed(w, err.msg, __LINE__);
 	assert_int_equal(drain_core_boot(w->core, record, boot_id, w->now), 0);
@@ -223,6 +225,7 @@ static void reboot(struct world *w)
 	w->last_undo = SIZE_MAX;
 	w->target_on = false;
 	w->probe_up = false;
+	w->paused = false;
 	/* What was enabled comes up, whoever had stopped it. */
 	for (size_t u = 0; u < UNITS; u++)
 		w->active[u] = w->wanted[u] && !w->broken[u];
@@ -486,6 +489,7 @@ static void check_ack(struct world *w, const struct drain_action *a)
 		CHECK(w, w->operator_acked[id] || e->acknowledge == ACKNOWLEDGE_IMMEDIATELY ||
 				 (e->acknowledge == ACKNOWLEDGE_WHEN_DRAINED && s->host == HOST_DRAINED &&
 				  s->result != DRAIN_ABORTED));
+		CHECK(w, !w->paused || w->begun[id] || w->operator_acked[id]);
 		/* 2 */
 		CHECK(w, !w->accepted[id]);
 		w->posted[w->n_posted++] = id;
@@ -581,6 +585,11 @@ static void check_state(struct world *w)
 	if (drain_core_boot_pending(w->core)) {
 		CHECK(w, !st.serving);
 		return;
+	}
+	for (size_t k = 0; w->paused && k < s->events.n; k++) {
+		const struct drain_event *e = drain_state_event(s, k);
+
+		CHECK(w, !event_state_holds((enum event_state)e->state) || w->begun[atoi(e->id + 1)]);
 	}
 	w->was_degraded |= s->host == HOST_DEGRADED;
 	/* 3 */
@@ -961,6 +970,31 @@ static void old_result(struct world *w)
 	drain_actions(w);
 }
 
+/* Nothing begins to hold while it is on; the moment it ends what has started holds. */
+static void toggle_pause(struct world *w)
+{
+	const struct drain_state *s;
+
+	SAY(w, w->paused ? "the pause ends" : "a pause begins");
+	w->paused = !w->paused;
+	s = drain_core_state(w->core);
+	memset(w->begun, 0, sizeof(w->begun));
+	for (size_t k = 0; k < s->events.n; k++) {
+		const struct drain_event *e = drain_state_event(s, k);
+
+		w->begun[atoi(e->id + 1)] = event_state_holds((enum event_state)e->state) || e->ack != ACK_NONE;
+	}
+	w->pauses += w->paused;
+	assert_int_equal(drain_core_pause(w->core, w->paused, w->now), 0);
+	drain_actions(w);
+	s = drain_core_state(w->core);
+	for (size_t k = 0; !w->paused && k < s->events.n; k++) {
+		const struct drain_event *e = drain_state_event(s, k);
+
+		CHECK(w, e->state != EVENT_WAITING || e->status != EVENT_STARTED);
+	}
+}
+
 static void operation(struct world *w)
 {
 	size_t u = rnd(w, UNITS);
@@ -1010,6 +1044,10 @@ static void operation(struct world *w)
 		break;
 	case 15:
 		old_result(w);
+		break;
+	case 16:
+		if (chance(w, 40))
+			toggle_pause(w);
 		break;
 	default:
 		advance(w, (chance(w, 15) ? rnd(w, 200) : rnd(w, 15)) * SEC + rnd(w, 1000) * MSEC);
@@ -1098,7 +1136,8 @@ static void run_history(struct world *w, uint64_t seed)
 			     .drains = w->drains,
 			     .kills = w->kills,
 			     .acks = w->acks,
-			     .jumps = w->jumps };
+			     .jumps = w->jumps,
+			     .pauses = w->pauses };
 	memcpy(w->settings, settings, sizeof(settings));
 	for (int i = 0; i < 8; i++)
 		(void)rnd(w, 2);
@@ -1131,7 +1170,8 @@ static void test_histories(void **state)
 		run_history(&w, strtoull(one, NULL, 10));
 	for (uint64_t seed = 1; !one && seed <= n; seed++)
 		run_history(&w, seed);
-	fprintf(stderr, "%u kills, %u acknowledgements, %u jumps of the clock in mid-drain\n", w.kills, w.acks, w.jumps);
+	fprintf(stderr, "%u kills, %u acknowledgements, %u jumps of the clock in mid-drain, %u pauses\n", w.kills, w.acks, w.jumps,
+		w.pauses);
 	for (size_t i = 0; i < N_SETTINGS; i++)
 		settings_done(&w.settings[i]);
 }

@@ -20,13 +20,7 @@
 #include "agent/base/str.h"
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
-
-static struct {
-	pid_t pid;
-	int stop;
-	unsigned port, tls_port;
-	char ca[200];
-} server;
+#include "tests/support/http_server.h"
 
 struct world {
 	struct loop *loop;
@@ -46,41 +40,6 @@ struct world {
 	int heads, head_result; /* calls of the head's callback, and what it gives back */
 	long head_status;
 };
-
-static int start_server(void **state)
-{
-	_cleanup_free_ char *script = str_format("%s/tests/support/http_server.py", getenv("EK_TEST_SOURCE_DIR"));
-	int in[2], out[2];
-	FILE *f;
-
-	(void)state;
-	if (!script || pipe(in) < 0 || pipe(out) < 0)
-		return -1;
-	server.pid = fork();
-	if (server.pid == 0) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		close(in[1]);
-		close(out[0]);
-		execl("/usr/bin/python3", "python3", script, (char *)NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	server.stop = in[1];
-	f = fdopen(out[0], "r");
-	if (!f || fscanf(f, "%u %u %199s", &server.port, &server.tls_port, server.ca) != 3)
-		return -1;
-	fclose(f);
-	return 0;
-}
-
-static int stop_server(void **state)
-{
-	(void)state;
-	close(server.stop);
-	return waitpid(server.pid, NULL, 0) == server.pid ? 0 : -1;
-}
 
 static int setup(void **state)
 {
