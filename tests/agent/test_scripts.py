@@ -124,8 +124,9 @@ def test_a_script_that_runs_and_one_that_left_the_settings(service):
     service.settled(1)
     service.enable(2, script("sleep 600", name="long", asynchronous=True))
     service.settled(2)
+    wait_until("its runner to have begun", lambda: find(service, "long")["runs"][0]["state"] == "running", 15)
     long = find(service, "long")
-    assert long["state"] == "running" and long["runs"][0]["state"] == "running" and "result" not in long["runs"][0]
+    assert long["state"] == "running" and "result" not in long["runs"][0]
     assert find(service, "old", "former")["runs"][0]["state"] == "succeeded"
 
 

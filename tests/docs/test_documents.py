@@ -108,6 +108,17 @@ def test_commands_exist(path, verbs):
             assert verb in verbs, f"{path.name}: {line}"
 
 
+@pytest.mark.parametrize("path", MARKDOWN + MAN, ids=lambda path: path.name)
+def test_options_exist(path):
+    """Each option of a documented command, and each word after a verb that has words of its own, is in the verb's help."""
+    for line in command_lines(path):
+        words = re.split(r"\s+[|>&#].*", line)[0].split()[1:]
+        options = {word.split("=")[0] for word in words if re.match(r"--[a-z]", word)}
+        if options:
+            told = run(PROGRAM, words[0], "--help").stdout
+            assert options <= set(re.findall(r"--[a-z-]+", told)), f"{path.name}: {line}"
+
+
 def test_the_manual_has_every_verb(verbs):
     page = (ROOT / "agent/app/man/evenkeel.1").read_text()
     told = set(re.findall(r"\b([a-z-]+)\b", " ".join(re.findall(r"^\.(?:It )?Cm (.*)$", page, re.MULTILINE))))
