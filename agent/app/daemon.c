@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #include "agent/app/daemon_private.h"
+#include "agent/app/daemon_refused.h"
 #include "agent/app/installation.h"
 #include "agent/app/verbs.h"
 #include "agent/azure/identity.h"
@@ -198,8 +199,8 @@ static void on_reload(int signo, void *userdata)
 	if (daemon_load_goal(d, &e) < 0)
 		log_error("reload: %s", e.msg);
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->poll)
-			handler_classes[i]->poll(d->handlers[i]);
+		if (d->slots[i].class->poll)
+			d->slots[i].class->poll(d->slots[i].handler);
 	service_ready(NULL);
 }
 
@@ -224,7 +225,7 @@ void daemon_retire(struct daemon *d)
 	d->retiring = true;
 	log_for(LOG_LEVEL_INFO, (.handler = "daemon", .milestone = true), "retiring: ending what is drained by restoring it");
 	for (size_t i = 0; i < HANDLERS; i++)
-		handler_classes[i]->retire(d->handlers[i]);
+		d->slots[i].class->retire(d->slots[i].handler);
 }
 
 /* The agent drops handlers that the goal state does not name without calling anything (extension-contract.md 9.9). */
@@ -242,7 +243,7 @@ static void leave(struct daemon *d)
 	struct error e = ERROR_INIT;
 
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->busy(d->handlers[i]))
+		if (d->slots[i].class->busy(d->slots[i].handler))
 			return;
 	log_info("the extension is gone from this machine: the service stops and disables itself");
 	if (d->bus) {
@@ -322,6 +323,35 @@ static int open_machinery(struct daemon *d, struct error *err)
 	return notifier_new(&d->notifier, d->loop, d->http, telemetry_metrics(d->telemetry), &d->paths, err);
 }
 
+/* What a later version has drained stays out of the balancer: its record, which would tell, cannot be read. */
+static bool drained_by_another(const struct daemon *d)
+{
+	char load[64], active[64], sub[64];
+	struct error e = ERROR_INIT;
+
+	return d->bus && bus_unit_state(d->bus, "evenkeel-drained.target", load, active, sub, &e) >= 0 &&
+	       str_equal(active, "active");
+}
+
+/* A record of a later version (-EPROTO) stays as it is, and what it is about is left alone (agent/codec/json_record.h). */
+static int open_handler(struct daemon *d, struct handler_slot *slot, const struct handler_class *class, struct error *err)
+{
+	struct error e = ERROR_INIT;
+	int r = class->start(&d->host, &slot->handler, &e);
+
+	if (r != -EPROTO) {
+		slot->class = class;
+		if (r < 0 && err)
+			*err = e;
+		return r;
+	}
+	log_for(LOG_LEVEL_ERROR, (.handler = class->name), "%s; going on without %s", e.msg, class->name);
+	if (class == &drain_class && drained_by_another(d))
+		d->serving = false;
+	slot->class = &refused_class;
+	return refused_new(class, e.msg, &slot->handler, err);
+}
+
 static int open_handlers(struct daemon *d, struct error *err)
 {
 	d->host = (struct handler_host){ .loop = d->loop,
@@ -345,7 +375,7 @@ static int open_handlers(struct daemon *d, struct error *err)
 					 .offer_settings = on_offer_settings,
 					 .daemon = d };
 	for (size_t i = 0; i < HANDLERS; i++) {
-		int r = handler_classes[i]->start(&d->host, &d->handlers[i], err);
+		int r = open_handler(d, &d->slots[i], handler_classes[i], err);
 
 		if (r < 0)
 			return error_wrap(err, r, "%s", handler_classes[i]->name);
@@ -415,8 +445,8 @@ static void close_daemon(struct daemon *d)
 	daemon_close_api(d);
 	health_free(d->health);
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (d->handlers[i])
-			handler_classes[i]->free(d->handlers[i]);
+		if (d->slots[i].handler)
+			d->slots[i].class->free(d->slots[i].handler);
 	machine_facts_free(d->machine);
 	pause_free(d->pause);
 	notifier_free(d->notifier);

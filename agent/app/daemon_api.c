@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "agent/app/daemon_private.h"
+#include "agent/app/daemon_refused.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
@@ -57,11 +58,16 @@ static void answer_message(struct listener_reply *reply, const char *sentence)
 	(void)buf_puts(&reply->body, "}\n");
 }
 
-static struct handler *find_handler(const struct daemon *d, const struct handler_class *class)
+/* NULL: it does not start, and the reply says why. */
+static struct handler *find_handler(const struct daemon *d, const struct handler_class *class, struct listener_reply *reply)
 {
-	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == class)
-			return d->handlers[i];
+	for (size_t i = 0; i < HANDLERS; i++) {
+		if (handler_classes[i] != class)
+			continue;
+		if (d->slots[i].class == class)
+			return d->slots[i].handler;
+		answer_error(reply, 503, refused_why(d->slots[i].handler));
+	}
 	return NULL;
 }
 
@@ -70,9 +76,12 @@ static void on_order(struct daemon *d, const struct handler_class *class, const 
 		     struct listener_reply *reply)
 {
 	_cleanup_buf_ struct buf sentence = BUF_INIT(LIMIT_API_REPLY / 8);
+	struct handler *h = find_handler(d, class, reply);
 	struct error e = ERROR_INIT;
 
-	if (class->operate(find_handler(d, class), strrchr(req->path, '/') + 1, req->body, &sentence, &e) < 0)
+	if (!h)
+		return;
+	if (class->operate(h, strrchr(req->path, '/') + 1, req->body, &sentence, &e) < 0)
 		answer_error(reply, e.cls == ERROR_USER ? 409 : 503, e.msg);
 	else
 		answer_message(reply, buf_str(&sentence));
@@ -81,9 +90,12 @@ static void on_order(struct daemon *d, const struct handler_class *class, const 
 static void on_look(struct daemon *d, const struct handler_class *class, const struct listener_request *req,
 		    struct listener_reply *reply)
 {
+	struct handler *h = find_handler(d, class, reply);
 	struct error e = ERROR_INIT;
 
-	if (class->look(find_handler(d, class), req->query, &reply->body, &e) < 0)
+	if (!h)
+		return;
+	if (class->look(h, req->query, &reply->body, &e) < 0)
 		answer_error(reply, e.cls == ERROR_USER ? 400 : 503, e.msg);
 	else
 		reply->status = 200;
@@ -119,7 +131,7 @@ static void on_retire(struct daemon *d, const struct handler_class *class, const
 	(void)req;
 	daemon_retire(d);
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->busy(d->handlers[i])) {
+		if (d->slots[i].class->busy(d->slots[i].handler)) {
 			reply->status = 202;
 			(void)buf_puts(&reply->body, "{}\n");
 			return;

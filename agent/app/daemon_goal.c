@@ -186,7 +186,7 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 	for (size_t i = 0; i < HANDLERS; i++) {
 		struct error e = ERROR_INIT;
 		bool from_user = s->door_of[handler_classes[i]->section] == DOOR_USER_DATA;
-		int r = handler_classes[i]->apply(d->handlers[i], from_user ? &user : &goal, &e);
+		int r = d->slots[i].class->apply(d->slots[i].handler, from_user ? &user : &goal, &e);
 
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);
@@ -357,8 +357,24 @@ static int accepted(struct daemon *d, struct settings *s, char *key, struct erro
 	r = daemon_put_in_force(d, s, &e);
 	if (r < 0)
 		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, e.msg);
+	else if (deployment_refused(d->deployments))
+		say(d, STATUS_ERROR, DUTY_FAILED, CODE_INTERNAL, deployment_refused(d->deployments));
 	else
 		say_accepted(d);
+	return 0;
+}
+
+/* goal.json of a later version, whose commands we have not heard of: until an enable says what is wanted in words of ours, what
+ * is in force stays so, and a daemon that has just begun touches nothing. */
+static int not_understood(struct daemon *d, const struct error *why, struct error *err)
+{
+	const struct deployment *dep = deployment_of(d->deployments);
+
+	if (!d->have_settings && dep->key &&
+	    status_model_resume(d->model, dep->sequence ? dep->sequence : "", level_of(dep->top), dep->message ? dep->message : "") < 0)
+		return error_oom(err);
+	say(d, STATUS_ERROR, DUTY_NONE, CODE_INTERNAL, why->msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = "settings"), "%s; waiting for an enable", why->msg);
 	return 0;
 }
 
@@ -373,10 +389,12 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	goal_request_done(&d->goal);
 	r = goal_request_read(&d->paths, &d->goal, &e);
 	d->have_goal = r >= 0;
-	if (r < 0 && r != -ENOENT)
+	if (r < 0 && r != -ENOENT && r != -EPROTO)
 		log_error("%s; going on without an extension's goal state", e.msg);
 	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
 		return error_oom(err);
+	if (r == -EPROTO)
+		return not_understood(d, &e, err);
 
 	r = daemon_load_documents(d, &d->goal, NULL, &s, &key, &e);
 	if (r < 0 && e.cls == ERROR_TRANSIENT)

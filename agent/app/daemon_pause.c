@@ -12,10 +12,12 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/codec/timefmt.h"
 #include "agent/io/loop.h"
 
 #define FILE_NAME "pause.json"
+#define FORMAT	 1 /* agent/codec/json_record.h */
 #define FILE_MAX  4096
 
 /* What stands in the file. */
@@ -67,8 +69,8 @@ static void tell_handlers(struct pause *p)
 	struct daemon *d = p->daemon;
 
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->pause_changed)
-			handler_classes[i]->pause_changed(d->handlers[i]);
+		if (d->slots[i].class->pause_changed)
+			d->slots[i].class->pause_changed(d->slots[i].handler);
 	daemon_changed(d);
 }
 
@@ -77,7 +79,7 @@ static void tell_handlers(struct pause *p)
 static int save(const struct pause *p, const struct note *n, struct error *err)
 {
 	_cleanup_buf_ struct buf json = BUF_INIT(FILE_MAX);
-	int r = jd_encode(&note_type, n, false, &json);
+	int r = jd_encode_record(&note_type, FORMAT, n, &json);
 
 	return r < 0 ? error_errno(err, r, "the pause cannot be noted")
 		     : fs_write(p->path, json.data, json.len, 0600, FS_REPLACE, err);
@@ -104,9 +106,11 @@ static void take_up(struct pause *p)
 	if (r == -ENOENT)
 		return;
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&json), json.len, p->path, FILE_MAX, &note_type, &p->note, &e);
+		r = jd_decode_record(buf_str(&json), json.len, p->path, FILE_MAX, &note_type, FORMAT, &p->note, &e);
 	if (r < 0)
 		log_warning("%s; starting without a pause", e.msg);
+	if (r == -EPROTO)
+		return;
 	if (r < 0 || !str_equal(p->note.boot_id, p->daemon->boot_id) || remaining(p) == 0) {
 		forget(p);
 		return;

@@ -20,6 +20,12 @@
 
 #define HANDLERS 4
 
+/* One handler: of its own class, or the stand-in of one that does not start (daemon_refused.h). */
+struct handler_slot {
+	const struct handler_class *class;
+	struct handler *handler; /* NULL until it is started */
+};
+
 struct daemon {
 	struct daemon_options options;
 	struct paths paths;
@@ -31,7 +37,7 @@ struct daemon {
 	struct jobs *jobs;
 	struct tokens *tokens;
 	struct handler_host host;
-	struct handler *handlers[HANDLERS];
+	struct handler_slot slots[HANDLERS]; /* in the order of handler_classes */
 	int lock_fd;
 
 	/* The goal state: what was asked for, and what is in force. */

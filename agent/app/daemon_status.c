@@ -57,7 +57,7 @@ static int one_round(struct daemon *d)
 	if (d->settings_component.name)
 		r = add(d, &d->settings_component);
 	for (size_t i = 0; r >= 0 && i < HANDLERS; i++)
-		r = handler_classes[i]->report(d->handlers[i],
+		r = d->slots[i].class->report(d->slots[i].handler,
 					       is_of_user_data(d, handler_classes[i]->section) ? add_without_duty : add, d);
 	if (r >= 0)
 		r = health_report(d->health, is_of_user_data(d, SECTION_HEALTH) ? add_without_duty : add, d);
@@ -172,7 +172,7 @@ bool daemon_component_open(const struct daemon *d, size_t handler)
 {
 	bool open = false;
 
-	return handler_classes[handler]->report(d->handlers[handler], note_open, &open) < 0 || open;
+	return d->slots[handler].class->report(d->slots[handler].handler, note_open, &open) < 0 || open;
 }
 
 bool daemon_idle(const struct daemon *d)
@@ -180,7 +180,7 @@ bool daemon_idle(const struct daemon *d)
 	if (!status_terminal(d->model))
 		return false;
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->busy(d->handlers[i]))
+		if (d->slots[i].class->busy(d->slots[i].handler))
 			return false;
 	return true;
 }

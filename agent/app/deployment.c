@@ -9,6 +9,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
+#include "agent/base/str.h"
 #include "agent/codec/json.h"
 #include "agent/io/paths.h"
 #include "agent/io/record.h"
@@ -19,6 +20,7 @@
 struct deployment_store {
 	struct record *record;
 	struct deployment d;
+	char *refused; /* of a later version: why it is not written */
 };
 
 static const struct jd_type text = { .kind = JD_TEXT, .max = 8192 };
@@ -38,7 +40,8 @@ static const struct jd_field fields[] = {
 static const struct jd_type deployment_type = { .kind = JD_OBJECT, .fields = fields, .size = sizeof(struct deployment) };
 
 /* A record that cannot be read is not a reason to stand still: it is said, kept aside by record_load(), and begun anew.
- * Only a newer program's record is refused, since overwriting it would lose what that program needs back. */
+ * A newer program's record stays as it is, since overwriting it would lose what that program needs back: then this one is kept in
+ * memory only. */
 static int load(struct deployment_store *s, const char *path, struct error *err)
 {
 	_cleanup_buf_ struct buf bytes = BUF_INIT(LIMIT_DEPLOYMENT);
@@ -48,7 +51,7 @@ static int load(struct deployment_store *s, const char *path, struct error *err)
 	if (r == -ENOENT)
 		return 0;
 	if (r == -EPROTO)
-		return r;
+		return str_set(&s->refused, err->msg) < 0 ? error_oom(err) : 0;
 	if (r == 0)
 		r = jd_decode_document(buf_str(&bytes), bytes.len, path, LIMIT_DEPLOYMENT, &deployment_type, &s->d, err);
 	if (r < 0)
@@ -85,6 +88,7 @@ void deployment_close(struct deployment_store *s)
 		return;
 	record_close(s->record);
 	jd_free(&deployment_type, &s->d);
+	free(s->refused);
 	free(s);
 }
 
@@ -93,11 +97,18 @@ struct deployment *deployment_of(struct deployment_store *s)
 	return &s->d;
 }
 
+const char *deployment_refused(const struct deployment_store *s)
+{
+	return s->refused;
+}
+
 int deployment_save(struct deployment_store *s, struct error *err)
 {
 	_cleanup_buf_ struct buf bytes = BUF_INIT(LIMIT_DEPLOYMENT);
 	int r;
 
+	if (s->refused)
+		return 0;
 	r = jd_encode(&deployment_type, &s->d, false, &bytes);
 	if (r < 0)
 		return error_errno(err, r, "cannot encode the deployment record");

@@ -21,6 +21,8 @@ _nodiscard_ int deployment_open(const struct paths *p, struct deployment_store *
 void deployment_close(struct deployment_store *s);
 /* In place; save after changing. */
 struct deployment *deployment_of(struct deployment_store *s);
+/* Why nothing is written, since a later version's record stands there; NULL: it is. */
+const char *deployment_refused(const struct deployment_store *s);
 _nodiscard_ int deployment_save(struct deployment_store *s, struct error *err);
 
 DEFINE_CLEANUP(struct deployment_store *, deployment_close)

@@ -139,7 +139,9 @@ static bool continues_installation(const struct extension *x)
 
 	if (!str_empty(code) && !str_equal(code, "NOT_RUN"))
 		return true;
-	return upgrade_mark_read(&x->paths, &mark, NULL) == 0 && str_equal(mark.to, x->version);
+	/* Of an upgrade that came to nothing after the old version had gone, the way back begins with an install of that. */
+	return upgrade_mark_read(&x->paths, &mark, NULL) == 0 &&
+	       (str_equal(mark.to, x->version) || str_equal(mark.from, x->version));
 }
 
 static int install(struct extension *x, struct error *err)
@@ -219,10 +221,15 @@ static const char *reason_to_stay(const struct paths *p)
 	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
 	_cleanup_(owner_done) struct owner owner = { 0 };
 
-	if (upgrade_mark_read(p, &mark, NULL) == 0)
+	int r = upgrade_mark_read(p, &mark, NULL);
+
+	if (r == 0 || r == -EPROTO)
 		return "another version takes over";
+	r = owner_read(p, &owner, NULL);
+	if (r == -EPROTO)
+		return "a later version owns the service";
 	/* What stands there is what the program calls itself; the package may have another number of parts. */
-	if (owner_read(p, &owner, NULL) == 0 &&
+	if (r == 0 &&
 	    (!str_equal(owner.version, EK_VERSION) || !str_equal(owner.kind, "extension")))
 		return "another version or package owns the service";
 	return NULL;

@@ -2,15 +2,20 @@
 #include "agent/app/goal_request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
+#include "agent/base/log.h"
+#include "agent/base/str.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/io/paths.h"
 
+#define GOAL_FORMAT 1
 #define LIMIT_GOAL (2 * LIMIT_SETTINGS_FILE + 64UL * 1024) /* the settings once more, escaped */
 
 static const struct jd_type short_text = { .kind = JD_TEXT, .max = 4096 };
@@ -44,7 +49,22 @@ static int read_goal(const struct paths *p, const char *name, struct goal_reques
 	r = fs_read_nofollow(path, LIMIT_GOAL, &text, err);
 	if (r < 0)
 		return r;
-	return jd_decode_document(buf_str(&text), text.len, path, LIMIT_GOAL, &goal_type, ret, err);
+	return jd_decode_record(buf_str(&text), text.len, path, LIMIT_GOAL, &goal_type, GOAL_FORMAT, ret, err);
+}
+
+/* What is asked for now counts, whoever wrote down what was asked for before; a later version finds its own beside ours. */
+static int keep_newer(const char *path, const struct buf *there, struct error *err)
+{
+	_cleanup_free_ char *aside = NULL;
+	struct error why = ERROR_INIT;
+
+	if (jd_check_format(buf_str(there), there->len, path, LIMIT_GOAL, GOAL_FORMAT, &why) != -EPROTO)
+		return 0;
+	aside = str_format("%s.newer", path);
+	if (!aside)
+		return error_oom(err);
+	log_warning("%s; it is kept as %s", why.msg, aside);
+	return rename(path, aside) < 0 ? error_errno(err, -errno, "%s", path) : 0;
 }
 
 static int write_goal(const struct paths *p, const char *name, const struct goal_request *g, struct error *err)
@@ -55,13 +75,17 @@ static int write_goal(const struct paths *p, const char *name, const struct goal
 
 	if (!path)
 		return error_oom(err);
-	r = jd_encode(&goal_type, g, false, &text);
+	r = jd_encode_record(&goal_type, GOAL_FORMAT, g, &text);
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot encode the goal state", path);
 	/* An enable at every goal state of the VM mostly brings the same again: two fsyncs less. */
-	if (fs_read_nofollow(path, LIMIT_GOAL, &there, NULL) == 0 && there.len == text.len &&
-	    memcmp(there.data, text.data, text.len) == 0)
-		return 0;
+	if (fs_read_nofollow(path, LIMIT_GOAL, &there, NULL) == 0) {
+		if (there.len == text.len && memcmp(there.data, text.data, text.len) == 0)
+			return 0;
+		r = keep_newer(path, &there, err);
+		if (r < 0)
+			return r;
+	}
 	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
 }
 

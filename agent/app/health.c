@@ -19,6 +19,7 @@
 #include "agent/io/http.h"
 #include "agent/io/listener.h"
 #include "agent/io/loop.h"
+#include "agent/io/service.h"
 
 #define MESSAGE_MAX 600
 /* While /ready waits for the application only, it is asked this often, and no longer than this. */
@@ -29,6 +30,8 @@ struct health {
 	struct daemon *daemon;
 	struct listener *listener;
 	char *bound; /* the endpoint it listens on */
+	char *kept;  /* the name under which the service manager keeps its socket over a restart */
+	bool looked; /* at what the process before has left */
 	char bind_error[MESSAGE_MAX];
 
 	/* The application's check: one at a time. */
@@ -57,7 +60,7 @@ static bool ailing(const struct health *h)
 	const struct daemon *d = h->daemon;
 
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &drain_class && d->handlers[i] && drain_class.busy(d->handlers[i]))
+		if (handler_classes[i] == &drain_class && d->slots[i].handler && d->slots[i].class->busy(d->slots[i].handler))
 			return false;
 	return h->application && h->failures >= h->application->unhealthy_threshold;
 }
@@ -65,8 +68,8 @@ static bool ailing(const struct health *h)
 static void tell_handlers(struct daemon *d, bool healthy)
 {
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->health_changed)
-			handler_classes[i]->health_changed(d->handlers[i], healthy);
+		if (d->slots[i].class->health_changed)
+			d->slots[i].class->health_changed(d->slots[i].handler, healthy);
 	daemon_changed(d);
 }
 
@@ -240,7 +243,7 @@ static bool skip_upgrade(const struct health *h)
 	const struct daemon *d = h->daemon;
 
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &custom_script_class && handler_classes[i]->busy(d->handlers[i]))
+		if (handler_classes[i] == &custom_script_class && d->slots[i].class->busy(d->slots[i].handler))
 			return true;
 	return !d->serving;
 }
@@ -281,18 +284,62 @@ static void on_request(const struct listener_request *req, struct listener_reply
 	}
 }
 
+/* The name of the endpoint's socket in the service manager's hands, where no ":" may be; heap. */
+static char *name_kept(const char *endpoint)
+{
+	char *name = str_format(SERVICE_KEPT "%s", endpoint);
+
+	for (char *c = name; c && *c; c++)
+		if (*c == ':')
+			*c = '_';
+	return name;
+}
+
+/* The socket of the process before us, or a new one, which the service manager keeps for the next. */
+static int open_socket(struct health *h, const char *endpoint, int *ret_fd, struct error *err)
+{
+	int r;
+
+	free(h->kept);
+	h->kept = name_kept(endpoint);
+	if (!h->kept)
+		return error_oom(err);
+	r = h->looked ? -ENOENT : service_take_kept(h->kept);
+	h->looked = true;
+	if (r >= 0) {
+		*ret_fd = r;
+		return 0;
+	}
+	r = listener_bind_tcp(endpoint, ret_fd, err);
+	if (r >= 0)
+		service_keep_socket(h->kept, *ret_fd);
+	return r;
+}
+
+static void close_listener(struct health *h)
+{
+	listener_free(TAKE_PTR(h->listener));
+	if (h->kept)
+		service_forget_socket(h->kept);
+	free(TAKE_PTR(h->kept));
+}
+
 static void rebind(struct health *h, const char *endpoint)
 {
 	struct error e = ERROR_INIT;
 	int fd = -1, r;
 
+	if (!endpoint && !h->looked) {
+		(void)!service_take_kept(NULL);
+		h->looked = true;
+	}
 	if (str_equal(h->bound, endpoint) && (h->listener || !endpoint))
 		return;
-	listener_free(TAKE_PTR(h->listener));
+	close_listener(h);
 	h->bind_error[0] = '\0';
 	if (str_set(&h->bound, endpoint) < 0 || !endpoint)
 		return;
-	r = listener_bind_tcp(endpoint, &fd, &e);
+	r = open_socket(h, endpoint, &fd, &e);
 	if (r >= 0)
 		r = listener_new(h->daemon->loop, fd, on_request, h, &h->listener, &e);
 	if (r < 0)
@@ -385,5 +432,6 @@ void health_free(struct health *h)
 	loop_timer_free(h->next);
 	listener_free(h->listener);
 	free(h->bound);
+	free(h->kept);
 	free(h);
 }

@@ -2,6 +2,7 @@
 #include "agent/app/installation.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/app/api_client.h"
 #include "agent/app/beside.h"
@@ -20,11 +22,13 @@
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/io/bus.h"
 #include "agent/io/paths.h"
 #include "generated/version.h"
 
 #define LIMIT_OWNER 4096
+#define FORMAT	    1 /* of owner.json and upgrade.json */
 #define END_USEC    (5 * USEC_PER_SEC)
 
 extern const char unit_evenkeel_service[], unit_evenkeel_socket[], unit_evenkeel_jobs_slice[],
@@ -72,7 +76,7 @@ static int read_document(const struct paths *p, const char *name, const struct j
 	r = fs_read_nofollow(path, LIMIT_OWNER, &text, err);
 	if (r < 0)
 		return r;
-	return jd_decode_document(buf_str(&text), text.len, path, LIMIT_OWNER, type, ret, err);
+	return jd_decode_record(buf_str(&text), text.len, path, LIMIT_OWNER, type, FORMAT, ret, err);
 }
 
 static int write_document(const struct paths *p, const char *name, const struct jd_type *type, const void *value,
@@ -84,7 +88,7 @@ static int write_document(const struct paths *p, const char *name, const struct 
 
 	if (!path)
 		return error_oom(err);
-	r = jd_encode(type, value, false, &text);
+	r = jd_encode_record(type, FORMAT, value, &text);
 	if (r < 0)
 		return error_errno(err, r, "%s: cannot encode", path);
 	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
@@ -155,6 +159,24 @@ static const char *in_unit(const struct paths *p, const char *binary)
 	return binary + strlen(p->root);
 }
 
+static bool same_bytes(const char *one, const char *other)
+{
+	_cleanup_close_ int a = open(one, O_RDONLY | O_CLOEXEC), b = open(other, O_RDONLY | O_CLOEXEC);
+	static const size_t block = 65536;
+	_cleanup_free_ char *x = malloc(2 * block);
+
+	while (x && a >= 0 && b >= 0) {
+		ssize_t n = read(a, x, block), m = read(b, x + block, block);
+
+		if (n < 0 || n != m || memcmp(x, x + block, (size_t)n) != 0)
+			return false;
+		if (n == 0)
+			return true;
+	}
+	return false;
+}
+
+/* 1 when the file was written, 0 when it was there already: a service that runs it goes on as it is. */
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
 	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
@@ -165,12 +187,15 @@ static int put_binary(const struct paths *p, const char *binary, struct error *e
 	if (stat("/proc/self/exe", &ours) == 0 && stat(binary, &there) == 0 && ours.st_dev == there.st_dev &&
 	    ours.st_ino == there.st_ino)
 		return 0;
+	if (same_bytes("/proc/self/exe", binary))
+		return 0;
 	if (!directory)
 		return error_oom(err);
 	r = fs_mkdirs(directory, 0755, err);
 	if (r < 0)
 		return r;
-	return fs_copy("/proc/self/exe", binary, 0755, err);
+	r = fs_copy("/proc/self/exe", binary, 0755, err);
+	return r < 0 ? r : 1;
 }
 
 static int put_link(const struct paths *p, const char *binary, struct error *err)
@@ -314,28 +339,31 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	_cleanup_free_ char *binary = installed_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
-	int changed, r;
+	int changed, units_changed, r;
 
 	if (!binary)
 		return error_oom(err);
-	(void)!owner_read(p, &former, NULL);
+	/* Whose numbers go on counting is in a record that only a later version can read: it would be lost. */
+	r = owner_read(p, &former, err);
+	if (r == -EPROTO)
+		return r;
 	r = installation_make_directories(p, err);
 	if (r < 0)
 		return r;
-	r = put_binary(p, binary, err);
-	if (r < 0)
-		return r;
+	changed = put_binary(p, binary, err);
+	if (changed < 0)
+		return changed;
 	r = put_link(p, binary, err);
 	if (r < 0)
 		return r;
-	changed = put_units(p, binary, err);
-	if (changed < 0)
-		return changed;
+	units_changed = put_units(p, binary, err);
+	if (units_changed < 0)
+		return units_changed;
 	r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
 	if (bus)
-		r = start_service(bus, changed || !was_current, err);
+		r = start_service(bus, changed || units_changed || !was_current, err);
 	if (r >= 0)
 		prune_binaries(p, former.version);
 	return r;

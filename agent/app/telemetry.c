@@ -79,7 +79,7 @@ static int gather_components(struct telemetry *t)
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < HANDLERS; i++)
-		r = handler_classes[i]->report(d->handlers[i], put_problem, t->metrics);
+		r = d->slots[i].class->report(d->slots[i].handler, put_problem, t->metrics);
 	if (r >= 0 && d->settings_component.name)
 		r = put_problem(t->metrics, &d->settings_component);
 	if (r >= 0)
@@ -91,6 +91,7 @@ static int gather_components(struct telemetry *t)
 
 static int gather(struct telemetry *t)
 {
+	const struct daemon *d = t->daemon;
 	struct rusage usage = { 0 };
 
 	metrics_begin(t->metrics);
@@ -104,8 +105,8 @@ static int gather(struct telemetry *t)
 	put(t, METRIC_PAUSED, pause_is_on(t->daemon->pause));
 	put(t, METRIC_APPLICATION_HEALTHY, health_application_ok(t->daemon->health));
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i]->measure)
-			handler_classes[i]->measure(t->daemon->handlers[i], t->metrics);
+		if (d->slots[i].class->measure)
+			d->slots[i].class->measure(d->slots[i].handler, t->metrics);
 	return gather_components(t);
 }
 

@@ -10,8 +10,10 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
+#include "agent/codec/json_record.h"
 #include "agent/io/paths.h"
 
+#define FORMAT 1 /* agent/codec/json_record.h */
 #define FILE_NAME "user-data.settings"
 #define FILE_MAX  (4 * LIMIT_USER_DATA_EXPANDED)
 
@@ -48,7 +50,7 @@ int user_settings_read(const struct paths *p, struct user_settings *ret, struct 
 	if (r == -ENOENT)
 		return 0;
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&b), b.len, path, FILE_MAX, &user_settings_type, ret, &e);
+		r = jd_decode_record(buf_str(&b), b.len, path, FILE_MAX, &user_settings_type, FORMAT, ret, &e);
 	if (r < 0 && err)
 		*err = e;
 	return r;
@@ -64,7 +66,8 @@ int user_settings_write(const struct paths *p, const struct user_settings *s, st
 		return error_oom(err);
 	if (!s->documents.n)
 		return fs_unlink(path, err);
-	r = jd_encode(&user_settings_type, s, false, &b);
+	/* Over one of a later version, too: it is made from the user data, whoever wrote it. */
+	r = jd_encode_record(&user_settings_type, FORMAT, s, &b);
 	return r < 0 ? error_errno(err, r, "%s", path) : fs_write(path, b.data, b.len, 0600, FS_REPLACE, err);
 }
 

@@ -21,6 +21,7 @@ const struct verb verbs[] = {
 	{ "schema", verb_schema, "", "Print the JSON Schema of the settings" },
 	{ "logs", verb_logs, "[--follow] [--lines NUMBER]", "Print the end of the log; --follow goes on with what is added" },
 	{ "support-bundle", verb_support_bundle, "[FILE]", "Collect logs, status, records and what the doctor finds in one archive, without secrets" },
+	{ "generalize", verb_generalize, "--yes [--all]", "Make this VM an image: remove identity, records, secrets, logs and certificates; --all also settings and program" },
 	{ "completion", verb_completion, "bash | zsh", "Print the completions for a shell" },
 	{ "version", verb_version, "[--json]", "Print the version; --json also how it was built, and its libraries" },
 	{ "help", verb_help, "[--all] | VERB", "Print this help, or that of a verb; --all also the verbs of the platform and our own" },

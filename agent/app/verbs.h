@@ -49,6 +49,7 @@ int verb_scripts(int argc, char **argv);
 int verb_doctor(int argc, char **argv);
 int verb_support_bundle(int argc, char **argv);
 int verb_userdata(int argc, char **argv);
+int verb_generalize(int argc, char **argv);
 int verb_validate(int argc, char **argv);
 int verb_schema(int argc, char **argv);
 int verb_logs(int argc, char **argv);

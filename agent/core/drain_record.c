@@ -210,8 +210,10 @@ int drain_record_decode(const char *text, size_t len, struct drain_state **ret, 
 	r = jd_decode_document(text, len, "drain record", LIMIT_RECORD, &version_type, &version, err);
 	if (r < 0)
 		return r;
-	if (version != DRAIN_RECORD_VERSION)
-		return error_set(err, ERROR_SYSTEM, -ENOTSUP,
+	if (version < 1)
+		return error_set(err, ERROR_SYSTEM, -EINVAL, "drain record: there is no version %lld", (long long)version);
+	if (version > DRAIN_RECORD_VERSION)
+		return error_set(err, ERROR_SYSTEM, -EPROTO,
 				 "drain record: version %lld, this program knows %d; install the version that wrote it",
 				 (long long)version, DRAIN_RECORD_VERSION);
 

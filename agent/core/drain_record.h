@@ -8,6 +8,6 @@
 /* Appends; the buffer's maximum is LIMIT_RECORD. -ENOMEM, -EFBIG. */
 _nodiscard_ int drain_record_encode(const struct drain_state *s, struct buf *out);
 
-/* The state, judged: what a record of ours cannot say is refused. -EBADMSG, -EINVAL broken; -ENOTSUP written
+/* The state, judged: what a record of ours cannot say is refused. -EBADMSG, -EINVAL broken; -EPROTO written
  * by a later version; -E2BIG, -ENOMEM. */
 _nodiscard_ int drain_record_decode(const char *text, size_t len, struct drain_state **ret, struct error *err);

@@ -10,6 +10,7 @@
 
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/json_record.h"
 
 #define ID_MAX 101
 #define INPUT_MAX (512 * 1024)
@@ -93,9 +94,9 @@ static const struct jd_type keep_type = { .kind = JD_INTEGER, .min = 1, .max = 1
 static const struct jd_type output_type = { .kind = JD_INTEGER, .min = 4096, .max = 1073741824 };
 static const struct jd_type tail_bytes_type = { .kind = JD_INTEGER, .min = 0, .max = TAIL_MAX };
 static const struct jd_type grace_type = { .kind = JD_INTEGER, .min = 0, .max = 3600 };
-static const struct jd_type format_type = { .kind = JD_INTEGER, .min = 1, .max = JOB_FORMAT };
+static const struct jd_type format_type = { .kind = JD_INTEGER, .min = 1, .max = INT64_MAX };
 static const struct jd_type kind_type = { .kind = JD_CHOICE, .names = kind_names };
-static const struct jd_type end_type = { .kind = JD_CHOICE, .names = end_names };
+static const struct jd_type end_type = { .kind = JD_CHOICE, .names = end_names, .lenient = true };
 static const struct jd_type argv_type = { .kind = JD_LIST, .max = LIMIT_ARGV + 1, .element = &content_type };
 
 /* clang-format off */
@@ -262,7 +263,7 @@ static int check_kind(const struct job *j, struct error *err)
 int job_decode(const char *text, size_t len, struct job *ret, struct error *err)
 {
 	struct job j = { 0 };
-	int r = jd_decode_document(text, len, "job.json", LIMIT_JOB_FILE, &job_type, &j, err);
+	int r = jd_decode_record(text, len, "job.json", LIMIT_JOB_FILE, &job_type, JOB_FORMAT, &j, err);
 
 	if (r >= 0)
 		r = check_kind(&j, err);
@@ -299,9 +300,13 @@ int job_result_decode(const char *text, size_t len, struct job_result *ret, stru
 	struct job_result r = { 0 };
 	int k = jd_decode_document(text, len, "result.json", LIMIT_JOB_FILE, &job_result_type, &r, err);
 
-	if (k >= 0)
-		*ret = r;
-	return k;
+	if (k < 0)
+		return k;
+	/* An end that we have no word for: nobody shall take it for a success. */
+	if (r.end < 0)
+		r.end = JOB_INTERRUPTED;
+	*ret = r;
+	return 0;
 }
 
 /* The names people know; glibc's own table is younger than the oldest glibc we run on. */

@@ -155,10 +155,13 @@ void job_init(struct job *j); /* all members at their defaults, nothing owned; r
 bool job_id_valid(const char *id);
 /* Adds a variable to its environment; a `value` of NULL is "". -ENOMEM. */
 _nodiscard_ int job_add_variable(struct job *j, const char *name, const char *value);
+/* -EPROTO: of a later version, whose runner is the one to do it. */
 _nodiscard_ int job_decode(const char *text, size_t len, struct job *ret, struct error *err);
 _nodiscard_ int job_secrets_decode(const char *text, size_t len, struct job_secrets *ret, struct error *err);
 /* The value of that name, or NULL. */
 const char *job_secret(const struct job_secrets *s, const char *name);
+/* Read whatever its format, since what has ended has ended: in all formats to come id, end, exitCode, signal, code and message
+ * mean the same. */
 _nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
 /* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
 const char *job_result_phrase(const struct job_result *r, char out[static 128]);

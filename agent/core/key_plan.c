@@ -9,6 +9,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
+#include "agent/codec/json_record.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
@@ -47,6 +48,8 @@ static const struct jd_field record_fields[] = {
 	{ "set",           &text_type, offsetof(struct key_record, set) },
 	{ "unreachable",   &text_type, offsetof(struct key_record, unreachable) },
 	{ "opened",        &texts_type, offsetof(struct key_record, opened),         JD_OMIT_EMPTY },
+	{ "directory",     &text_type, offsetof(struct key_record, directory) },
+	{ "files",         &texts_type, offsetof(struct key_record, files),          JD_OMIT_EMPTY },
 	{ "activation",    &activation_type, offsetof(struct key_record, activation) },
 	{},
 };
@@ -62,12 +65,12 @@ static const struct jd_type goal_type = { .kind = JD_OBJECT, .fields = goal_fiel
 
 int key_record_encode(const struct key_record *r, struct buf *out)
 {
-	return jd_encode(&record_type, r, false, out);
+	return jd_encode_record(&record_type, KEY_RECORD_FORMAT, r, out);
 }
 
 int key_record_decode(const char *text, size_t len, struct key_record *ret, struct error *err)
 {
-	return jd_decode_document(text, len, "certificate record", RECORD_MAX, &record_type, ret, err);
+	return jd_decode_record(text, len, "the certificate's record", RECORD_MAX, &record_type, KEY_RECORD_FORMAT, ret, err);
 }
 
 void key_record_done(struct key_record *r)
@@ -77,12 +80,12 @@ void key_record_done(struct key_record *r)
 
 int key_goal_encode(const struct key_goal *g, struct buf *out)
 {
-	return jd_encode(&goal_type, g, false, out);
+	return jd_encode_record(&goal_type, KEY_RECORD_FORMAT, g, out);
 }
 
 int key_goal_decode(const char *text, size_t len, struct key_goal *ret, struct error *err)
 {
-	return jd_decode_document(text, len, "key refresh record", RECORD_MAX, &goal_type, ret, err);
+	return jd_decode_record(text, len, "key-refresh.goal", RECORD_MAX, &goal_type, KEY_RECORD_FORMAT, ret, err);
 }
 
 void key_goal_done(struct key_goal *g)
@@ -360,8 +363,10 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 	r.activation = i->record.activation;
 	r.opened = i->record.opened;
 	r.unreachable = i->record.unreachable;
+	r.directory = TAKE_PTR(i->record.directory);
+	r.files = i->record.files;
 	i->record.activation = (struct key_activation){ 0 };
-	i->record.opened = (struct jd_list){ 0 };
+	i->record.opened = i->record.files = (struct jd_list){ 0 };
 	i->record.unreachable = NULL;
 	r.salt = TAKE_PTR(i->record.salt);
 	key_record_done(&i->record);

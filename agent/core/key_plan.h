@@ -28,6 +28,8 @@
 #define KEY_OPENED_MAX 64
 
 /* The durable part: what is installed, and how the last try ended. */
+#define KEY_RECORD_FORMAT 1 /* agent/codec/json_record.h */
+
 struct key_record {
 	char *url;
 	char *shape; /* digest of the settings that shape the files */
@@ -43,6 +45,8 @@ struct key_record {
 	char *set;                        /* its name on disk; NULL: plain files */
 	char *unreachable;                /* who cannot get at the files, and why: a sentence, or NULL */
 	struct jd_list opened;            /* of char *: what was done to let them (job.h) */
+	char *directory;                  /* where the files are … */
+	struct jd_list files;             /* … and, of char *, what they are called, the newest last: for who removes them without settings */
 	struct key_activation activation; /* of a newer version, or what is left to do of this one */
 };
 

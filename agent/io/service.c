@@ -2,13 +2,16 @@
 #include "agent/io/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "agent/base/cleanup.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
 #include "agent/io/loop.h"
@@ -70,4 +73,58 @@ int service_socket(const char *name)
 	if (n > 0)
 		strv_free(names);
 	return n < 0 ? n : fd;
+}
+
+/* ---- sockets kept over a restart ---- */
+
+#define BARRIER_USEC USEC_PER_SEC
+
+void service_keep_socket(const char *name, int fd)
+{
+	_cleanup_free_ char *text = str_format("FDSTORE=1\nFDNAME=%s", name);
+
+	if (text)
+		(void)sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+}
+
+void service_forget_socket(const char *name)
+{
+	if (sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name) > 0)
+		(void)sd_notify_barrier(0, BARRIER_USEC);
+}
+
+/* The number stays taken: libsystemd looks at all of them each time it is asked for one. */
+static int take_number(int number)
+{
+	_cleanup_close_ int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fd = fcntl(number, F_DUPFD_CLOEXEC, SD_LISTEN_FDS_START);
+
+	if (fd >= 0 && (nothing < 0 || dup3(nothing, number, O_CLOEXEC) < 0))
+		(void)close(number);
+	return fd < 0 ? -errno : fd;
+}
+
+int service_take_kept(const char *name)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(0, &names), found = -ENOENT;
+
+	for (int i = 0; i < n; i++) {
+		int fd;
+
+		if (!str_starts(names[i], SERVICE_KEPT))
+			continue;
+		fd = take_number(SD_LISTEN_FDS_START + i);
+		if (found < 0 && str_equal(names[i], name)) {
+			found = fd;
+			continue;
+		}
+		if (fd >= 0)
+			(void)close(fd);
+		if (!str_equal(names[i], name))
+			service_forget_socket(names[i]);
+	}
+	if (n > 0)
+		strv_free(names);
+	return found;
 }

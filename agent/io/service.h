@@ -14,3 +14,13 @@ void service_status(const char *status); /* one line, shown by systemctl status 
 _nodiscard_ int service_watchdog(struct loop *loop, struct error *err);
 /* The listening file descriptor handed over under that name (FileDescriptorName=), or -ENOENT. The caller owns it. */
 _nodiscard_ int service_socket(const char *name);
+
+/* A listening socket of ours that the manager keeps open over a restart, so that a caller waits instead of being refused; a
+ * stop closes it. `name` begins with SERVICE_KEPT, holds no ":" and is at most 255 bytes long. */
+#define SERVICE_KEPT "listen-"
+void service_keep_socket(const char *name, int fd);
+/* Returns when the manager has closed it, so that its address is free; waits for that a second at most. */
+void service_forget_socket(const char *name);
+/* Once in a process's life: the one of that name that the process before has left, or -ENOENT. The caller owns it. All
+ * others of SERVICE_KEPT are closed and forgotten: nobody would answer there. `name` may be NULL. */
+_nodiscard_ int service_take_kept(const char *name);

@@ -77,12 +77,12 @@ static int load_record(struct handler *h, struct drain_state **ret, struct error
 	int r = record_load(h->record, &text, NULL, &e);
 
 	*ret = NULL;
+	if (r == 0)
+		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
 	if (r == -EPROTO) {
 		*err = e;
 		return r;
 	}
-	if (r == 0)
-		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
 	if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
 			"%s; starting without it: look for units that are still stopped", e.msg);
@@ -322,11 +322,9 @@ static void on_shutdown(void *userdata, bool preparing)
 
 static int open_core(struct handler *h, struct error *err)
 {
-	_cleanup_(drain_state_freep) struct drain_state *state = NULL;
-	int r = load_record(h, &state, err);
+	_cleanup_(drain_state_freep) struct drain_state *state = TAKE_PTR(h->found);
+	int r;
 
-	if (r < 0)
-		return r;
 	if (!state)
 		drain_steps_forget_all(h->steps);
 	r = drain_core_new(h->settings, h->health_checked, &h->core);
@@ -361,6 +359,7 @@ static void drain_free(struct handler *h)
 	drain_drop_snapshot(h);
 	drain_steps_free(h->steps);
 	drain_core_free(h->core);
+	drain_state_free(h->found);
 	record_close(h->record);
 	loop_timer_free(h->core_timer);
 	strv_free(h->counted_events);
@@ -382,6 +381,8 @@ static int drain_start(const struct handler_host *host, struct handler **ret, st
 		return error_oom(err);
 	h->host = host;
 	r = record_open(path, fallback, LIMIT_RECORD, DRAIN_RECORD_VERSION, &h->record, err);
+	if (r >= 0)
+		r = load_record(h, &h->found, err);
 	if (r >= 0)
 		r = drain_steps_new(host, on_step_result, h, &h->steps, err);
 	if (r >= 0)

@@ -56,6 +56,7 @@ struct handler {
 	struct drain_core *core; /* NULL before the first apply() */
 	struct drain_steps *steps;
 	struct record *record;
+	struct drain_state *found; /* in the record, until the core takes it */
 	struct watch *watch;
 	struct peers *peers;
 	struct guard *guard; /* against shutdowns */

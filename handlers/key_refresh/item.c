@@ -84,6 +84,39 @@ void item_forget_job(struct item *i)
 	free(TAKE_PTR(i->job_url));
 }
 
+/* Of a store, each version has names of its own: those of the last few are known. */
+static int note_files(struct key_record *r, const struct job *job)
+{
+	const struct job_file *f = job->files.items;
+
+	if (job->kind != JOB_INSTALL)
+		return 0;
+	if (str_set(&r->directory, job->directory) < 0)
+		return -ENOMEM;
+	for (size_t k = 0; k < job->files.n; k++) {
+		char **names = r->files.items, **more;
+		size_t at = 0;
+
+		while (at < r->files.n && !str_equal(names[at], f[k].name))
+			at++;
+		if (at < r->files.n)
+			continue;
+		if (r->files.n == KEY_OPENED_MAX) {
+			free(names[0]);
+			memmove(names, names + 1, --r->files.n * sizeof(*names));
+		}
+		more = reallocarray(names, r->files.n + 1, sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		r->files.items = more;
+		more[r->files.n] = strdup(f[k].name);
+		if (!more[r->files.n])
+			return -ENOMEM;
+		r->files.n++;
+	}
+	return 0;
+}
+
 int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)
 {
 	const char *const writable[] = { j->writable, j->opening, NULL };
@@ -96,7 +129,8 @@ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done,
 	};
 	int r = 0;
 
-	if (str_set(&i->job_id, j->job.id) < 0 || str_set(&i->job_url, key_url(&i->plan.wish)) < 0)
+	if (str_set(&i->job_id, j->job.id) < 0 || str_set(&i->job_url, key_url(&i->plan.wish)) < 0 ||
+	    note_files(&i->plan.record, &j->job) < 0)
 		r = error_oom(err);
 	if (r >= 0)
 		r = jobs_start(i->h->host->jobs, &req, done, i, &i->job, err);

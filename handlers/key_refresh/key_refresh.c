@@ -18,6 +18,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/codec/json_record.h"
 #include "agent/codec/timefmt.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
@@ -42,7 +43,8 @@ static void save_goal(struct handler *h)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
 }
 
-static void load_goal(struct handler *h)
+/* -EPROTO: of a later version. */
+static int load_goal(struct handler *h, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(RECORD_MAX);
 	struct error e = ERROR_INIT;
@@ -50,8 +52,32 @@ static void load_goal(struct handler *h)
 
 	if (r >= 0)
 		r = key_goal_decode(buf_str(&text), text.len, &h->goal, &e);
+	if (r == -EPROTO) {
+		*err = e;
+		return r;
+	}
 	if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+	return 0;
+}
+
+/* One certificate of a later version is enough to let all of them alone: who wrote it may share things between them that we do
+ * not know of. What is wrong with a record otherwise is found out where it is used. */
+static int refuse_newer(struct handler *h, struct error *err)
+{
+	_cleanup_strv_ char **names = NULL;
+	int r = fs_list(h->directory, LIMIT_KEY_RECORDS, &names, err);
+
+	for (char **n = names; r >= 0 && *n; n++) {
+		_cleanup_free_ char *path = path_join(h->directory, *n);
+		_cleanup_buf_ struct buf text = BUF_INIT(RECORD_MAX);
+
+		if (!path)
+			return error_oom(err);
+		if (fs_read_nofollow(path, RECORD_MAX, &text, NULL) >= 0)
+			r = jd_check_format(buf_str(&text), text.len, path, RECORD_MAX, KEY_RECORD_FORMAT, err);
+	}
+	return r;
 }
 
 /* ---- who is next ---- */
@@ -262,7 +288,11 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	r = fs_mkdirs(h->directory, 0700, err);
 	if (r < 0)
 		return r;
-	load_goal(h);
+	r = load_goal(h, err);
+	if (r >= 0)
+		r = refuse_newer(h, err);
+	if (r < 0)
+		return r;
 	*ret = TAKE_PTR(h);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
+#include "agent/codec/json_record.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
@@ -20,6 +21,7 @@
 #include "handlers/common/package_locks.h"
 #include "handlers/user_data/userdata_private.h"
 
+#define PLAN_FORMAT 1 /* agent/codec/json_record.h */
 #define LOCKS_MOST_USEC (15 * USEC_PER_MINUTE)
 #define LOCKS_POLL_USEC USEC_PER_SEC
 /* About six minutes in all: a network that comes late is not a change that failed. */
@@ -57,7 +59,7 @@ static int write_plan(struct handler *h, struct error *err)
 
 	if (!path)
 		return error_oom(err);
-	r = jd_encode(&userdata_parts_type, &h->parts, false, &text);
+	r = jd_encode_record(&userdata_parts_type, PLAN_FORMAT, &h->parts, &text);
 	return r < 0 ? error_errno(err, r, "%s", path) : fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
 }
 
@@ -72,8 +74,8 @@ static int read_plan(struct handler *h, const char *sha256, struct error *err)
 		return error_oom(err);
 	r = fs_read_nofollow(path, LIMIT_USER_DATA_PLAN, &text, err);
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, path, LIMIT_USER_DATA_PLAN, &userdata_parts_type,
-				       &parts, err);
+		r = jd_decode_record(buf_str(&text), text.len, path, LIMIT_USER_DATA_PLAN, &userdata_parts_type, PLAN_FORMAT,
+				     &parts, err);
 	if (r < 0)
 		return r;
 	if (!str_equal(parts.sha256, sha256)) {

@@ -232,6 +232,10 @@ static int load_record(struct handler *h, struct error *err)
 		r = userdata_record_decode(buf_str(&text), text.len, &h->plan.record, &e);
 	if (r == -ENOMEM)
 		return error_oom(err);
+	if (r == -EPROTO) {
+		*err = e;
+		return r;
+	}
 	if (r < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; what is seen next is taken for new", e.msg);
 	return 0;

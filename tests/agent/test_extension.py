@@ -519,6 +519,26 @@ def test_an_upgrade_that_is_given_up(service):
     assert not (service.root / "var/lib/evenkeel/state").exists(), "the mark of an upgrade that never was kept it alive"
 
 
+def test_the_way_back_from_an_upgrade_whose_install_failed(service):
+    """The agent has removed the old version by then: what comes back looks like a first installation, and is none."""
+    vm = service
+    vm.enable(0, script(f"echo ran >>{vm.root}/ran"))
+    vm.settled()
+    vm.command("disable")
+    vm.command("update", VERSION="9.9.9", AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=vm.version)
+    vm.command("uninstall")
+    vm.command("install")
+    vm.command("enable")
+    assert vm.settled()["status"] == "success" and lines(vm.root / "ran") == ["ran"]
+    # and then it is over: removed and added again it is another one
+    vm.command("disable")
+    vm.command("uninstall")
+    vm.command("install")
+    vm.start_daemon()
+    vm.command("enable")
+    assert vm.settled()["status"] == "success" and lines(vm.root / "ran") == ["ran"] * 2
+
+
 def test_removal_and_return(service):
     """Numbers start anew, and so does everything else."""
     service.enable(0, counting(service))

@@ -5,6 +5,7 @@ import hashlib
 import pathlib
 import shutil
 import subprocess
+import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "machine-packages"
@@ -54,6 +55,19 @@ def forget_others(script, *arguments):
 
 def extension(version):
     return built("package-zip", "--arch", "native", "--version", version)
+
+
+def broken(version, verb, like):
+    """A package of this version that fails in one of the agent's commands; in all others it is the extension of version `like`."""
+    source = extension(like)
+    target = source.with_name(f"broken-{verb}-{version}.zip")
+    with zipfile.ZipFile(source) as good, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bad:
+        for name in good.namelist():
+            data = good.read(name)
+            bad.writestr(name, data.replace(b"bin/evenkeel ", b"bin/broken ") if name == "HandlerManifest.json" else data)
+        bad.writestr("bin/broken", f'#!/bin/sh\n[ "$1" != {verb} ] || {{ echo "broken on purpose" >&2; exit 1; }}\n'
+                                   'exec "$(dirname "$0")/evenkeel" "$@"\n')
+    return target
 
 
 def vm_application(version):

@@ -104,3 +104,10 @@ def test_first_boot_change_reboot_clone(machine):
     assert sorted(product.ran(machine)[len(before):]) == ["hook", "second"]
     revisions = json.loads(machine.run([machine.program, "userdata", "--json"]))["applied"]["revisions"]
     assert [one["state"] for one in revisions] == ["cloudInit"]
+
+    # As an image: cloud-init's own tool asks for ours, by the package's hook.
+    machine.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/cloud-clean.sh", "/etc/cloud/clean.d/50-evenkeel")
+    machine.run(f"command -v evenkeel || ln -s {machine.program} /usr/local/bin/evenkeel")
+    assert machine.run("find /var/lib/evenkeel ! -type d") != ""
+    machine.run("cloud-init clean", timeout=60)
+    assert machine.run("find /var/lib/evenkeel ! -type d") == "" and not machine.exists("/run/evenkeel/api.sock")

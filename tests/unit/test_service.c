@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -126,6 +127,61 @@ static int child(void)
 	return fcntl(4, F_GETFD) & FD_CLOEXEC ? 0 : 3;
 }
 
+static bool same_file(int one, int other)
+{
+	struct stat a, b;
+
+	return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+/* 3 and 5 are listening sockets that the process before has left, 4 is the API's. */
+static int child_after_restart(const char *wanted)
+{
+	char pid[20];
+	int fd = open("/proc/self/status", O_RDONLY), taken;
+
+	fd = fcntl(fd, F_DUPFD, 20);
+	(void)snprintf(pid, sizeof(pid), "%d", getpid());
+	for (int i = 3; i < 6; i++)
+		if (dup2(fd, i) < 0)
+			return 1;
+	if (setenv("LISTEN_PID", pid, 1) < 0 || setenv("LISTEN_FDS", "3", 1) < 0 ||
+	    setenv("LISTEN_FDNAMES", "listen-[__1]_80:api:listen-127.0.0.1_8008", 1) < 0)
+		return 1;
+	taken = service_take_kept(wanted);
+	if (wanted ? taken < 0 || !same_file(taken, fd) : taken != -ENOENT)
+		return 2;
+	/* What is closed is closed, and still the API's socket is found. */
+	if (same_file(3, fd) || !same_file(4, fd) || same_file(5, fd))
+		return 3;
+	return service_socket("api") == 4 ? 0 : 4;
+}
+
+static void test_kept_sockets(void **state)
+{
+	struct world *w = *state;
+	int status;
+
+	service_keep_socket("listen-127.0.0.1_8008", 0);
+	assert_string_equal(heard(w), "FDSTORE=1\nFDNAME=listen-127.0.0.1_8008");
+	assert_int_equal(service_take_kept("listen-127.0.0.1_8008"), -ENOENT); /* there was no process before */
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(child_after_restart(i ? "listen-127.0.0.1_8008" : NULL));
+		/* Who forgets waits until it is heard. */
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		assert_string_equal(heard(w), "FDSTOREREMOVE=1\nFDNAME=listen-[__1]_80");
+		while (*heard(w))
+			;
+	}
+	assert_int_equal(unsetenv("NOTIFY_SOCKET"), 0);
+	service_forget_socket("listen-x"); /* without a manager: nothing */
+	assert_string_equal(heard(w), "");
+}
+
 static void test_sockets(void **state)
 {
 	int status;
@@ -146,6 +202,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_notify, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_watchdog, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sockets, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kept_sockets, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
