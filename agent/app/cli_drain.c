@@ -10,6 +10,7 @@
 
 #include "agent/app/api_client.h"
 #include "agent/app/cli_client.h"
+#include "agent/app/record_files.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
@@ -407,6 +408,26 @@ static int watch_documents(const struct paths *p)
 	}
 }
 
+/* While the service does not run: what its record tells. */
+static int events_of_files(const struct paths *p, bool json)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
+	_cleanup_(view_done) struct drain_view v = { 0 };
+	int r = record_files_drain(p, &v);
+
+	fprintf(stderr, "evenkeel events: the service is not running; %s\n",
+		r == -ENOENT ? "nothing has been watched or drained so far" :
+		r < 0	     ? "its record cannot be read" :
+			       "this is what its record tells");
+	if (r < 0)
+		return EXIT_NOT_RUNNING;
+	if (json && jd_encode(&drain_view_type, &v, false, &text) >= 0)
+		printf("%s\n", buf_str(&text));
+	else if (!json && str_set(&v.sentence, v.phase) >= 0)
+		print_view(&v);
+	return EXIT_NOT_RUNNING;
+}
+
 int verb_events(int argc, char **argv)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
@@ -424,6 +445,9 @@ int verb_events(int argc, char **argv)
 		else
 			return cli_usage("events [--watch] [--json]");
 	}
+	if (!live && paths_init(&p, NULL, &e) >= 0 && !api_daemon_running(&p))
+		return events_of_files(&p, json);
+	paths_done(&p);
 	code = cli_open(&p);
 	if (code != EXIT_OK)
 		return code;

@@ -17,18 +17,17 @@
 #include "agent/app/daemon_pause.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
+#include "agent/app/record_files.h"
 #include "agent/app/status_view.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/timefmt.h"
-#include "agent/core/drain_record.h"
 #include "agent/core/script_view.h"
 #include "agent/core/userdata_plan.h"
 #include "agent/io/machine.h"
 #include "agent/io/paths.h"
-#include "agent/io/record.h"
 #include "generated/version.h"
 
 #define MACHINE_WAIT_USEC USEC_PER_SEC
@@ -103,36 +102,9 @@ static int ask_service(const struct paths *p, struct status_view *v, struct erro
 
 /* ---- instead of the service ---- */
 
-static int read_document(const struct paths *p, const char *name, size_t max, uint32_t version, struct buf *text)
-{
-	_cleanup_free_ char *path = path_join(p->records, name), *fallback = path_join(p->run, name);
-	_cleanup_(record_closep) struct record *record = NULL;
-	struct error ignored;
-	int r;
-
-	if (!path || !fallback)
-		return -ENOMEM;
-	/* Opening makes what is not there. */
-	if (!fs_exists(path) && !fs_exists(fallback))
-		return -ENOENT;
-	r = record_open(path, fallback, max, version, &record, &ignored);
-	return r < 0 ? r : record_load(record, text, NULL, &ignored);
-}
-
 static void read_drain(const struct paths *p, struct status_view *v)
 {
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-	_cleanup_(drain_state_freep) struct drain_state *state = NULL;
-	struct drain_now now = { .wall = time_wall(), .boot = time_boot() };
-	char boot[MACHINE_ID_MAX];
-	struct error ignored;
-
-	if (read_document(p, "drain", LIMIT_RECORD, DRAIN_RECORD_VERSION, &text) < 0 ||
-	    drain_record_decode(buf_str(&text), text.len, &state, &ignored) < 0)
-		return;
-	if (machine_boot_id(p, boot, &ignored) < 0)
-		boot[0] = '\0';
-	if (drain_view_fill_record(state, str_equal(state->boot_id, boot), now, &v->drain) >= 0)
+	if (record_files_drain(p, &v->drain) >= 0)
 		v->serving = v->drain.serving;
 }
 
@@ -271,7 +243,7 @@ static int read_certificates(const struct paths *p, bool running, struct jd_list
 		r = to->items ? 0 : -ENOMEM;
 		for (size_t i = 0; r >= 0 && i < view.items.n; i++)
 			r = add_certificate(to, &k[i]);
-		if (to->n > 1)
+		if (r >= 0 && to->n > 1)
 			qsort(to->items, to->n, sizeof(struct view_certificate), by_expiry);
 	}
 	jd_free(&key_view_type, &view);
@@ -315,7 +287,7 @@ static int read_scripts(const struct paths *p, struct jd_list *to)
 		r = to->items ? 0 : -ENOMEM;
 		for (size_t i = 0; r >= 0 && i < view.scripts.n; i++)
 			r = add_script(to, &s[i]);
-		if (to->n > 1)
+		if (r >= 0 && to->n > 1)
 			qsort(to->items, to->n, sizeof(struct view_last), newest_first);
 	}
 	jd_free(&script_view_type, &view);
@@ -330,7 +302,7 @@ static int read_user_data(const struct paths *p, struct view_user_data **ret)
 	struct error ignored;
 	int r;
 
-	if (read_document(p, "user-data.record", LIMIT_USER_DATA_RECORD, USERDATA_RECORD_VERSION, &text) < 0 ||
+	if (record_files_read(p, "user-data.record", LIMIT_USER_DATA_RECORD, USERDATA_RECORD_VERSION, &text) < 0 ||
 	    userdata_record_decode(buf_str(&text), text.len, &record, &ignored) < 0)
 		return 0;
 	u = record.sha256 ? calloc(1, sizeof(*u)) : NULL;

@@ -382,3 +382,19 @@ def test_others_are_refused_by_the_service_itself(vm):
     finally:
         os.close(directory)
     assert b" 403 " in done.stdout.splitlines()[0] and b"only root may ask" in done.stdout, done
+
+
+def test_events_without_the_service(vm):
+    """What its record tells: what holds the VM, and how far it has come."""
+    nothing = vm.run("events")
+    assert nothing.returncode == 4 and "nothing has been watched or drained so far" in nothing.stderr and not nothing.stdout
+    vm.configure(drain={"steps": [{"type": "run", "name": "leave", "command": ["true"]}]})
+    vm.start()
+    assert vm.run("drain", "--wait", "a new disk").returncode == 0
+    vm.stop_daemon()
+    said = vm.run("events")
+    assert said.returncode == 4 and "this is what its record tells" in said.stderr
+    assert said.stdout.startswith("drained\n") and "operator: a new disk" in said.stdout and "- leave (run): " in said.stdout
+    document = json.loads(vm.run("events", "--json").stdout)
+    assert document["phase"] == "drained" and document["holds"][0]["kind"] == "operator"
+    assert vm.run("events", "--watch").returncode == 4
