@@ -50,8 +50,11 @@ if(EK_SANITIZE)
   target_link_options(ek_options INTERFACE -fsanitize=${EK_SANITIZE})
 elseif(EK_HARDEN)
   ek_try_flags(-fstack-protector-strong -fstack-clash-protection -fcf-protection=full
-               -mbranch-protection=standard
                -ftrivial-auto-var-init=zero -fstrict-flex-arrays=3)
+  # clang takes it for any machine, and then complains that nothing uses it.
+  if(CMAKE_SYSTEM_PROCESSOR STREQUAL "aarch64")
+    ek_try_flags(-mbranch-protection=standard)
+  endif()
   target_compile_options(ek_options INTERFACE
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=3>)
   target_link_options(ek_options INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed)
