@@ -445,7 +445,7 @@ int verb_events(int argc, char **argv)
 		else
 			return cli_usage("events [--watch] [--json]");
 	}
-	if (!live && paths_init(&p, NULL, &e) >= 0 && !api_daemon_running(&p))
+	if (!live && paths_init(&p, NULL, &e) >= 0 && api_permitted(&p) && !api_daemon_running(&p))
 		return events_of_files(&p, json);
 	paths_done(&p);
 	code = cli_open(&p);

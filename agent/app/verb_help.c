@@ -87,6 +87,10 @@ static const struct detail details[] = {
 	{ "logs",
 	  "The last 50 lines, or as many as --lines says. Needs no service.\n",
 	  "evenkeel logs --lines 200\nevenkeel logs --follow\n" },
+	{ "generalize",
+	  "Records, jobs, certificates, logs and secrets of this VM go, so that a VM made of its image begins as a new one. Refused\n"
+	  "while something is drained or runs. The installation and /etc/evenkeel stay, unless --all. cloud-init clean calls it.\n",
+	  "evenkeel generalize --yes\nevenkeel generalize --yes --all\n" },
 	{ "completion",
 	  "Packages install them; by hand: evenkeel completion bash >/etc/bash_completion.d/evenkeel\n",
 	  "evenkeel completion bash\nevenkeel completion zsh\n" },

@@ -89,7 +89,7 @@ def test_without_the_service_its_records_tell(vm, platform):
     assert certs(vm, "check").stdout == "web: ok\n"
     # A damaged record is an error that names it; without the section there is nothing to tell.
     vm.file(f"{RECORDS}/web.json").write_text("{")
-    assert "certificate record" in certs(vm, code=1).stderr
+    assert "the certificate's record: " in certs(vm, code=1).stderr
     vm.configure()
     vm.start()
     assert "no certificates" in certs(vm).stdout
