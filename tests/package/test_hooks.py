@@ -5,10 +5,14 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 
 import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from stage import free_port  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOOKS = ROOT / "manifest/examples/hooks"
@@ -43,12 +47,6 @@ def stub(tmp_path, name, text):
 
 def calls(tmp_path):
     return (tmp_path / "calls").read_text().splitlines()
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait(what, look, limit=15):

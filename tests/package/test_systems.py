@@ -9,12 +9,16 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 import zipfile
 
 import pytest
-from delivered import ARCH, MACHINE, OTHER_ARCH, OTHER_MACHINE, ROOT, can_unshare, made, run
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from delivered import ARCH, MACHINE, OTHER_ARCH, OTHER_MACHINE, ROOT, can_unshare, made, run  # noqa: E402
+from stage import free_port  # noqa: E402
 
 LIMIT_ZIP = 1_500_000
 HOST = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)
@@ -151,12 +155,6 @@ def test_without_libsystemd_the_package_is_named(unpacked):
     done = inside(system("trixie"), "/mnt/bin/evenkeel", "install", prelude=hide)
     assert (done.returncode, done.stdout) == (52, "")
     assert done.stderr == "EvenKeel: this system has no libsystemd.so.0: install libsystemd0\n"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def answer(url):

@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -46,9 +47,15 @@ def wait_until(what, look, limit):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that nobody listens on. Not of those that the kernel gives to connections: one of these would be taken by a client
+    of another test before the program binds it."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(12000, 32000)))
+                return probe.getsockname()[1]
+            except OSError:
+                continue
 
 
 def http_get(url):
