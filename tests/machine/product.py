@@ -117,8 +117,9 @@ def ready(machine):
 def told(machine, component):
     """What the service says of a component now: (level, message)."""
     text = machine.run("evenkeel status --json", check=False)
-    status = json.loads(text)["status"][0]["status"] if text else {}
-    item = substatus(status, component)
+    # While the service starts, its files tell, which know no component.
+    document = json.loads(text) if text else {}
+    item = substatus(document["status"][0]["status"] if document.get("status") else {}, component)
     return item.get("status"), item.get("formattedMessage", {}).get("message", "")
 
 
