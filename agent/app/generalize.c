@@ -11,6 +11,7 @@
 #include "agent/app/cli_client.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
+#include "agent/app/removal.h"
 #include "agent/app/runner.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
@@ -143,29 +144,11 @@ static void start_again(struct bus *bus)
 
 /* ---- removing: everything is tried, the first failure is told ---- */
 
-struct removal {
-	int first;
-	struct error *err;
-};
-
-static void note(struct removal *rm, int r, const struct error *e)
-{
-	if (r >= 0)
-		return;
-	if (rm->first == 0) {
-		rm->first = r;
-		if (rm->err)
-			*rm->err = *e;
-	} else {
-		log_warning("%s", e->msg);
-	}
-}
-
 static void remove_tree(struct removal *rm, const char *path)
 {
 	struct error e = ERROR_INIT;
 
-	note(rm, path ? fs_remove_tree(path, &e) : error_oom(&e), &e);
+	removal_note(rm, path ? fs_remove_tree(path, &e) : error_oom(&e), &e);
 }
 
 /* What is in the directory, not the directory: the manager or the package has made it with its modes. */
@@ -176,7 +159,7 @@ static void empty(struct removal *rm, const char *directory)
 	int r = fs_list(directory, NAMES_MAX, &names, &e);
 
 	if (r < 0 && r != -ENOENT)
-		note(rm, r, &e);
+		removal_note(rm, r, &e);
 	for (char **n = names; r >= 0 && *n; n++) {
 		_cleanup_free_ char *path = path_join(directory, *n);
 
@@ -191,13 +174,13 @@ static void remove_logs(struct removal *rm, const char *folder)
 	int r = fs_list(folder, NAMES_MAX, &names, &e);
 
 	if (r < 0 && r != -ENOENT)
-		note(rm, r, &e);
+		removal_note(rm, r, &e);
 	for (char **n = names; r >= 0 && *n; n++) {
 		_cleanup_free_ char *path = path_join(folder, *n);
 
 		/* The Azure agent's own logs are beside them. */
 		if (str_starts(*n, "evenkeel.log"))
-			note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
+			removal_note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
 	}
 }
 
@@ -210,7 +193,7 @@ static void remove_keys(struct removal *rm, const struct key_record *r)
 
 	for (size_t i = 0; files && i < r->files.n; i++)
 		files[i].name = ((char **)r->files.items)[i];
-	note(rm, files ? runner_remove(&job, &e) : error_oom(&e), &e);
+	removal_note(rm, files ? runner_remove(&job, &e) : error_oom(&e), &e);
 	free(files);
 }
 
@@ -222,7 +205,7 @@ static void remove_installed(const struct paths *p, struct removal *rm)
 	int r = directory ? fs_list(directory, LIMIT_KEY_RECORDS, &names, &e) : error_oom(&e);
 
 	if (r < 0 && r != -ENOENT)
-		note(rm, r, &e);
+		removal_note(rm, r, &e);
 	for (char **n = names; r >= 0 && *n; n++) {
 		_cleanup_free_ char *path = path_join(directory, *n);
 		_cleanup_buf_ struct buf text = BUF_INIT(KEY_RECORD_MAX);
@@ -231,7 +214,7 @@ static void remove_installed(const struct paths *p, struct removal *rm)
 
 		if (q >= 0)
 			q = key_record_decode(buf_str(&text), text.len, &record, &e);
-		note(rm, q, &e);
+		removal_note(rm, q, &e);
 		if (q >= 0 && record.directory)
 			remove_keys(rm, &record);
 		if (q >= 0)
@@ -252,15 +235,15 @@ static void remove_settings(const struct paths *p, struct removal *rm)
 		int r = directory ? fs_list(directory, NAMES_MAX, &names, &e) : error_oom(&e);
 
 		if (r < 0 && r != -ENOENT)
-			note(rm, r, &e);
+			removal_note(rm, r, &e);
 		for (char **n = names; r >= 0 && *n; n++) {
 			_cleanup_free_ char *path = path_join(directory, *n);
 			struct stat st;
 
 			if (!path)
-				note(rm, error_oom(&e), &e);
+				removal_note(rm, error_oom(&e), &e);
 			else if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
-				note(rm, fs_unlink(path, &e), &e);
+				removal_note(rm, fs_unlink(path, &e), &e);
 		}
 	}
 }
@@ -279,12 +262,12 @@ static void remove_all(const struct paths *p, struct bus *bus, bool all, struct 
 	empty(rm, p->certificates);
 	empty(rm, p->jobs);
 	empty(rm, p->run);
-	note(rm, installation_remove_logind(p, bus, &e), &e);
+	removal_note(rm, installation_remove_logind(p, bus, &e), &e);
 	if (all)
 		remove_settings(p, rm);
 	/* Last: these tell what else there is. */
 	if (rm->first == 0 && all && ours)
-		note(rm, installation_remove(p, bus, true, &e), &e);
+		removal_note(rm, installation_remove(p, bus, true, &e), &e);
 	else if (rm->first == 0)
 		empty(rm, p->records);
 }

@@ -14,6 +14,7 @@
 
 #include "agent/app/api_client.h"
 #include "agent/app/beside.h"
+#include "agent/app/removal.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
@@ -390,24 +391,6 @@ int installation_remove_logind(const struct paths *p, struct bus *bus, struct er
 
 /* ---- removal: everything is tried, the first failure is told ---- */
 
-struct removal {
-	int first;
-	struct error *err;
-};
-
-static void note(struct removal *rm, int r, const struct error *e)
-{
-	if (r >= 0)
-		return;
-	if (rm->first == 0) {
-		rm->first = r;
-		if (rm->err)
-			*rm->err = *e;
-	} else {
-		log_warning("%s", e->msg);
-	}
-}
-
 /* Where no manager stops it the daemon ends by itself; until then it may still write. */
 static void await_end(const struct paths *p)
 {
@@ -430,7 +413,7 @@ static void retire_daemon(const struct paths *p, struct bus *bus, struct removal
 		log_warning("%s; it was waited for %llu s, the removal goes on", e.msg,
 			    (unsigned long long)(RETIRE_USEC / USEC_PER_SEC));
 	else
-		note(rm, r, &e);
+		removal_note(rm, r, &e);
 	if (r >= 0 && !bus)
 		await_end(p);
 }
@@ -442,19 +425,19 @@ static void stop_units(const struct paths *p, struct bus *bus, struct removal *r
 	for (size_t i = 0; bus && i < ARRAY_SIZE(stopped); i++) {
 		struct error e = ERROR_INIT;
 
-		note(rm, bus_disable_unit(bus, stopped[i], &e), &e);
-		note(rm, bus_unit_job(bus, UNIT_STOP, stopped[i], true, &e), &e);
+		removal_note(rm, bus_disable_unit(bus, stopped[i], &e), &e);
+		removal_note(rm, bus_unit_job(bus, UNIT_STOP, stopped[i], true, &e), &e);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		_cleanup_free_ char *path = path_join(p->units, units[i].name);
 		struct error e = ERROR_INIT;
 
-		note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
+		removal_note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
 	}
 	if (bus) {
 		struct error e = ERROR_INIT;
 
-		note(rm, bus_daemon_reload(bus, &e), &e);
+		removal_note(rm, bus_daemon_reload(bus, &e), &e);
 	}
 }
 
@@ -466,18 +449,18 @@ static void remove_jobs(const struct paths *p, struct removal *rm)
 	int r = fs_list(p->jobs, LIMIT_JOB_DIRECTORIES, &names, &e);
 
 	if (r < 0 && r != -ENOENT)
-		note(rm, r, &e);
+		removal_note(rm, r, &e);
 	for (char **n = names; n && *n; n++) {
 		_cleanup_free_ char *directory = path_join(p->jobs, *n);
 		_cleanup_free_ char *started = directory ? path_join(directory, "started") : NULL;
 		_cleanup_free_ char *result = directory ? path_join(directory, "result.json") : NULL;
 
 		if (!started || !result)
-			note(rm, error_oom(&e), &e);
+			removal_note(rm, error_oom(&e), &e);
 		else if (fs_exists(started) && !fs_exists(result))
 			log_warning("%s stays: what runs in it has not ended", directory);
 		else
-			note(rm, fs_remove_tree(directory, &e), &e);
+			removal_note(rm, fs_remove_tree(directory, &e), &e);
 	}
 	(void)rmdir(p->jobs);
 }
@@ -492,11 +475,11 @@ static void hand_over(const struct paths *p, struct bus *bus, struct removal *rm
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_free_ char *path = path_join(p->records, names[i]);
 
-		note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
+		removal_note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
 	}
-	note(rm, fs_remove_tree(p->libexec, &e), &e);
-	note(rm, fs_unlink(p->bin_link, &e), &e);
-	note(rm, package_take_over(bus, &e), &e);
+	removal_note(rm, fs_remove_tree(p->libexec, &e), &e);
+	removal_note(rm, fs_unlink(p->bin_link, &e), &e);
+	removal_note(rm, package_take_over(bus, &e), &e);
 }
 
 int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err)
@@ -509,7 +492,7 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 	{
 		struct error e = ERROR_INIT;
 
-		note(&rm, installation_remove_logind(p, bus, &e), &e);
+		removal_note(&rm, installation_remove_logind(p, bus, &e), &e);
 	}
 	if (package_is_installed(p)) {
 		hand_over(p, bus, &rm);
@@ -520,12 +503,12 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 		struct error e = ERROR_INIT;
 
 		if (trees[i])
-			note(&rm, fs_remove_tree(trees[i], &e), &e);
+			removal_note(&rm, fs_remove_tree(trees[i], &e), &e);
 	}
 	{
 		struct error e = ERROR_INIT;
 
-		note(&rm, fs_unlink(p->bin_link, &e), &e);
+		removal_note(&rm, fs_unlink(p->bin_link, &e), &e);
 	}
 	/* They stay when somebody's settings or certificates are in them. */
 	(void)rmdir(p->etc);
