@@ -317,6 +317,9 @@ static int open_machinery(struct daemon *d, struct error *err)
 		return r;
 	if (tokens_set_root(d->tokens, d->paths.root) < 0)
 		return error_oom(err);
+	r = endpoints_new(d->loop, &d->endpoints, err);
+	if (r < 0)
+		return r;
 	r = telemetry_new(d, &d->telemetry, err);
 	if (r < 0)
 		return r;
@@ -450,6 +453,7 @@ static void close_daemon(struct daemon *d)
 	machine_facts_free(d->machine);
 	pause_free(d->pause);
 	notifier_free(d->notifier);
+	endpoints_free(d->endpoints);
 	telemetry_free(d->telemetry);
 	tokens_free(d->tokens);
 	jobs_free(d->jobs);

@@ -199,6 +199,16 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 	return first;
 }
 
+/* One endpoint for both: the readiness listener answers. */
+static void apply_endpoints(struct daemon *d, const struct settings *s)
+{
+	const struct health_settings *h = s->health;
+	const char *readiness = h && !str_empty(h->listen) ? h->listen : NULL;
+	const char *metrics = h && !str_empty(h->metrics_listen) && !str_equal(h->metrics_listen, readiness) ? h->metrics_listen : NULL;
+
+	endpoints_apply(d->endpoints, (const char *const[]){ [ENDPOINT_READINESS] = readiness, [ENDPOINT_METRICS] = metrics });
+}
+
 /* The former settings live until every handler has let go of them. */
 int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 {
@@ -211,6 +221,7 @@ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 	*s = (struct settings){ 0 };
 	apply_log(d, &d->settings);
 	r = apply_network(d, &d->settings, err);
+	apply_endpoints(d, &d->settings);
 	health_apply(d->health, &d->settings);
 	telemetry_apply(d->telemetry, &d->settings);
 	notifier_apply(d->notifier, &d->settings);

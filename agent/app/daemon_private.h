@@ -8,6 +8,7 @@
 #include "agent/app/daemon_machine.h"
 #include "agent/app/daemon_pause.h"
 #include "agent/app/deployment.h"
+#include "agent/app/endpoints.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/notifier.h"
 #include "agent/app/telemetry.h"
@@ -65,6 +66,7 @@ struct daemon {
 
 	/* What others ask. */
 	struct listener *api;
+	struct endpoints *endpoints;
 	struct health *health;
 	struct telemetry *telemetry;
 	struct notifier *notifier;
