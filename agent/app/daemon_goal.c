@@ -179,14 +179,20 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 					   .sequence = "user data",
 					   .key = user_key,
 					   .user_data_refused = d->user_data_refused };
+	/* The same of one that stands in files: what has been done for it stays done, whatever extension comes or goes. */
+	const struct handler_goal files = { .settings = s,
+					    .sequence = goal.sequence,
+					    .key = d->files_key,
+					    .user_data_refused = d->user_data_refused };
 	int first = 0;
 
 	if (!user_key)
 		return error_oom(err);
 	for (size_t i = 0; i < HANDLERS; i++) {
 		struct error e = ERROR_INIT;
-		bool from_user = s->door_of[handler_classes[i]->section] == DOOR_USER_DATA;
-		int r = d->slots[i].class->apply(d->slots[i].handler, from_user ? &user : &goal, &e);
+		int door = s->door_of[handler_classes[i]->section];
+		const struct handler_goal *g = door == DOOR_USER_DATA ? &user : door == DOOR_FILES ? &files : &goal;
+		int r = d->slots[i].class->apply(d->slots[i].handler, g, &e);
 
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);
@@ -259,6 +265,7 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 			  char **ret_key, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
+	_cleanup_free_ char *files_key = NULL;
 	struct settings_source sources[DOCUMENTS_SOURCES];
 	char hash[SHA256_HEX_MAX];
 	struct error e = ERROR_INIT;
@@ -268,8 +275,12 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 	r = documents_read(&d->paths, g, &docs, err);
 	if (r >= 0)
 		r = documents_key(g, &docs, ret_key, err);
+	if (r >= 0)
+		r = documents_files_key(&docs, &files_key, err);
 	if (r < 0)
 		return r;
+	free(d->files_key);
+	d->files_key = TAKE_PTR(files_key);
 	if (offered)
 		return settings_load(sources, documents_sources(&docs, offered, sources), s, &d->report, err);
 	free(TAKE_PTR(d->user_data_refused));
@@ -402,7 +413,7 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	d->have_goal = r >= 0;
 	if (r < 0 && r != -ENOENT && r != -EPROTO)
 		log_error("%s; going on without an extension's goal state", e.msg);
-	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
+	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, DOCUMENTS_FILES) < 0))
 		return error_oom(err);
 	if (r == -EPROTO)
 		return not_understood(d, &e, err);

@@ -48,6 +48,7 @@ struct daemon {
 	struct settings settings;
 	bool have_settings;
 	char *key; /* of what is in force */
+	char *files_key; /* of the files below /etc, whoever else says something */
 	char *user_key; /* of the settings that user data has brought, or NULL */
 	char *user_data_refused; /* why they are not in force, or NULL */
 	struct jd_report report;
