@@ -85,7 +85,7 @@ static int decode_variant(struct jd_decoder *d, const struct jd_place *at, const
 int jd_decode_value(struct jd_decoder *d, const struct jd_place *at, const struct jd_type *t, struct json_object *v,
 			void *target)
 {
-	bool inside = t->lenient && (t->kind == JD_OBJECT || t->kind == JD_POINTER || t->kind == JD_VARIANT);
+	bool inside = t->lenient && jd_has_members(t);
 	int r = 0;
 
 	d->lenient += inside;
