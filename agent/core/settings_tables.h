@@ -30,7 +30,7 @@
 #define POINTER(strukt, fields_)                                                                                       \
 	(&(const struct jd_type){.kind = JD_POINTER, .size = sizeof(struct strukt), .fields = (fields_)})
 
-/* Leaves (settings_formats.c). …_or_none: an empty text counts as absent. */
+/* Leaves (settings_formats*.c). …_or_none: an empty text counts as absent. */
 extern const struct jd_type st_boolean;
 extern const struct jd_type st_name, st_name_or_none;
 extern const struct jd_type st_unit, st_unit_or_none;
