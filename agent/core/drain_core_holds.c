@@ -1,7 +1,6 @@
 /* The core's holds, beside those of events: put and taken away by an operator, a shutdown, a rehearsal; and their ends. */
 #include <errno.h>
 #include <string.h>
-#include <sys/types.h>
 
 #include "agent/core/drain_core_internal.h"
 
@@ -34,23 +33,24 @@ void turn_drop_holds_of_boot(struct turn *t)
 			drain_state_hold(t->s, i)->deadline_boot = 0;
 }
 
-static ssize_t find_hold(const struct drain_state *s, enum hold_kind kind)
+/* Its place, or how many there are. */
+static size_t find_hold(const struct drain_state *s, enum hold_kind kind)
 {
 	for (size_t i = 0; i < s->holds.n; i++)
 		if (drain_state_hold(s, i)->kind == (int)kind)
-			return (ssize_t)i;
-	return -1;
+			return i;
+	return s->holds.n;
 }
 
 static void hold(struct turn *t, enum hold_kind kind, const char *reason, usec_t deadline_usec, usec_t lasts_usec)
 {
-	ssize_t i = find_hold(t->s, kind);
+	size_t i = find_hold(t->s, kind);
 	struct drain_hold *h = NULL;
 	char cut[LIMIT_STEP_DETAIL + 1];
 	size_t n = reason ? utf8_cut(reason, strlen(reason), LIMIT_STEP_DETAIL) : 0;
 
-	if (i >= 0)
-		h = drain_state_hold(t->s, (size_t)i);
+	if (i < t->s->holds.n)
+		h = drain_state_hold(t->s, i);
 	else if (drain_state_add_hold(t->s, &h) < 0) {
 		turn_fail(t, -ENOMEM);
 		return;
@@ -74,7 +74,7 @@ int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *re
 
 	if (!core->drain)
 		return -ENOTSUP;
-	if (kind == HOLD_REHEARSAL && drain_state_n_holds(core->state) > (find_hold(core->state, kind) >= 0))
+	if (kind == HOLD_REHEARSAL && drain_state_n_holds(core->state) > (find_hold(core->state, kind) < core->state->holds.n))
 		return -EBUSY;
 	r = turn_begin(core, now, &t);
 	if (r < 0)
@@ -85,16 +85,16 @@ int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *re
 
 int drain_core_release(struct drain_core *core, enum hold_kind kind, struct drain_now now)
 {
-	ssize_t i = find_hold(core->state, kind);
+	size_t i = find_hold(core->state, kind);
 	struct turn t;
 	int r;
 
-	if (i < 0)
+	if (i == core->state->holds.n)
 		return -ENOENT;
 	r = turn_begin(core, now, &t);
 	if (r < 0)
 		return r;
-	turn_end_hold(&t, (size_t)i);
+	turn_end_hold(&t, i);
 	return turn_end(&t);
 }
 
