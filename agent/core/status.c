@@ -10,8 +10,6 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 
-/* No more is kept of one round than could ever be told or summed up: 500 certificates, 100 secrets, 32 scripts, a few more. */
-#define ITEMS_MAX 700
 const char *const status_level_names[] = { "transitioning", "error", "success", "warning", NULL };
 
 const char *status_level_name(enum status_level l)
@@ -82,7 +80,7 @@ static int make_room(struct status_model *m)
 
 	if (m->n < m->cap)
 		return 0;
-	if (m->n >= ITEMS_MAX)
+	if (m->n >= LIMIT_STATUS_COMPONENTS)
 		return -E2BIG;
 	p = reallocarray(m->items, cap, sizeof(*p));
 	if (!p)
