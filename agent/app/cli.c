@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/installation.h"
 #include "agent/app/verbs.h"
@@ -76,16 +77,12 @@ static int validate(const char *file, const char *secrets_file)
 int verb_validate(int argc, char **argv)
 {
 	const char *file = NULL, *secrets = NULL;
+	const struct argument arguments[] = { { "--secrets", .text = &secrets }, { .word = &file } };
+	int code = arguments_read("validate", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--secrets") && i + 1 < argc)
-			secrets = argv[++i];
-		else if (argv[i][0] == '-' || file)
-			return cli_usage("validate [--secrets FILE] FILE");
-		else
-			file = argv[i];
-	}
-	return file ? validate(file, secrets) : cli_usage("validate [--secrets FILE] FILE");
+	if (code != EXIT_OK)
+		return code;
+	return file ? validate(file, secrets) : cli_usage("validate");
 }
 
 int verb_schema(int argc, char **argv)
@@ -159,7 +156,7 @@ int verb_service(int argc, char **argv)
 	while (argc == 2 && verb < ARRAY_SIZE(service_verbs) && !str_equal(argv[1], service_verbs[verb].name))
 		verb++;
 	if (argc != 2 || verb == ARRAY_SIZE(service_verbs))
-		return cli_usage("service install | remove | retire");
+		return cli_usage("service");
 	log_stderr_add(LOG_LEVEL_WARNING, true);
 	r = paths_init(&p, NULL, &e);
 	if (r >= 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/record_files.h"
 #include "agent/app/verbs.h"
@@ -166,18 +167,13 @@ int verb_drain(int argc, char **argv)
 	_cleanup_(paths_done) struct paths p = { 0 };
 	const char *reason = NULL;
 	bool wait = false;
+	const struct argument arguments[] = { { "--wait", .flag = &wait }, { .word = &reason } };
 	int64_t since = 0;
 	int code;
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--wait"))
-			wait = true;
-		else if (argv[i][0] == '-' || reason)
-			return cli_usage("drain [--wait] [REASON]");
-		else
-			reason = argv[i];
-	}
-	code = cli_open(&p);
+	code = arguments_read("drain", arguments, ARRAY_SIZE(arguments), argc, argv);
+	if (code == EXIT_OK)
+		code = cli_open(&p);
 	if (code == EXIT_OK && wait)
 		code = told_so_far(&p, &since);
 	if (code == EXIT_OK)
@@ -188,35 +184,28 @@ int verb_drain(int argc, char **argv)
 int verb_restore(int argc, char **argv)
 {
 	if (argc > 2 || (argc == 2 && !str_equal(argv[1], "--force")))
-		return cli_usage("restore [--force]");
+		return cli_usage("restore");
 	return cli_order_alone("restore", "/v1/restore", argc == 2 ? "force" : "");
 }
 
 int verb_ack(int argc, char **argv)
 {
-	return argc == 2 && argv[1][0] != '-' ? cli_order_alone("ack", "/v1/ack", argv[1]) : cli_usage("ack EVENT-ID");
+	return argc == 2 && argv[1][0] != '-' ? cli_order_alone("ack", "/v1/ack", argv[1]) : cli_usage("ack");
 }
 
 /* ---- backup ---- */
-
-#define QUIESCE_USAGE "quiesce [--for DURATION] [--within DURATION]"
 
 int verb_quiesce(int argc, char **argv)
 {
 	_cleanup_(paths_done) struct paths p = { 0 };
 	_cleanup_free_ char *argument = NULL;
 	uint64_t lasts = 900, within = 300;
+	const struct argument arguments[] = { { "--for", .seconds = &lasts }, { "--within", .seconds = &within } };
 	int64_t since = 0;
-	int code;
+	int code = arguments_read("quiesce", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (int i = 1; i < argc; i++) {
-		uint64_t *to = str_equal(argv[i], "--for") ? &lasts : str_equal(argv[i], "--within") ? &within : NULL;
-
-		if (!to || i + 1 == argc)
-			return cli_usage(QUIESCE_USAGE);
-		if (!cli_duration(argv[++i], to) || *to == 0)
-			return cli_bad_duration(argv[i]);
-	}
+	if (code != EXIT_OK)
+		return code;
 	if (within > lasts)
 		within = lasts;
 	argument = str_format("%llu %llu", (unsigned long long)lasts, (unsigned long long)within);
@@ -262,8 +251,6 @@ int verb_resume(int argc, char **argv)
 
 /* ---- rehearsal ---- */
 
-#define SIMULATE_USAGE "simulate TYPE [--in DURATION] [--duration DURATION] [--dry-run]"
-
 /* The notice that is documented for the type. */
 static uint64_t documented_notice(const char *type)
 {
@@ -292,21 +279,15 @@ int verb_simulate(int argc, char **argv)
 	const char *type = NULL, *in = NULL, *lasts = NULL;
 	uint64_t notice, seconds;
 	bool dry = false;
+	const struct argument arguments[] = {
+		{ "--dry-run", .flag = &dry }, { "--in", .text = &in }, { "--duration", .text = &lasts }, { .word = &type }
+	};
+	int code = arguments_read("simulate", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--dry-run"))
-			dry = true;
-		else if (str_equal(argv[i], "--in") && i + 1 < argc)
-			in = argv[++i];
-		else if (str_equal(argv[i], "--duration") && i + 1 < argc)
-			lasts = argv[++i];
-		else if (argv[i][0] == '-' || type || strchr(argv[i], ' '))
-			return cli_usage(SIMULATE_USAGE);
-		else
-			type = argv[i];
-	}
-	if (str_empty(type))
-		return cli_usage(SIMULATE_USAGE);
+	if (code != EXIT_OK)
+		return code;
+	if (str_empty(type) || strchr(type, ' '))
+		return cli_usage("simulate");
 	notice = documented_notice(type);
 	if (in && !cli_duration(in, &notice))
 		return cli_bad_duration(in);
@@ -435,16 +416,12 @@ int verb_events(int argc, char **argv)
 	_cleanup_(paths_done) struct paths p = { 0 };
 	struct error e = ERROR_INIT;
 	bool json = false, live = false;
+	const struct argument arguments[] = { { "--json", .flag = &json }, { "--watch", .flag = &live } };
 	int code;
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--json"))
-			json = true;
-		else if (str_equal(argv[i], "--watch"))
-			live = true;
-		else
-			return cli_usage("events [--watch] [--json]");
-	}
+	code = arguments_read("events", arguments, ARRAY_SIZE(arguments), argc, argv);
+	if (code != EXIT_OK)
+		return code;
 	if (!live && paths_init(&p, NULL, &e) >= 0 && api_permitted(&p) && !api_daemon_running(&p))
 		return events_of_files(&p, json);
 	paths_done(&p);

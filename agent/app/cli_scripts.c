@@ -2,6 +2,7 @@
  * `evenkeel scripts`: every script and its kept runs. The runs are read from their files and what is waited for comes from the
  * daemon, so a service that is not running hides nothing that is over.
  */
+#include "agent/app/arguments.h"
 #include "agent/app/cli_scripts.h"
 
 #include <errno.h>
@@ -290,9 +291,5 @@ int verb_scripts(int argc, char **argv)
 		return scripts_run(argc - 1, argv + 1);
 	if (argc == 2 && str_equal(argv[1], "--json"))
 		return list(true);
-	if (argc == 2 && str_equal(argv[1], "--help")) {
-		printf("usage: evenkeel %s\n", SCRIPTS_USAGE);
-		return EXIT_OK;
-	}
-	return cli_usage(SCRIPTS_USAGE);
+	return cli_usage("scripts");
 }

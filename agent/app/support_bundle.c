@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/doctor.h"
 #include "agent/app/documents.h"
@@ -407,7 +408,7 @@ int verb_support_bundle(int argc, char **argv)
 	int r;
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
-		return cli_usage("support-bundle [FILE]");
+		return cli_usage("support-bundle");
 	r = file ? paths_init(&p, NULL, &e) : error_oom(&e);
 	if (r >= 0 && geteuid() != 0 && !p.root[0]) {
 		fprintf(stderr,

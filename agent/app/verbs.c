@@ -14,7 +14,7 @@ const struct verb verbs[] = {
 	{ "simulate", verb_simulate, "TYPE [--in DURATION] [--duration DURATION] [--dry-run]", "Rehearse an event with the real steps, or only print the plan; the platform hears nothing" },
 	{ "pause", verb_pause, "[--for DURATION] [REASON] | --end", "Let nothing begin for a while (1h) but what an operator orders: no drain, no script, no renewal" },
 	{ "certs", verb_certs, "[--json] | refresh [NAME] | check", "Show the certificates and secrets of Key Vault; ask the vault now; check what is on disk" },
-	{ "scripts", verb_scripts, "[--json] | logs [--run N] [--job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
+	{ "scripts", verb_scripts, "[--json] | logs [--run N | --job ID] [--stderr] [--follow] NAME | run [--name NAME] [--user USER[:GROUP]] [--timeout SECONDS] FILE [ARGUMENT...]", "Show the scripts and their runs, print or follow the output of one, or run a file like one" },
 	{ "doctor", verb_doctor, "[--json] | --checks", "Look at and ask for everything the agent depends on; --checks lists what is looked at" },
 	{ "userdata", verb_userdata, "[--json] | history | show [--applied] | diff | apply [REVISION] | ignore [REVISION]", "Show what is known of user data and what was applied; show or compare its content; order what is there now to be applied, or not" },
 	{ "validate", verb_validate, "[--secrets FILE] FILE", "Check a settings document, with every message and warning" },
