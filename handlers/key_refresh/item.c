@@ -483,7 +483,7 @@ void item_fetch(struct item *i)
 	bool known = r->version && str_equal(r->url, key_url(&i->plan.wish));
 	const char *const versions[] = { known ? r->version : NULL, known ? r->previous : NULL, NULL };
 	const struct vault_request req = { .url = key_url(&i->plan.wish),
-					   .suffixes = h->suffixes,
+					   .suffixes = &h->settings->vault_suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
 					   .want_pem = i->plan.wish.certificate,

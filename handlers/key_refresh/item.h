@@ -74,7 +74,6 @@ struct handler {
 	const struct handler_host *host;
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
 	struct vaults *vaults;
-	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
 	char *goal_path, *wanted_path, *directory;
 	struct item **items;

@@ -234,20 +234,6 @@ static void drop_items(struct handler *h)
 	h->n = 0;
 }
 
-static int set_suffixes(struct handler *h, const struct key_refresh_settings *k)
-{
-	char *const *from = k->vault_suffixes.items;
-	const char **to = calloc(k->vault_suffixes.n + 1, sizeof(*to));
-
-	if (!to)
-		return -ENOMEM;
-	for (size_t i = 0; i < k->vault_suffixes.n; i++)
-		to[i] = from[i];
-	free(h->suffixes);
-	h->suffixes = to;
-	return 0;
-}
-
 /* ---- the handler ---- */
 
 static void handler_free(struct handler *h)
@@ -261,7 +247,6 @@ static void handler_free(struct handler *h)
 	loop_timer_free(h->timer);
 	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
-	free(h->suffixes);
 	key_pace_done(&h->pace);
 	free(h->goal_path);
 	free(h->wanted_path);
@@ -330,9 +315,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 		hooks_forgive(h->hooks);
 	timeout = usec_from_seconds((uint64_t)k->initial_sync_timeout_seconds);
 	deadline = key_goal_deadline(&h->goal, timeout, loop_now_boot(h->host->loop), loop_now_wall(h->host->loop));
-	r = set_suffixes(h, k);
-	if (r >= 0)
-		r = set_items(h, goal->settings, new_goal, deadline);
+	r = set_items(h, goal->settings, new_goal, deadline);
 	if (r < 0) {
 		/* Items without a wish must not be looked at. */
 		drop_items(h);

@@ -87,7 +87,7 @@ void older_begin(struct item *i, const struct vault_secret *newest)
 			   key_url(&i->plan.wish), newest->previous);
 	struct handler *h = i->h;
 	const struct vault_request req = { .url = url,
-					   .suffixes = h->suffixes,
+					   .suffixes = &h->settings->vault_suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
 					   .want_pem = true,
