@@ -43,7 +43,7 @@ struct argument {
 	uint64_t min, max;
 	uint64_t *seconds; /* the duration behind it, at least a second */
 	const char **word; /* a word by itself; several are filled in their order */
-	char ***rest;	   /* the first word by itself and all behind it, or all behind "--"; ends with NULL, not empty */
+	char ***rest; /* the first word by itself and all behind it, or all behind "--"; ends with NULL, not empty */
 };
 
 /* EXIT_OK; or EXIT_USAGE after it has told how `call` is meant, or what a duration is. argv[0] is skipped. */

@@ -127,7 +127,7 @@ static void settle(struct item *i)
 	(void)item_save(i, FS_REPLACE, NULL);
 	log_way(i, LOG_LEVEL_INFO, i->plan.record.version, "is in use", NULL);
 	item_tell(i, "is in use");
-	telling_count(i, "installed");
+	measure_install(i, "installed");
 	i->phase = PHASE_ACTIVATING;
 	if (key_job_switch(i->h->host->paths, &i->plan, KEY_SWITCH_KEEP, i->plan.record.set, NULL, &j, &e) < 0 ||
 	    item_start_files(i, &j, on_kept, &e) < 0) {
@@ -161,7 +161,7 @@ void activate_not_again(struct item *i)
 
 static void rejected(struct item *i)
 {
-	telling_count(i, "rejected");
+	measure_install(i, "rejected");
 	plan_next(i);
 	over(i);
 }

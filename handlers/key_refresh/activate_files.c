@@ -1,5 +1,4 @@
 /* The files of an activation: whether there is a way back, the new ones beside those in use, the switch to and fro. */
-#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,6 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/x509.h"
-#include "agent/io/loop.h"
 #include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/item.h"

@@ -20,7 +20,6 @@
 #include <string.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
 #include "agent/codec/timefmt.h"
