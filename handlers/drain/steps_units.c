@@ -9,7 +9,6 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
-#include "agent/base/str.h"
 #include "agent/io/bus.h"
 
 static void next_unit(struct doing *d);
