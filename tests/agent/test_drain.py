@@ -5,23 +5,17 @@ import http.server
 import json
 import os
 import random
-import shutil
 import signal
-import subprocess
 import threading
 import time
 
 import pytest
 from draining import EVENTS, PATIENCE, Programme
-from vm import BINARY, http_get, wait_until
+from vm import BINARY, http_get, may_mount, may_trace, wait_until
 
 PROGRAMME = Programme(ack_to_started_in_seconds=0.2)
 BOOT = "proc/sys/kernel/random/boot_id"
 performances = PROGRAMME.performances()
-
-
-def may_mount():
-    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
 # One event
@@ -728,11 +722,6 @@ def killed_at_any_instant(host, rounds=3, seed=20261120):
             check_history(host, event, kills, since, steps)
             check_down(host.times("begin", "a", since)[0], host.times("undone", "a", since)[-1])
     assert total == 15 and host.ready() == 200
-
-
-def may_trace():
-    return shutil.which("strace") and subprocess.run(["strace", "-D", "-qq", "-e", "trace=none", "true"],
-                                                     capture_output=True).returncode == 0
 
 
 def killed_after_each_write(host, first, every):

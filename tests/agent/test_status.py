@@ -17,8 +17,8 @@ import time
 
 import pytest
 from configured import Configured
-from test_key_refresh import Keys
-from vm import BINARY, SANITIZED, SOURCE, Platform, free_port, http_get, script
+from keys import Keys
+from vm import BINARY, SANITIZED, SOURCE, free_port, http_get, script
 
 PATIENCE = 60 if SANITIZED else 20
 MAN = SOURCE / "agent/app/man"
@@ -67,10 +67,8 @@ def plain(text):
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture
