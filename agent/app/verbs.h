@@ -20,11 +20,7 @@ const struct verb *verb_find(const char *name);
 /* verb_help.c: usage, what it does, examples. */
 void verb_print_help(const struct verb *v);
 
-int verb_install(int argc, char **argv);
-int verb_enable(int argc, char **argv);
-int verb_disable(int argc, char **argv);
-int verb_update(int argc, char **argv);
-int verb_uninstall(int argc, char **argv);
+int verb_extension(int argc, char **argv); /* install, enable, disable, update, uninstall */
 int verb_service(int argc, char **argv);
 int verb_daemon(int argc, char **argv);
 int verb_run(int argc, char **argv);
