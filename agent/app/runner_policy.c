@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
 

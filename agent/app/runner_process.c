@@ -6,8 +6,6 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,7 +17,6 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
-#include "agent/base/str.h"
 
 #define BUSY_TRIES 40
 #define BUSY_WAIT_MSEC 50

@@ -10,7 +10,6 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
-#include "agent/base/str.h"
 #include "agent/codec/base64.h"
 #include "agent/codec/gzip.h"
 
