@@ -1,5 +1,5 @@
 /*
- * What key refresh is made of: the handler, which knows who is next (key_refresh.c), and its items, which do the work
+ * What key refresh is made of: the handler (key_refresh.c), which knows who is next (turns.c), and its items, which do the work
  * (item.c and its parts, activate.c). For this handler's own files only.
  */
 #pragma once
@@ -101,6 +101,11 @@ void item_fetch(struct item *i);
 /* item_files.c. Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has
  * ended. */
 void item_retire(struct item *i);
+
+/* turns.c: of the handler's timer, whose `userdata` the handler is; begins with whoever is due, and arms it again */
+void key_refresh_turn(void *userdata);
+/* By a pause, unless an operator has ordered it. */
+bool item_is_paused(const struct item *i);
 
 /* measures.c: for who watches many VMs. `result`: installed, failed, rejected. */
 void measure_install(const struct item *i, const char *result);
