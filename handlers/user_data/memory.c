@@ -12,7 +12,6 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "agent/io/record.h"

@@ -14,7 +14,6 @@
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
 #include "agent/codec/json_record.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/common/cloud_init.h"
