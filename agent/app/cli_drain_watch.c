@@ -32,14 +32,7 @@ int drain_look_once(const struct paths *p, int64_t since, struct buf *text, stru
 
 	if (!path)
 		return error_oom(err);
-	buf_reset(text);
-	r = api_call(p, "GET", path, NULL, CLI_ANSWER_USEC, text, err);
-	if (r < 0)
-		return r;
-	if (r != 200)
-		return error_set(err, ERROR_SYSTEM, r == 503 ? -EAGAIN : -EPROTO, "the service answered %d: %.300s", r,
-				 buf_str(text));
-	r = jd_decode_document(buf_str(text), text->len, "the answer", LIMIT_API_REPLY, &drain_view_type, &v, err);
+	r = api_look(p, path, CLI_ANSWER_USEC, &drain_view_type, text, &v, err);
 	if (r < 0)
 		return r;
 	*ret = v;
@@ -55,7 +48,7 @@ static int look(const struct paths *p, int64_t since, struct drain_view *ret, st
 	bool told = false;
 	int r;
 
-	while ((r = drain_look_once(p, since, &text, ret, err)) < 0 && r != -EPROTO && time_boot() < patience) {
+	while ((r = drain_look_once(p, since, &text, ret, err)) < 0 && r != -EPROTO && r != -EACCES && time_boot() < patience) {
 		if (!told)
 			cli_note_wait("the service does not answer; waiting for it to start anew");
 		told = true;

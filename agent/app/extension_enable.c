@@ -103,7 +103,7 @@ static int hand_over(const struct paths *p, struct error *err)
 	r = api_call(p, "POST", "/v1/goal", "", EXTENSION_ANSWER_USEC, &reply, err);
 	if (r < 0 || r == 200)
 		return r < 0 ? r : 0;
-	return error_set(err, ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(&reply));
+	return api_refused(err, -EIO, "POST", "/v1/goal", r, &reply);
 }
 
 static bool nobody_listens(int r)
