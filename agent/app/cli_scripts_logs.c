@@ -56,7 +56,7 @@ static int tell_verdict(const char *verb, const struct job_result *r)
 
 	/* An exit code speaks for itself. */
 	if (r->end != JOB_SUCCEEDED && r->end != JOB_EXITED)
-		fprintf(stderr, "evenkeel %s: %s\n", verb, r->message ? r->message : job_result_phrase(r, phrase));
+		fprintf(stderr, "evenkeel %s: %s\n", verb, job_result_why(r, phrase));
 	return verdict(r);
 }
 

@@ -85,14 +85,14 @@ static void restore_former(struct daemon *d)
 	if (r >= 0)
 		r = daemon_load_documents(d, &former, NULL, &s, &key, &e);
 	if (r < 0) {
-		log_warning("the settings in force before cannot be used: %s", e.msg);
+		log_warning("the settings in force before cannot be used: %s; nothing is configured until others come", e.msg);
 		settings_done(&s);
 		s = (struct settings){ 0 };
 	}
 	free(d->key);
 	d->key = TAKE_PTR(key);
 	if (daemon_put_in_force(d, &s, &e) < 0)
-		log_error("%s", e.msg);
+		log_error("not all of the settings before are in force again: %s", e.msg);
 }
 
 /* Certificate or key of the protected settings are not there yet: tried again, told after a while. */

@@ -119,7 +119,8 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 		int r = d->slots[i].class->apply(d->slots[i].handler, from_user ? &user : &goal, &e);
 
 		if (r < 0) {
-			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "%s", e.msg);
+			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "the settings of %s cannot be applied: %s",
+				handler_classes[i]->name, e.msg);
 			if (first == 0) {
 				first = r;
 				*err = e;

@@ -91,7 +91,7 @@ static void write_failure_status(const struct goal_request *g, const char *sente
 	if (status_document(m, g->handler, time_wall(), &text) < 0)
 		return;
 	if (status_file_write(g->status_folder, g->sequence, text.data, text.len, &e) < 0)
-		log_error("%s", e.msg);
+		log_error("%s; the agent cannot be told what went wrong", e.msg);
 }
 
 /* With socket activation one question serves a running and a stopped daemon alike. */

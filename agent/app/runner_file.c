@@ -106,14 +106,14 @@ int file_make(const char *path, const struct job_file *f, const struct job_secre
 		return r;
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot make %s", path);
 	r = fs_write_all(fd, buf_str(&bytes), bytes.len);
 	if (r < 0)
-		return error_errno(err, r, "%s", path);
+		return error_errno(err, r, "cannot write %s", path);
 	if (fchown(fd, o.uid, o.gid) < 0 || fchmod(fd, o.mode) < 0)
-		return error_errno(err, -errno, "%s: cannot set owner and mode", path);
+		return error_errno(err, -errno, "cannot set owner and mode of %s", path);
 	r = set_acls(fd, f, o.mode, err);
 	if (r < 0)
 		return r;
-	return fsync(fd) < 0 ? error_errno(err, -errno, "%s", path) : 0;
+	return fsync(fd) < 0 ? error_errno(err, -errno, "cannot write %s to disk", path) : 0;
 }

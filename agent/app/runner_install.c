@@ -25,9 +25,9 @@ static int check_directory(const char *path, uid_t also, struct error *err)
 	struct stat st;
 
 	if (stat(path, &st) < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot look at %s", path);
 	if (!S_ISDIR(st.st_mode))
-		return error_set(err, ERROR_USER, -ENOTDIR, "%s is not a directory", path);
+		return error_set(err, ERROR_USER, -ENOTDIR, "nothing is installed below %s: it is not a directory", path);
 	if (st.st_uid != 0 && st.st_uid != geteuid() && st.st_uid != also)
 		return error_set(err, ERROR_USER, -EPERM, "nothing is installed below %s: it belongs to another user; chown root it",
 				 path);
@@ -47,7 +47,7 @@ static int open_way(const char *directory, uid_t also, char **ret, struct error 
 		return r;
 	real = realpath(directory, NULL);
 	if (!real)
-		return error_errno(err, -errno, "%s", directory);
+		return error_errno(err, -errno, "cannot find %s", directory);
 	for (char *p = real; r >= 0 && p; p = strchr(p + 1, '/')) {
 		char c = p[1];
 
@@ -84,7 +84,7 @@ static int make_plain(const char *made, const struct job_file *f, const struct j
 
 static int put_in_place(const char *from, const char *to, struct error *err)
 {
-	return rename(from, to) < 0 ? error_errno(err, -errno, "%s", to) : 0;
+	return rename(from, to) < 0 ? error_errno(err, -errno, "cannot put %s in its place", to) : 0;
 }
 
 /* Done again after a kill at any place it comes to the same: the new file goes last, and only once. */
@@ -95,7 +95,7 @@ static int switch_plain(const char *path, const char *made, const char *former, 
 	if (fs_exists(made)) {
 		r = fs_unlink(former, err);
 		if (r >= 0 && keep && link(path, former) < 0 && errno != ENOENT)
-			r = error_errno(err, -errno, "%s", former);
+			r = error_errno(err, -errno, "cannot keep the former file as %s", former);
 		if (r >= 0)
 			r = put_in_place(made, path, err);
 	} else if (!fs_exists(path)) {
@@ -122,7 +122,7 @@ static int install_plain_file(const struct job *job, const struct job_file *f, c
 	if (!path || !made || !former)
 		return error_oom(err);
 	if (fs_is_dir(path))
-		return error_set(err, ERROR_USER, -EISDIR, "%s is a directory", path);
+		return error_set(err, ERROR_USER, -EISDIR, "nothing is installed as %s: it is a directory; move it away", path);
 	if (f->link)
 		return fs_symlink(f->link, path, err);
 	if (!f->content)

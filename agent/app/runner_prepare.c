@@ -31,7 +31,7 @@ int runner_read_job(struct runner *r, const char *id, struct error *err)
 	if (k >= 0)
 		k = job_decode(buf_str(&text), text.len, &r->job, err);
 	if (k >= 0 && !str_equal(r->job.id, id))
-		k = error_set(err, ERROR_SYSTEM, -EINVAL, "%s is of another job", path);
+		k = error_set(err, ERROR_SYSTEM, -EINVAL, "%s is of another job than %s", path, id);
 	return k;
 }
 
@@ -46,10 +46,10 @@ int runner_claim(struct runner *r, struct error *err)
 	if (fd < 0 && errno == EEXIST)
 		return error_set(err, ERROR_SYSTEM, -EEXIST, "job %s has been started before; nothing is run twice", r->job.id);
 	if (fd < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot make %s", path);
 	/* The name is the lock; on a full disk the boot in it is missing. */
 	if (fs_write_all(fd, r->boot_id, strlen(r->boot_id)) < 0 && ftruncate(fd, 0) < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot write %s", path);
 	/* The name must be durable before anything of the customer's runs; the boot in it only makes a sentence better. */
 	return fs_fsync_dir(r->directory, err);
 }
@@ -78,7 +78,7 @@ static int read_secrets(struct runner *r, struct error *err)
 
 static int make_work(struct runner *r, struct error *err)
 {
-	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "%s", r->work) : 0;
+	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "cannot make the directory %s", r->work) : 0;
 }
 
 int runner_hand_over_work(struct runner *r, struct error *err)
@@ -87,7 +87,7 @@ int runner_hand_over_work(struct runner *r, struct error *err)
 
 	fd = open(r->work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || (r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0700) < 0)
-		return error_errno(err, -errno, "%s", r->work);
+		return error_errno(err, -errno, "cannot hand over %s to the user of the job", r->work);
 	return 0;
 }
 

@@ -32,20 +32,20 @@ static int make_version(const struct job *job, const struct job_secrets *secrets
 		return error_oom(err);
 	r = fs_remove_tree(made, err); /* of a try that was interrupted */
 	if (r >= 0 && mkdir(made, 0700) < 0)
-		r = error_errno(err, -errno, "%s", made);
+		r = error_errno(err, -errno, "cannot make the directory %s", made);
 	for (size_t i = 0; r >= 0 && i < job->files.n; i++) {
 		_cleanup_free_ char *path = path_join(made, files[i].name);
 
 		r = path ? file_make(path, &files[i], secrets, err) : error_oom(err);
 	}
 	if (r >= 0 && chmod(made, 0755) < 0)
-		r = error_errno(err, -errno, "%s", made);
+		r = error_errno(err, -errno, "cannot set the mode of %s", made);
 	if (r >= 0)
 		r = fs_fsync_dir(made, err);
 	if (r >= 0)
 		r = fs_remove_tree(final, err); /* not the current one: that has been asked before */
 	if (r >= 0 && rename(made, final) < 0)
-		r = error_errno(err, -errno, "%s", final);
+		r = error_errno(err, -errno, "cannot put %s in its place", final);
 	/* What is left of a failure is removed by the next try. */
 	return r < 0 ? r : fs_fsync_dir(versions, err);
 }

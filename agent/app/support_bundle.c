@@ -65,7 +65,7 @@ static int add(struct bundle *b, const char *name, const char *what, const char 
 		r = tar_add(&b->tar, path, 0600, b->now / USEC_PER_SEC, buf_str(&clean), clean.len);
 	if (r >= 0 && what)
 		(void)buf_printf(&b->contents, "%-32s %s\n", name, what);
-	return r < 0 ? error_errno(&b->err, r, "%s", name) : 0;
+	return r < 0 ? error_errno(&b->err, r, "cannot add %s to the archive", name) : 0;
 }
 
 int bundle_add(struct bundle *b, const char *name, const char *what, const struct buf *text)

@@ -44,7 +44,7 @@ static int make_directory(const char *path, struct error *err)
 	int r = fs_mkdirs(path, 0711, err);
 
 	if (r >= 0 && chmod(path, 0711) < 0)
-		r = error_errno(err, -errno, "%s", path);
+		r = error_errno(err, -errno, "cannot set the mode of %s", path);
 	return r;
 }
 

@@ -63,7 +63,7 @@ static void set_target(struct handler *h, bool on)
 	/* Nobody waits for it: units of others may hang on it. */
 	if (h->host->bus &&
 	    bus_unit_job(h->host->bus, on ? UNIT_START : UNIT_STOP, "evenkeel-drained.target", false, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "units that wait for evenkeel-drained.target are not told: %s", e.msg);
 }
 
 static void begin_step(struct handler *h, const struct drain_action *a)

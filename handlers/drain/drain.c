@@ -248,7 +248,7 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 		return error_oom(err);
 	}
 	if (r >= 0 && h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "a drain would not succeed: %s", e.msg);
 	return r;
 }
 

@@ -100,10 +100,11 @@ static void over(struct item *i)
 static void on_kept(const struct job_result *result, void *userdata)
 {
 	struct item *i = userdata;
+	char phrase[128];
 
 	if (result->end != JOB_SUCCEEDED)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: former files cannot be removed: %s", i->name,
-			str_empty(result->message) ? "" : result->message);
+			job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	item_ended(i);

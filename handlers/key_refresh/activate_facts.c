@@ -240,7 +240,7 @@ void activate_phrase(const struct job_result *r, struct buf *out)
 {
 	char phrase[128];
 
-	(void)buf_puts(out, str_empty(r->message) ? job_result_phrase(r, phrase) : r->message);
+	(void)buf_puts(out, job_result_why(r, phrase));
 	if (!str_empty(r->stderr_tail))
 		put_lines(out, r->stderr_tail);
 	else if (!str_empty(r->stdout_tail))

@@ -69,7 +69,7 @@ static void fetch_failed(struct item *i, int status, usec_t retry_after, const s
 	key_fetch_failed(&i->plan, status, retry_after, why, &clock);
 	if (status == 429 &&
 	    key_pace_refused(&i->h->pace, key_url(&i->plan.wish), retry_after, clock.random, clock.now_boot) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "out of memory");
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: out of memory: its vault is not spared", i->name);
 	item_failed(i, first);
 }
 

@@ -91,9 +91,9 @@ static void on_removed(const struct job_result *result, void *userdata)
 	char phrase[128];
 
 	if (result->end != JOB_SUCCEEDED)
-		tell_not_removed(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		tell_not_removed(i, job_result_why(result, phrase));
 	else if (fs_unlink(i->record_path, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s; its files are gone", i->name, e.msg);
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	i->phase = PHASE_IDLE;
@@ -156,7 +156,7 @@ static void on_pruned(const struct job_result *result, void *userdata)
 	char phrase[128];
 
 	if (result->end != JOB_SUCCEEDED)
-		tell_not_removed(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		tell_not_removed(i, job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	item_ended(i);
@@ -188,7 +188,7 @@ static void on_installed(const struct job_result *result, void *userdata)
 		note_installed(i, result, &why);
 	else
 		(void)error_set(&why, ERROR_SYSTEM, -EIO, "it cannot be installed: %s",
-				str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+				job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	if (why.msg[0])

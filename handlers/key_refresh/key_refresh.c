@@ -40,7 +40,7 @@ static void save_goal(struct handler *h)
 	else
 		r = fs_write(h->goal_path, text.data, text.len, 0600, FS_REPLACE, &e);
 	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; after a restart the time for first installs begins anew", e.msg);
 }
 
 /* -EPROTO: of a later version. */
@@ -57,7 +57,7 @@ static int load_goal(struct handler *h, struct error *err)
 		return r;
 	}
 	if (r < 0 && r != -ENOENT)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; the time for first installs begins anew", e.msg);
 	return 0;
 }
 

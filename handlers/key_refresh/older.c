@@ -50,7 +50,7 @@ static void on_written(const struct job_result *result, void *userdata)
 	if (result->end == JOB_SUCCEEDED)
 		go_on(i);
 	else
-		do_without(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		do_without(i, job_result_why(result, phrase));
 }
 
 static int write_files(struct item *i, const struct vault_secret *s, struct error *err)

@@ -104,7 +104,7 @@ static void attach(struct handler *h, struct userdata_revision *r, struct userda
 	h->attached = true;
 	if (jobs_attach(h->host->jobs, run->job ? run->job : "", on_done, h, &h->job, &e) >= 0)
 		return;
-	log_for(LOG_LEVEL_ERROR, (.handler = HANDLER, .job = run->job), "%s", e.msg);
+	log_for(LOG_LEVEL_ERROR, (.handler = HANDLER, .job = run->job), "part %s cannot be found again: %s", run->name, e.msg);
 	judge(h, r, run, i, &gone);
 	h->attached = false;
 	userdata_apply_soon(h);
