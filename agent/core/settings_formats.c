@@ -625,7 +625,6 @@ static int check_settable_section(const char *text, struct error *err)
 #define NAME_PATTERN "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 #define PATH_PATTERN "^/"
 #define HTTP_PATTERN "^https?://"
-#define GUID_PATTERN "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 const struct jd_type st_boolean = {.kind = JD_BOOLEAN};
 const struct jd_type st_name = {.kind = JD_TEXT, .min = 1, .check = check_name, .pattern = NAME_PATTERN};

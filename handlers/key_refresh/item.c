@@ -22,8 +22,6 @@
 #include "agent/io/paths.h"
 #include "handlers/key_refresh/activate.h"
 
-#define CONTENT_PFX "application/x-pkcs12"
-
 struct key_clock item_clock(const struct handler *h)
 {
 	return (struct key_clock){ .interval = usec_from_seconds((uint64_t)h->settings->polling_interval_seconds),
