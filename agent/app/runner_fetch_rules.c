@@ -1,4 +1,4 @@
-/* The rules of downloads. */
+/* The numbers of downloads: when another attempt is made, and the codes that Custom Script has for an end. */
 #include "agent/app/runner_fetch_rules.h"
 
 #include "agent/app/runner_fetch.h"
