@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "agent/app/arguments.h"
-#include "agent/app/cli_client.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"

@@ -7,14 +7,12 @@
 #include <string.h>
 
 #include "agent/app/arguments.h"
-#include "agent/app/cli_client.h"
 #include "agent/app/cli_scripts.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
-#include "agent/base/time.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/job.h"
 #include "agent/io/machine.h"

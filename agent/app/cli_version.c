@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "agent/app/arguments.h"
-#include "agent/app/cli_client.h"
 #include "agent/app/verbs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"

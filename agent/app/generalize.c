@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "agent/app/api_client.h"
-#include "agent/app/cli_client.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/removal.h"
