@@ -1,112 +1,24 @@
-/* The verbs for people: validate, schema, and the service's installation by packages. */
+/* `evenkeel service`: what packages do with the service when they are installed and removed. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/beside.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/verbs.h"
-#include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
-#include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
-#include "agent/core/settings.h"
 #include "agent/io/bus.h"
 #include "agent/io/log_sinks.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
-#include "handlers/common/handler.h"
-
-/* ---- validate ---- */
-
-/* What is valid anywhere but cannot be done on this machine. */
-static int check_machine(const struct settings *s, struct error *err)
-{
-	_cleanup_(paths_done) struct paths p = { 0 };
-	int r = paths_init(&p, NULL, err);
-
-	return r < 0 ? r : drain_class.check(&p, s, err);
-}
-
-static int validate(const char *file, const char *secrets_file)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SETTINGS), secrets = BUF_SECRET_INIT(LIMIT_SETTINGS);
-	_cleanup_(settings_done) struct settings s = { 0 };
-	_cleanup_(jd_report_done) struct jd_report report = { 0 };
-	struct settings_source source = { .door = DOOR_EXTENSION, .name = "settings" };
-	struct error e = ERROR_INIT;
-	int r;
-
-	r = fs_read(file, LIMIT_SETTINGS, &text, &e);
-	if (r >= 0 && secrets_file)
-		r = fs_read(secrets_file, LIMIT_SETTINGS, &secrets, &e);
-	if (r < 0) {
-		fprintf(stderr, "evenkeel validate: %s\n", e.msg);
-		return EXIT_FAILED;
-	}
-	source.public_text = buf_str(&text);
-	source.public_len = text.len;
-	source.protected_text = secrets.data;
-	source.protected_len = secrets.len;
-	r = settings_load(&source, 1, &s, &report, &e);
-	for (unsigned i = 0; i < report.n_errors; i++)
-		fprintf(stderr, "%s\n", report.errors[i]);
-	if (r < 0 && report.n_errors == 0)
-		fprintf(stderr, "%s\n", e.msg);
-	if (report.n_errors_found > report.n_errors)
-		fprintf(stderr, "and %u more\n", report.n_errors_found - report.n_errors);
-	for (unsigned i = 0; i < report.n_warnings; i++)
-		fprintf(stderr, "warning: %s\n", report.warnings[i]);
-	if (r >= 0) {
-		r = check_machine(&s, &e);
-		if (r < 0)
-			fprintf(stderr, "settings: %s\n", e.msg);
-	}
-	if (r < 0)
-		return EXIT_INVALID_SETTINGS;
-	printf("%s: valid\n", file);
-	return EXIT_OK;
-}
-
-int verb_validate(int argc, char **argv)
-{
-	const char *file = NULL, *secrets = NULL;
-
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--secrets") && i + 1 < argc)
-			secrets = argv[++i];
-		else if (argv[i][0] == '-' || file)
-			return cli_usage("validate [--secrets FILE] FILE");
-		else
-			file = argv[i];
-	}
-	return file ? validate(file, secrets) : cli_usage("validate [--secrets FILE] FILE");
-}
-
-int verb_schema(int argc, char **argv)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SETTINGS);
-	int r = settings_schema(&text);
-
-	(void)argv;
-	if (argc > 1)
-		return cli_usage("schema");
-	if (r < 0) {
-		fprintf(stderr, "evenkeel schema: %s\n", strerror(-r));
-		return EXIT_FAILED;
-	}
-	return fwrite(text.data, 1, text.len, stdout) == text.len && putchar('\n') != EOF && fflush(stdout) == 0 ? EXIT_OK :
-														    EXIT_FAILED;
-}
-
-/* ---- service ---- */
 
 static int service_install(const struct paths *p, struct bus *bus, struct error *err)
 {
@@ -180,7 +92,7 @@ int verb_service(int argc, char **argv)
 	while (argc == 2 && verb < ARRAY_SIZE(service_verbs) && !str_equal(argv[1], service_verbs[verb].name))
 		verb++;
 	if (argc != 2 || verb == ARRAY_SIZE(service_verbs))
-		return cli_usage("service install | remove | retire | leave");
+		return cli_usage("service");
 	log_stderr_add(LOG_LEVEL_WARNING, true);
 	r = paths_init(&p, NULL, &e);
 	if (r >= 0)
