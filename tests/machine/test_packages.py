@@ -15,6 +15,7 @@ from product import (NAME, NEW, OLD, RAN, WEB_UNIT, configure, daemon_program, d
 UNITS = ("evenkeel.service", "evenkeel.socket")
 METRICS_PORT = 9108
 LIBRARIES = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"]) / "tests"
+WITHOUT_MANAGER = "unshare --mount sh -c 'mount -t tmpfs none /run/dbus; mount -t tmpfs none /run/systemd; exec \"$@\"' sh"
 DROP_IN = "/run/systemd/system/evenkeel.service.d"
 SETTINGS = {**script(f"echo package >>{RAN}"), **draining()}
 
@@ -50,7 +51,7 @@ class ExtensionByHand:
         self.machine, self.unpacked = machine, unpacked
         self.folder = f"/var/lib/waagent/{NAME}-{OLD}"
 
-    def put(self):
+    def unpack(self):
         folder = self.folder
         self.machine.copy_in(self.unpacked, folder)
         self.machine.run(f"mkdir -p {folder}/config {folder}/status; chmod -R a+x {folder}/bin")
@@ -58,6 +59,9 @@ class ExtensionByHand:
             "logFolder": f"/var/log/azure/{NAME}", "configFolder": f"{folder}/config", "statusFolder": f"{folder}/status",
             "heartbeatFile": f"{folder}/heartbeat.log"}}]))
         self.machine.write(f"{folder}/config/0.settings", json.dumps({"runtimeSettings": [{"handlerSettings": {"publicSettings": {}}}]}))
+
+    def put(self):
+        self.unpack()
         self.command("install")
         self.command("enable")
         assert daemon_program(self.machine) == program(OLD) and owner(self.machine)[0] == "extension"
@@ -77,7 +81,8 @@ class ExtensionByHand:
 
 
 def owner(machine):
-    found = json.loads(machine.run("evenkeel status --json"))["owner"]
+    # while the service starts, its files tell, and the exit code says so
+    found = json.loads(machine.run("evenkeel status --json", check=False))["owner"]
     return found["kind"], found.get("beside") or ""
 
 
@@ -117,8 +122,12 @@ def beside_the_extension(machine, deb, extension, before):
         extension.vanish()
         taken_over(machine)
         machine.run(f"rm -r {DROP_IN}; systemctl daemon-reload; systemctl restart evenkeel")
-        # as its uninstall does it
+        # an installation that came as far as the restart and was killed then: all is there, but the package's program runs
+        extension.unpack()
+        extension.command("install", WITHOUT_MANAGER)
+        assert owner(machine)[0] == "extension" and daemon_program(machine) == "/usr/bin/evenkeel"
         extension.put()
+        # as its uninstall does it
         extension.uninstall()
         taken_over(machine)
         assert machine.run("systemctl list-units --all --no-legend 'evenkeel-leave*'") == ""
