@@ -113,8 +113,16 @@ bool text_is_script(const char *name, const void *head, size_t len);
 
 /* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
 
-_nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
+/* *ret_notice: what went wrong beside it, or NULL. */
+_nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, const struct paths *p,
+			       char **ret_notice, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
+
+/* ---- runner_directory.c ---- */
+
+/* mkdir -p, 0755; what was made has the labels that SELinux's policy has for it. That these could not be given is no failure:
+ * *ret_notice tells it, on the heap, else it is NULL. */
+_nodiscard_ int runner_make_directory(const struct paths *p, const char *path, char **ret_notice, struct error *err);
 
 /* ---- runner_acl.c: access lists as the kernel keeps them (linux/posix_acl_xattr.h) ---- */
 

@@ -106,7 +106,7 @@ def daemon_program(machine):
 
 
 def program(version):
-    return f"/usr/local/libexec/evenkeel/{version}/evenkeel"
+    return f"/usr/local/libexec/evenkeel/{version}/bin/evenkeel"
 
 
 def ready(machine):

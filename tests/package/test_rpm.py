@@ -73,7 +73,7 @@ done
 chmod +x /run/bin/*
 : >/run/calls
 PATH=/run/bin:/usr/bin:/bin
-extension() { echo "ExecStart=/usr/local/libexec/evenkeel/0.1.0/evenkeel daemon" >/etc/systemd/system/evenkeel.service; }
+extension() { echo "ExecStart=/usr/local/libexec/evenkeel/0.1.0/bin/evenkeel daemon" >/etc/systemd/system/evenkeel.service; }
 """
 
 
