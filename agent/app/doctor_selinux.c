@@ -46,9 +46,10 @@ void doctor_check_selinux(struct doctor *d)
 		doctor_tell(d, VERDICT_OK, NULL, "%s; %s is of type %s", selinux_mode_name(mode), binary, type);
 		return;
 	}
-	advice = str_format("restorecon -v %s (package policycoreutils); if the type stays, the policy or a rule of semanage fcontext "
-			    "says so: it must be bin_t",
-			    binary);
+	advice = str_format(
+		"restorecon -v %s (package policycoreutils); if the type stays, the policy or a rule of semanage fcontext "
+		"says so: it must be bin_t",
+		binary);
 	if (!advice)
 		d->oom = true;
 	else if (r < 0)

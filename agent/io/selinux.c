@@ -19,11 +19,11 @@
 #include "agent/base/str.h"
 #include "agent/io/paths.h"
 
-#define ENFORCE	      "/sys/fs/selinux/enforce"
-#define LABEL_XATTR   "security.selinux"
-#define LABEL_MAX     512
-#define WORDS_MAX     300 /* of what restorecon has to say */
-#define LOOK_MSEC     20
+#define ENFORCE	    "/sys/fs/selinux/enforce"
+#define LABEL_XATTR "security.selinux"
+#define LABEL_MAX   512
+#define WORDS_MAX   300 /* of what restorecon has to say */
+#define LOOK_MSEC   20
 
 enum selinux_mode selinux_mode(const struct paths *p)
 {

@@ -157,7 +157,8 @@ static void test_failures(void **state)
 		int result;
 		const char *told, *not_told;
 	} cases[] = {
-		{ "echo 'lsetfilecon failed' >&2; echo more >&2; exit 7", -EIO, "exit code 7: lsetfilecon failed", "more" },
+		{ "echo 'lsetfilecon failed' >&2; echo more >&2; exit 7", -EIO, "exit code 7: lsetfilecon failed",
+		  "more" },
 		{ "kill -KILL $$", -EIO, "signal 9", NULL },
 		/* More than fits into a pipe, and the first of it is what is told. */
 		{ "echo first; head -c 500000 /dev/zero | tr '\\0' x; exit 1", -EIO, "exit code 1: first", "xxx" },
