@@ -118,12 +118,6 @@ _nodiscard_ int runner_install(const struct job *job, const struct job_secrets *
 			       char **ret_notice, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
 
-/* ---- runner_directory.c ---- */
-
-/* mkdir -p, 0755; what was made has the labels that SELinux's policy has for it. That these could not be given is no failure:
- * *ret_notice tells it, on the heap, else it is NULL. */
-_nodiscard_ int runner_make_directory(const struct paths *p, const char *path, char **ret_notice, struct error *err);
-
 /* ---- runner_acl.c: access lists as the kernel keeps them (linux/posix_acl_xattr.h) ---- */
 
 enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_GROUP = 8, ACL_MASK = 0x10, ACL_OTHER = 0x20 };

@@ -1,13 +1,11 @@
 /* Directories of the customer's that are made for files that we install. */
-#include "agent/app/runner.h"
+#include "agent/app/runner_install.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
-#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/io/paths.h"
 #include "agent/io/selinux.h"
@@ -37,7 +35,7 @@ static int find_missing(const char *path, char **list, size_t max, size_t *ret_n
 	return 0;
 }
 
-int runner_make_directory(const struct paths *p, const char *path, char **ret_notice, struct error *err)
+int directory_make(const struct paths *p, const char *path, char **ret_notice, struct error *err)
 {
 	char *made[SELINUX_PATHS_MAX + 1] = { NULL };
 	struct error e = ERROR_INIT;
