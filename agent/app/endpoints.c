@@ -92,7 +92,8 @@ static void on_left(const char *name, int fd, void *userdata)
 		*k = (struct kept){ .name = TAKE_PTR(copy), .fd = fd };
 		return;
 	}
-	log_debug("the socket %s of the process before is closed: %s", name, address ? "it does not listen there" : "nothing is to listen there");
+	log_debug("the socket %s of the process before is closed: %s", name,
+		  address ? "it does not listen there" : "nothing is to listen there");
 	(void)close(fd);
 	service_forget_socket(name);
 	t->forgot = true;

@@ -45,6 +45,11 @@ static const struct {
 	{ "evenkeel-drained.target", unit_evenkeel_drained_target },
 };
 
+const char *installation_unit(size_t i)
+{
+	return i < ARRAY_SIZE(units) ? units[i].name : NULL;
+}
+
 /* ---- small documents ---- */
 
 static const struct jd_type word = { .kind = JD_TEXT, .max = 200 };
@@ -153,10 +158,9 @@ int installation_make_directories(const struct paths *p, struct error *err)
 	return 0;
 }
 
-/* Absolute path of the binary that service and runners use; heap. */
-static char *installed_binary(const struct paths *p)
+char *installation_binary(const struct paths *p)
 {
-	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
+	return str_format("%s/%s/bin/evenkeel", p->libexec, EK_VERSION);
 }
 
 /* What the unit's ExecStart= says: where the binary is once the root is "/". */
@@ -185,7 +189,7 @@ static bool same_bytes(const char *one, const char *other)
 /* 1 when the file was written, 0 when it was there already: a service that runs it goes on as it is. */
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
-	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
+	_cleanup_free_ char *directory = str_format("%s/%s/bin", p->libexec, EK_VERSION);
 	struct stat ours, there;
 	int r;
 
@@ -332,7 +336,7 @@ static int start_service(struct bus *bus, const char *binary, bool restart, stru
 bool installation_is_current(const struct paths *p)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
-	_cleanup_free_ char *binary = installed_binary(p);
+	_cleanup_free_ char *binary = installation_binary(p);
 	_cleanup_free_ char *unit = path_join(p->units, units[0].name);
 
 	return binary && unit && owner_read(p, &o, NULL) == 0 && str_equal(o.version, EK_VERSION) && fs_exists(binary) &&
@@ -371,9 +375,18 @@ static int put_files(const struct paths *p, const char *binary, struct error *er
 	return r < 0 ? r : changed || r;
 }
 
+/* Before the service is started: systemd looks at them then. */
+static void put_labels(const struct paths *p)
+{
+	struct error e = ERROR_INIT;
+
+	if (installation_label(p, &e) < 0)
+		log_warning("SELinux labels are as they were: %s; evenkeel doctor tells whether they are right", e.msg);
+}
+
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
-	_cleanup_free_ char *binary = installed_binary(p);
+	_cleanup_free_ char *binary = installation_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p), first;
 	int changed, r;
@@ -400,6 +413,7 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = first ? 0 : put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
+	put_labels(p);
 	if (bus)
 		r = start_service(bus, binary, changed || !was_current, err);
 	if (r >= 0)

@@ -4,7 +4,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/io/bus_internal.h"
 
-#define CALL_USEC (30 * USEC_PER_SEC)
+#define CALL_USEC   (30 * USEC_PER_SEC)
 #define APPEND(...) (r = r < 0 ? r : sd_bus_message_append(m, __VA_ARGS__))
 
 int bus_start_helper(struct bus *b, const char *unit, const char *description, const char *binary, const char *verb,
@@ -41,8 +41,8 @@ int bus_main_pid(struct bus *b, const char *unit, pid_t *ret, struct error *err)
 	int r = bus_sd(b) ? sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) : -ENOTCONN;
 
 	if (r >= 0)
-		r = sd_bus_get_property_trivial(bus_sd(b), bus_destination(b), path, "org.freedesktop.systemd1.Service", "MainPID",
-						&e, 'u', &pid);
+		r = sd_bus_get_property_trivial(bus_sd(b), bus_destination(b), path, "org.freedesktop.systemd1.Service",
+						"MainPID", &e, 'u', &pid);
 	if (r < 0)
 		return error_errno(err, r, "cannot ask systemd for the process of %s", unit);
 	*ret = (pid_t)pid;

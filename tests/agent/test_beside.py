@@ -75,7 +75,7 @@ def taken_over(vm):
 
 def serve_until_it_leaves(vm):
     """Half an hour of whichever service a manager would start now; its end."""
-    binary = vm.root / f"usr/local/libexec/evenkeel/{vm.version}/evenkeel"
+    binary = vm.root / f"usr/local/libexec/evenkeel/{vm.version}/bin/evenkeel"
     if not (vm.root / UNIT).exists():
         binary = vm.binary
     daemon = vm.start_daemon(binary, wait=False, LD_PRELOAD=str(FAST), EK_CLOCK_RATE="10000")

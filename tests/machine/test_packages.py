@@ -1,14 +1,19 @@
 """The doors without the Azure agent on a booted machine: the Debian package, beside the extension, too, and the VM application."""
 
+import io
 import json
 import os
 import pathlib
+import stat
+import subprocess
+import tarfile
 import zipfile
 
 import pytest
 
 import packages
 from asking import asked
+from selinux_policy import Policy
 from product import (NAME, NEW, OLD, RAN, WEB_UNIT, configure, daemon_program, draining, files, program, ran, ready, script, shown,
                      told, web_is)
 
@@ -157,6 +162,18 @@ def beside_the_extension(machine, deb, extension, before):
     extension.uninstall()
     machine.run(f"dpkg -i {deb} 2>&1", timeout=90)
     assert active(machine) == ["active"] * 2 and enabled(machine) == ["enabled"] * 2
+
+
+def test_selinux_lets_systemd_start_what_is_where_it_is(tmp_path):
+    """dpkg gives the policy's labels."""
+    policy = Policy(tmp_path)
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", packages.debian()], stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        types = {entry.name[1:]: policy.type_of(entry.name[1:], stat.S_IFDIR if entry.isdir() else stat.S_IFREG)
+                 for entry in tar if entry.name != "."}
+    assert types["/usr/bin/evenkeel"] == "bin_t"
+    assert {kind for name, kind in types.items() if "/systemd/system/" in name} == {"systemd_unit_t"}
+    assert {kind for name, kind in types.items() if name.startswith("/etc/")} == {"etc_t"}
 
 
 def test_debian_package(machine, tmp_path):

@@ -24,7 +24,7 @@ static void *next(const char *name)
 	return dlsym(RTLD_NEXT, name);
 }
 
-#define CALL(name, type, ...) ((int (*) type)next(name))(__VA_ARGS__)
+#define CALL(name, type, ...) ((int(*) type)next(name))(__VA_ARGS__)
 
 int unlink(const char *path)
 {
