@@ -171,8 +171,12 @@ static void tell_expiry(struct item *i)
 {
 	struct key_record *r = &i->plan.record;
 	char words[128];
-	int64_t days = key_expiry_days(i->h->settings, r, loop_now_wall(i->h->host->loop));
+	usec_t now = loop_now_wall(i->h->host->loop);
+	int64_t days = key_expiry_days(i->h->settings, r, now);
 
+	/* Told by a clock that was ahead: that time is still to come. */
+	if (r->warned_days >= 0 && usec_sub((usec_t)r->not_after_usec, now) > usec_from_seconds((uint64_t)r->warned_days * 86400))
+		r->warned_days = -1;
 	if (days < 0 || (r->warned_days >= 0 && r->warned_days <= days))
 		return;
 	r->warned_days = days;

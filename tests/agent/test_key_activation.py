@@ -163,6 +163,18 @@ def test_a_failing_reload_is_rolled_back(vm, platform):
     assert vm.in_use() == newest["key"]
 
 
+def test_what_was_in_use_is_removed_by_somebody(vm, platform):
+    """There is nothing to go back to, and it is not tried for ever: what the vault has comes into the empty place."""
+    _, first = vm.first()
+    vm.script("reload", f"rm -r {vm.file(HOME)}/web; exit 1")
+    new, second = vm.renew()
+    wait_until("the end of it", lambda: "what was in use before is not there any more" in vm.log_text(), 20 * SLOW)
+    wait_until("the new one", lambda: vm.file(f"{HOME}/web/privkey.pem").exists(), 20 * SLOW)
+    vm.script("reload")
+    vm.wait_installed(second, limit=20 * SLOW)
+    assert vm.in_use() == new["key"]
+
+
 def test_going_back_is_told_until_it_is_heard(vm, platform):
     old, first = vm.first()
     vm.script("reload", "exit 1")
