@@ -1,4 +1,5 @@
 /* The core's side of the host machine: what its actions mean. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,6 +222,7 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		host_rebudget(t);
 		break;
 	case HOST_ACT_NEXT:
+		assert(e); /* only inputs about a step lead here, and to the others that need one */
 		e->over = true;
 		turn_touch(t);
 		host_end_of_group(t);
@@ -262,10 +264,12 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		undo(t);
 		break;
 	case HOST_ACT_NEXT_UNDO:
+		assert(e);
 		e->mark = STEP_UNTOUCHED;
 		turn_touch(t);
 		break;
 	case HOST_ACT_UNDO_FAILED:
+		assert(e);
 		e->undo_failures++;
 		host_tell_step(t, turn_step_index(t, e), "could not be undone");
 		turn_touch(t);
