@@ -391,8 +391,9 @@ def processes_with(text):
 
 def test_secrets_stay_secret(service):
     """Planted in every place that takes a secret; looked for in every place that others can see."""
-    def waiting(name):
-        return f"echo $$ >{service.root}/pid.{name}; until [ -e {service.root}/go.{name} ]; do sleep 0.05; done"
+    def waiting(name):  # without another process, that would have the environment, too
+        os.mkfifo(service.root / f"go.{name}", 0o600)
+        return f"echo $$ >{service.root}/pid.{name}; read go <{service.root}/go.{name}"
 
     secrets = {name: f"{CANARY}{name}" for name in ("environment", "header", "hook", "hmac", "unused")}
     secrets["command"] = f": {CANARY}command; {waiting('hidden')}"
@@ -420,7 +421,7 @@ def test_secrets_stay_secret(service):
             assert len(own) == 1 and stat.S_IMODE((service.root / own[0]).stat().st_mode) & 0o077 == 0
             readable.remove(own[0])
         assert readable == []
-        (service.root / f"go.{name}").touch()
+        (service.root / f"go.{name}").write_text("go\n")
     status = service.settled()
     assert [item["status"] for item in status["substatus"] if item["name"].startswith("customScript/")] == ["success"] * 3, status
     # Wrong settings are where a value is most likely to be shown.
