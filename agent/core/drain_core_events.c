@@ -59,7 +59,7 @@ static void decide(struct turn *t, struct drain_event *e)
 				     .notice_seconds = e->notice_seconds };
 	struct policy_decision d = { POLICY_NOTIFY, ACKNOWLEDGE_NEVER };
 
-	if (e->settled)
+	if (e->settled || event_is_put_by(e))
 		return;
 	/* What the platform means by a status that came later cannot be acted upon. */
 	if (t->drain && e->status != EVENT_STATUS_OTHER)

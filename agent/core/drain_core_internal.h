@@ -48,6 +48,7 @@ struct drain_volatile {
 	usec_t ack_retry;   /* 0: at once */
 	usec_t peers_retry;
 	int64_t peers_flying; /* 0: none */
+	size_t peers_next;    /* whose turn it is to ask, by place among the events */
 
 	usec_t timer; /* last set; 0: none or gone off */
 };
@@ -99,6 +100,11 @@ static inline bool event_is_paused(const struct drain_volatile *v, const struct 
 {
 	return v->paused && e->state == EVENT_WAITING;
 }
+/* By events_as_if_empty(), until a document tells of it: nothing else leaves one like this that is to be drained for. */
+static inline bool event_is_put_by(const struct drain_event *e)
+{
+	return e->state == EVENT_NOTED && !e->settled && e->action == POLICY_DRAIN;
+}
 struct drain_event *events_find(struct drain_state *s, const char *id);
 usec_t events_next_time(const struct turn *t); /* boot time at which an event or an acknowledgement has something to do */
 
@@ -125,6 +131,7 @@ usec_t events_next_send(const struct turn *t);
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e);
 void host_resume(struct turn *t);
 void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
+bool host_give_up_retry(struct turn *t); /* true: one was given up, look again */
 void host_end_of_group(struct turn *t); /* has every step of it had its turn? Then what that leads to */
 /* What the host does what it does for: "Reboot X", "operator: maintenance", several with " and ". */
 char *host_reasons(const struct drain_state *s);

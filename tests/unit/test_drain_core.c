@@ -852,6 +852,16 @@ static void test_policy_of_acknowledging(void **state)
 	EXPECT(&r, "ask:vm2 ask:vm3");
 	OK(drain_core_peers_result(r.core, r.question, true, r.now));
 	EXPECT(&r, "ack:B");
+	/* Peers of one event that never say yes do not keep those of another from being asked. */
+	answer(&r, ACK_OUTCOME_OK);
+	changed(&r, "C Reboot Scheduled 900 vm1+vm4, D Reboot Scheduled 900 vm1+vm5");
+	EXPECT(&r, "ask:vm4");
+	OK(drain_core_peers_result(r.core, r.question, false, r.now));
+	EXPECT(&r, "");
+	later(&r, 2);
+	EXPECT(&r, "ask:vm5");
+	OK(drain_core_peers_result(r.core, r.question, true, r.now));
+	EXPECT(&r, "ack:D ask:vm4");
 	rig_done(&r);
 }
 
@@ -883,6 +893,45 @@ static void test_failures(void **state)
 	EXPECT(&r, "target+ ack:A");
 	SAYS(&r, WARNING, "drained for Reboot A and operator: kernel update; step y: no luck");
 	rig_done(&r);
+}
+
+/* A step waits to be tried again when time becomes short: those after it have what is kept for them. */
+static void test_retry_gives_way(void **state)
+{
+	static const struct {
+		const char *document, *log;
+	} cases[] = {
+		{ "A Reboot Scheduled 900", "" },
+		{ "A Reboot Scheduled 74", "" }, /* 60 s, two reserves of 5 s, a margin of 3 s */
+		{ "A Reboot Scheduled 72", "do:y:30000" },
+		{ "A Reboot Scheduled 900, P Preempt Scheduled 30", "do:y:27000" },
+		{ "A Reboot Scheduled 900, F Freeze Started -", "do:y:5000" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct rig r;
+
+		rig_init(&r, "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],"
+			     "\"retry\":{\"times\":3,\"delayInSeconds\":60}},"
+			     "{\"type\":\"run\",\"name\":\"y\",\"command\":[\"/y\"]}]");
+		document(&r, "A Reboot Scheduled 900");
+		take(&r);
+		snapshot(&r);
+		result(&r, "x", STEP_OUTCOME_FAILED);
+		EXPECT(&r, "snapshot do:x:30000");
+		changed(&r, cases[i].document);
+		EXPECT(&r, cases[i].log);
+		if (!*cases[i].log) {
+			later(&r, 60);
+			take(&r);
+			assert_string_equal(r.begun[r.n_begun - 1].name, "x");
+			assert_int_equal(r.n_begun, 2);
+		} else {
+			assert_non_null(strstr(r.told, "step x is not tried again, for want of time: no luck"));
+		}
+		rig_done(&r);
+	}
 }
 
 static void test_degraded(void **state)
@@ -1024,6 +1073,50 @@ static void test_boot(void **state)
 	later(&r, 0.1);
 	EXPECT(&r, "target- undo:x:30000");
 	rig_done(&r);
+}
+
+/* The service answers only when the VM has long been restored: what the boot was is not drained for once more. */
+static void test_boot_without_answer(void **state)
+{
+	static const struct {
+		const char *document, *log;
+	} cases[] = {
+		{ "A Reboot Started -", "" },
+		{ "", "" },
+		{ "A Reboot Scheduled 900", "snapshot" },
+		{ "A Reboot Done -", "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct rig r;
+
+		rig_init(&r, ONE);
+		document(&r, "A Reboot Scheduled 900");
+		drain_one(&r);
+		answer(&r, ACK_OUTCOME_OK);
+		EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+		r.now.boot = 5 * SEC;
+		again(&r, "boot-2");
+		EXPECT(&r, "probe- target-");
+		later(&r, 60);
+		EXPECT(&r, "target- undo:x:30000");
+		again(&r, "boot-2");
+		result(&r, "x", STEP_OUTCOME_OK);
+		EXPECT(&r, "probe- target- attach-undo:x:30000 probe+");
+		changed(&r, cases[i].document);
+		EXPECT(&r, cases[i].log);
+		/* Nor does a reload think otherwise. */
+		OK(drain_core_reload(r.core, r.settings.drain, false, r.now));
+		EXPECT(&r, "");
+		/* Acknowledged it is, and is not again. */
+		if (*cases[i].log) {
+			snapshot(&r);
+			result(&r, "x", STEP_OUTCOME_OK);
+			EXPECT(&r, "do:x:30000 probe- target+");
+		}
+		rig_done(&r);
+	}
 }
 
 static void test_operator(void **state)
@@ -1304,6 +1397,8 @@ int main(void)
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_resume),
 		cmocka_unit_test(test_boot),
+		cmocka_unit_test(test_boot_without_answer),
+		cmocka_unit_test(test_retry_gives_way),
 		cmocka_unit_test(test_operator),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_record),
