@@ -119,6 +119,7 @@ _nodiscard_ int rehearsal_begin(struct handler *h, const char *type, usec_t noti
 /* Appends the lines of a dry run. */
 _nodiscard_ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds,
 				  struct buf *out, struct error *err);
+void rehearsal_end(struct handler *h); /* an operator wants none */
 void rehearsal_look(struct handler *h); /* after every turn of the core */
 extern const char *const rehearsal_phase_names[];
 
