@@ -575,6 +575,24 @@ def version_that_is_gone(host):
     assert {request["query"]["api-version"] for request in requests[1:]} == {"2020-07-01"}
 
 
+@PROGRAMME.scenario
+def versions_that_name_each_other(host):
+    """A service that refuses every version and names another is not asked in a circle, and answers when it has come to itself."""
+    versions = ("2020-07-01", "2099-01-01")
+    for version, other in zip(versions, reversed(versions)):
+        host.platform.set_fault("imds", f"{EVENTS}?api-version={version}", status=400,
+                                body=json.dumps({"error": "Bad request", "newest-versions": [other]}).encode())
+    host.configure(host.step("a"))
+    host.start()
+    host.wait_for("a fall back", lambda: "using 2099-01-01" in host.log_text())
+    time.sleep(2)
+    assert 2 <= len(host.polls()) <= 6, len(host.polls())
+    assert "Scheduled" in host.says("drain") or "scheduled" in host.says("drain")
+    host.platform.clear_faults()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, 30)
+
+
 # Settings that change, boots, kills
 
 @PROGRAMME.scenario
