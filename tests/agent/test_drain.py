@@ -13,7 +13,7 @@ import time
 
 import pytest
 from draining import EVENTS, PATIENCE, Programme
-from vm import BINARY, http_get, wait_until
+from vm import BINARY, free_port, http_get, wait_until
 
 PROGRAMME = Programme(ack_to_started_in_seconds=0.2)
 BOOT = "proc/sys/kernel/random/boot_id"
@@ -364,6 +364,44 @@ def hooks(host):
     assert host.lines()[4:].count("drain 20-second") == 0
 
 
+@PROGRAMME.scenario
+def hooks_of_all_kinds(host):
+    """What is no program of root's own is passed over or refused by name; the others are run all the same."""
+    directory = host.root / "etc/evenkeel/hooks/drain.d"
+    directory.mkdir(parents=True)
+    for name, mode in (("10-first", 0o755), ("20-group", 0o775), ("30-not-executable", 0o644), (".hidden", 0o755), ("40-copy~", 0o755),
+                       ("50-fails", 0o700), ("60-much", 0o500), ("90-last", 0o755)):
+        text = {"50-fails": "exit 7",
+                "60-much": f"head -c 3000000 /dev/zero; cat {host.root}/var/lib/evenkeel/jobs/drain-*/stdout | wc -c >{host.root}/kept",
+                }.get(name, ":")
+        (directory / name).write_text(f"#!/bin/sh\necho ran {name} >>{host.journal}\n{text}\n")
+        (directory / name).chmod(mode)
+    (directory / "15-link").symlink_to("10-first")
+    (directory / "16-dangling").symlink_to("nothing")
+    (directory / "17-directory").mkdir()
+    os.mkfifo(directory / "18-fifo", 0o755)
+    (directory / "19-no-program").write_bytes(b"\x7fELF nothing that can be run")
+    (directory / "19-no-program").chmod(0o755)
+    host.configure({"type": "hooks"})
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes() == [("ran", name) for name in ("10-first", "50-fails", "60-much", "90-last")]
+    host.wait_says("20-group can be written by others")
+    for name in ("15-link", "16-dangling", "18-fifo"):
+        assert f"{name} is not a regular file" in host.log_text()
+    assert 0 < int((host.root / "kept").read_text()) < 200000, "output has a limit"
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    # nothing at all is run from a directory that others may write
+    directory.chmod(0o777)
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    host.wait_says("no hook is run")
+    assert len(host.lines()) == 4
+
+
 # Suspended: the time goes on, and so do the jobs
 
 CLOCK_SHIFT = BINARY.parents[2] / "tests/libclock_shift.so"
@@ -611,6 +649,72 @@ def section_removed_while_drained(host):
     polls = len(host.polls())
     time.sleep(1.5)
     assert len(host.polls()) == polls, "nothing is polled without a section"
+
+
+def reload(host):
+    before = host.log_text()
+    host._daemon.send_signal(signal.SIGHUP)
+    host.wait_for("the settings to be read again", lambda: host.log_text() != before)
+
+
+@PROGRAMME.scenario
+def settings_that_change_in_the_middle_of_a_drain(host):
+    """What is begun is ended as it was planned, wherever the probe is asked; the next drain is by the new steps."""
+    go_on = host.root / "go-on"
+    host.configure(host.step("a", f"until test -e {go_on}; do sleep 0.05; done"), host.step("b"),
+                   {"type": "probeDown", "waitInSeconds": 0}, host.step("c"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "a")
+    host.port = free_port()
+    host.configure(host.step("c", "echo other >&2"), host.step("renamed"))
+    reload(host)
+    host.wait_ready(200)
+    go_on.touch()
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes() == [(what, step) for step in "abc" for what in ("begin", "end")]
+    assert host.ready() == 503
+    host.port = free_port()
+    host.configure(host.step("renamed"), host.step("c"))
+    reload(host)
+    host.wait_ready(503)
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.notes()[6:] == [(what, step) for step in "cba" for what in ("undo", "undone")]
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes()[12:] == [(what, step) for step in ("renamed", "c") for what in ("begin", "end")]
+
+
+def newest_damaged(record):
+    """As by a torn write: agent/io/record.c tells how a slot looks."""
+    size = int.from_bytes(record[16:24], "little")
+    at = max((0, size), key=lambda slot: int.from_bytes(record[slot + 8:slot + 16], "little")) + 41
+    return record[:at] + b"\xff" + record[at + 1:]
+
+
+@PROGRAMME.scenario
+def a_record_that_is_damaged(host):
+    """What it held before is gone on with. Where that is gone, too, it is said what is lost, and what is still known is drained
+    for again."""
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    record = host.root / "var/lib/evenkeel/state/drain"
+    for rounds, damage in enumerate((newest_damaged, lambda whole: b"\xff" * len(whole))):
+        host.kill_daemon()
+        record.write_bytes(damage(record.read_bytes()))
+        host.start()
+        host.wait_says("drained for Reboot")
+        assert host.ready() == 503
+        assert host.log_text().count("look for units that are still stopped") == rounds
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    host.wait_says("watching")
+    assert host.times("undone", "a")
 
 
 @PROGRAMME.scenario
