@@ -32,20 +32,34 @@
 
 #define MESSAGE_MAX 600
 
-static void run_actions(struct handler *h);
+/* What is told of draining is made anew at least so often: some of it, as whether nft is there, nobody tells us. */
+#define TELL_USEC (30 * USEC_PER_SEC)
+
+static bool run_actions(struct handler *h);
 
 struct drain_now drain_now(const struct handler *h)
 {
 	return (struct drain_now){ .wall = loop_now_wall(h->host->loop), .boot = loop_now_boot(h->host->loop) };
 }
 
-/* After every input: what the core wants done. An input that did not get through changes nothing, so it is said and the
- * next one (a poll, a timer) brings the same again. */
-void drain_after_input(struct handler *h, int r, const char *input)
+static void tell_changed(struct handler *h)
+{
+	h->told_boot = loop_now_boot(h->host->loop);
+	h->host->changed(h->host);
+}
+
+/* An input that did not get through changes nothing, so it is said and the next one (a poll, a timer) brings the same again. */
+static bool take_in(struct handler *h, int r, const char *input)
 {
 	if (r == -ENOMEM || r == -ENOBUFS)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s could not be taken in: %s", input, strerror(-r));
-	run_actions(h);
+	return run_actions(h);
+}
+
+void drain_after_input(struct handler *h, int r, const char *input)
+{
+	(void)take_in(h, r, input);
+	tell_changed(h);
 }
 
 /* ---- the record ---- */
@@ -210,15 +224,17 @@ static void tell_drained(struct handler *h)
 			guard_let_go(h->guard);
 }
 
-/* Inputs that come while actions are carried out only add to the list: one loop takes them all. */
-static void run_actions(struct handler *h)
+/* Inputs that come while actions are carried out only add to the list: one loop takes them all. Was there anything? */
+static bool run_actions(struct handler *h)
 {
 	struct drain_action a;
+	bool any = false;
 
 	if (h->running_actions)
-		return;
+		return false;
 	h->running_actions = true;
 	while (drain_core_next(h->core, &a)) {
+		any = true;
 		carry_out(h, &a);
 		drain_action_done(&a);
 	}
@@ -227,7 +243,7 @@ static void run_actions(struct handler *h)
 	tell_drained(h);
 	drain_count(h);
 	rehearsal_look(h);
-	h->host->changed(h->host);
+	return any;
 }
 
 static void on_step_result(void *userdata, int64_t token, enum step_outcome outcome, int exit_code, const char *detail)
@@ -258,7 +274,10 @@ static void on_document(void *userdata, const struct events_document *doc)
 {
 	struct handler *h = userdata;
 
-	drain_after_input(h, drain_core_document(h->core, doc, drain_now(h)), "a document");
+	/* Once a second, nearly always with nothing new: then nothing is made of it, and this process hardly noticed. */
+	if (take_in(h, drain_core_document(h->core, doc, drain_now(h)), "a document") ||
+	    loop_now_boot(h->host->loop) >= usec_add(h->told_boot, TELL_USEC))
+		tell_changed(h);
 }
 
 static usec_t on_pause(void *userdata, usec_t *ret_most)
@@ -341,7 +360,8 @@ static int open_core(struct handler *h, struct error *err)
 		drain_core_free(TAKE_PTR(h->core));
 		return error_errno(err, r, "the drain record cannot be taken up");
 	}
-	run_actions(h);
+	(void)run_actions(h);
+	tell_changed(h);
 	return 0;
 }
 

@@ -78,6 +78,7 @@ struct handler {
 	int64_t snapshot_token;
 
 	bool running_actions;
+	usec_t told_boot; /* when what is told of draining was last made anew */
 
 	/* What has been counted so far (telling.c). */
 	int counted_phase;

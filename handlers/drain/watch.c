@@ -64,9 +64,11 @@ static void again_after(struct watch *w, usec_t after)
 
 static void note_trouble(struct watch *w, const char *text)
 {
-	if (!str_equal(w->trouble, text))
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", text);
+	if (str_equal(w->trouble, text))
+		return;
+	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", text);
 	(void)snprintf(w->trouble, sizeof(w->trouble), "%s", text);
+	w->host->changed(w->host);
 }
 
 static void forget_document(struct watch *w)
@@ -126,8 +128,10 @@ static void succeeded(struct watch *w)
 {
 	usec_t most;
 
-	if (w->trouble[0])
+	if (w->trouble[0]) {
 		log_for(LOG_LEVEL_INFO, (.handler = "drain"), "Scheduled Events answer again");
+		w->host->changed(w->host);
+	}
 	w->trouble[0] = '\0';
 	w->fell_back = false;
 	w->answered = true;
