@@ -179,7 +179,8 @@ void runner_on_child(int signo, void *userdata)
 
 /* ---- starting a step ---- */
 
-/* Of what is left until the deadline: one hook that hangs leaves those after it their reserve, or else their equal part. */
+/* Of what is left until the deadline: one hook that hangs, and does not end when it is told to, leaves those after it their
+ * reserve, or else their equal part. */
 static usec_t share(const struct runner *r, usec_t left)
 {
 	size_t after = 0;
@@ -187,8 +188,10 @@ static usec_t share(const struct runner *r, usec_t left)
 
 	while (r->job.kind == JOB_HOOKS && r->hooks[r->next_hook + after])
 		after++;
-	kept = usec_from_seconds((uint64_t)r->job.reserve_seconds * after);
-	return after == 0 || kept == 0 ? left : usec_max(usec_sub(left, kept), left / (after + 1));
+	if (after == 0 || r->job.reserve_seconds == 0)
+		return left;
+	kept = usec_from_seconds((uint64_t)r->job.reserve_seconds * after + (uint64_t)r->job.grace_seconds);
+	return usec_max(usec_sub(left, kept), left / (after + 1));
 }
 
 /* The deadline is of one boot: after another it is past. */

@@ -79,6 +79,16 @@ static void warn_leader(struct settings_loader *l)
 				 "acknowledged");
 }
 
+/* Time for the steps is what lies between. */
+static void warn_lead(struct settings_loader *l)
+{
+	const struct drain_settings *d = l->settings->drain;
+
+	if (d->lead_seconds <= d->margin_seconds)
+		settings_warning(l, SECTION_DRAIN, "drain.leadInSeconds",
+				 "is not more than marginInSeconds, so no time is left for any step");
+}
+
 static void judge_policy(struct settings_loader *l)
 {
 	const struct policy_rule *r = l->settings->drain->policy.items;
@@ -180,4 +190,5 @@ void settings_judge_drain(struct settings_loader *l)
 	warn_unacknowledged(l);
 	warn_early_preempt(l);
 	warn_leader(l);
+	warn_lead(l);
 }
