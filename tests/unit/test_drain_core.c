@@ -22,41 +22,11 @@
 #include "agent/core/drain_record.h"
 #include "agent/core/drain_status.h"
 #include "agent/core/settings.h"
+#include "tests/support/failing.h"
 
 #define SEC USEC_PER_SEC
 #define MSEC USEC_PER_MSEC
 #define START (UINT64_C(1795000000) * SEC) /* 2026-11-18 11:06:40 */
-
-/* Allocations of the core fail at will. */
-static long fail_at = -1, allocations;
-static bool fails(void)
-{
-	return fail_at >= 0 && allocations++ == fail_at;
-}
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *s);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *s);
-void *__wrap_malloc(size_t n)
-{
-	return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-char *__wrap_strdup(const char *s)
-{
-	return fails() ? NULL : __real_strdup(s);
-}
 
 /* The rig. */
 
@@ -862,6 +832,11 @@ static void test_policy_of_acknowledging(void **state)
 	EXPECT(&r, "ask:vm5");
 	OK(drain_core_peers_result(r.core, r.question, true, r.now));
 	EXPECT(&r, "ack:D ask:vm4");
+	/* The other VM leaves the event, which is ours alone then, and nobody's again. */
+	changed(&r, "C Reboot Scheduled 900, D Reboot Scheduled 900 vm1+vm5");
+	changed(&r, "C Reboot Scheduled 900 vm1+vm6, D Reboot Scheduled 900");
+	changed(&r, "");
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
 	rig_done(&r);
 }
 
@@ -956,6 +931,17 @@ static void test_degraded(void **state)
 	EXPECT(&r, "undo:x:30000 undo:x:30000 undo:x:30000");
 	later(&r, 19.9);
 	EXPECT(&r, "");
+	/* Drained and let go again, it begins with short pauses. */
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	drain_one(&r);
+	assert_int_equal(drain_core_restore(r.core, false, r.now), 0);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "snapshot do:x:30000 target+ target- undo:x:30000 undo:x:30000 undo:x:30000");
+	later(&r, 10);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "undo:x:30000 undo:x:30000 undo:x:30000");
 	/* Restarted in between: it is not forgotten. */
 	again(&r, "boot-1");
 	EXPECT(&r, "probe- target-");
@@ -1293,7 +1279,7 @@ static void test_out_of_memory(void **state)
 			buf_reset(&before);
 			buf_reset(&after);
 			OK(drain_record_encode(drain_core_state(r.core), &before));
-			allocations = 0;
+			count = 0;
 			fail_at = n;
 			switch (input) {
 			case 0:
@@ -1346,7 +1332,7 @@ static void test_out_of_memory(void **state)
 		struct drain_state *s = NULL;
 		int ret;
 
-		allocations = 0;
+		count = 0;
 		fail_at = n;
 		ret = drain_record_decode(r.record, strlen(r.record), &s, NULL);
 		fail_at = -1;
