@@ -123,6 +123,10 @@ struct drain_event *events_find(struct drain_state *s, const char *id);
 usec_t events_next_time(const struct turn *t); /* boot time at which an event or an acknowledgement has something to do */
 
 /* drain_core_documents.c */
+/* Is there time to drain before it? None when it could be drained for at last says more about our clock, or our absence, than
+ * about the event: the platform still has it Scheduled. Once it has been late only a later NotBefore gives it time.
+ * first: it could not be drained for before. */
+void event_judge_lateness(struct turn *t, struct drain_event *e, bool first);
 void events_document(struct turn *t, const struct events_document *doc);
 void events_tell_paused(struct turn *t);
 void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */

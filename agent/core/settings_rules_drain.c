@@ -86,7 +86,7 @@ static void warn_lead(struct settings_loader *l)
 
 	if (d->lead_seconds <= d->margin_seconds)
 		settings_warning(l, SECTION_DRAIN, "drain.leadInSeconds",
-				 "is not more than marginInSeconds, so no time is left for any step");
+				 "is not more than marginInSeconds, so waits are skipped and steps have no more than their reserve");
 }
 
 static void judge_policy(struct settings_loader *l)

@@ -333,6 +333,31 @@ static void test_late(void **state)
 	result(&r, "pause", STEP_OUTCOME_OK);
 	EXPECT(&r, "do:idle:60000");
 	rig_done(&r);
+
+	/* We were away, or paused, when it became due: what must be is done all the same before it is acknowledged. */
+	for (int paused = 0; paused < 2; paused++) {
+		rig_init(&r, "\"leadInSeconds\":60," STEPS);
+		if (paused)
+			OK(drain_core_pause(r.core, true, r.now));
+		document(&r, "A Reboot Scheduled 900");
+		take(&r);
+		r.now.wall += 905 * SEC;
+		r.now.boot += 905 * SEC;
+		if (paused) {
+			OK(drain_core_pause(r.core, false, r.now));
+			EXPECT(&r, "snapshot");
+		} else {
+			again(&r, "boot-1");
+			EXPECT(&r, "probe+ target- snapshot");
+		}
+		document(&r, "A Reboot Scheduled -5");
+		snapshot(&r);
+		EXPECT(&r, "probe- do:pause:5000");
+		result(&r, "pause", STEP_OUTCOME_OK);
+		result(&r, "units", STEP_OUTCOME_OK);
+		EXPECT(&r, "do:units:4000 target+ ack:A");
+		rig_done(&r);
+	}
 }
 
 /* Scheduled, Started, removed: the whole life. */

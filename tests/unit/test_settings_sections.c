@@ -727,7 +727,8 @@ static void test_drain_rules(void **state)
 	       "15 "
 	       "minutes");
 	warned(DRAIN("\"leadInSeconds\":3"), NULL,
-	       "settings: drain.leadInSeconds: is not more than marginInSeconds, so no time is left for any step");
+	       "settings: drain.leadInSeconds: is not more than marginInSeconds, so waits are skipped and steps have no more than "
+	       "their reserve");
 	warned(DRAIN("\"leadInSeconds\":4"), NULL, NULL);
 	/* A rule that takes every event hides those after it; one that takes some does not. */
 	warned(DRAIN("\"policy\":[{\"action\":\"notify\"},{\"action\":\"drain\"}]"), NULL,
