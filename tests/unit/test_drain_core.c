@@ -430,6 +430,15 @@ static void test_started_without_notice(void **state)
 	EXPECT(&r, "target+");
 	SAYS(&r, WARNING, "drained for Freeze A; step units: no luck");
 	rig_done(&r);
+
+	/* What a group is to have at least, its steps have. */
+	rig_init(&r, "\"steps\":[{\"type\":\"parallel\",\"reserveInSeconds\":9,\"steps\":["
+		     "{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"]},"
+		     "{\"type\":\"http\",\"name\":\"y\",\"url\":\"http://127.0.0.1/\",\"timeoutInSeconds\":7}]}]");
+	document(&r, "A Freeze Started -");
+	snapshot(&r);
+	EXPECT(&r, "snapshot do:x:9000 do:y:7000");
+	rig_done(&r);
 }
 
 static void test_preempt(void **state)
