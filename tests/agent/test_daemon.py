@@ -270,6 +270,7 @@ def test_listener_that_cannot_bind_is_a_failed_duty(service):
 
 class Application(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        self.server.asked += 1
         self.send_response(self.server.code)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -282,6 +283,7 @@ class Application(http.server.BaseHTTPRequestHandler):
 def application():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
     server.code = 200
+    server.asked = 0
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     yield server
     server.shutdown()
@@ -295,7 +297,10 @@ def test_health_of_the_application(vm, application):
     vm.start_daemon(binary=BINARY)
     wait_until("the application to be asked", lambda: "answered 500" in port.ready()[1], 3)
     assert port.ready()[0] == 503, "one that has never been well is not taken for well"
-    assert port.app_health() == (200, "Healthy"), "one that has yet to begin is not replaced"
+    assert port.app_health() == (200, "Initializing")
+    application.asked = 0
+    wait_until("more failures than make a running one ill", lambda: application.asked > 2, 10)
+    assert port.app_health() == (200, "Initializing"), "one that has yet to begin is neither well nor ill"
     application.code = 302
     wait_until("/ready to say 200", lambda: port.ready() == (200, "ready"), 3)
     assert port.app_health() == (200, "Healthy")
@@ -311,6 +316,16 @@ def test_health_of_the_application(vm, application):
     assert "answered 500" in port.ready()[1]
     assert port.app_health() == (200, "Unhealthy")
     assert vm.substatus("health")["status"] == "warning"
+    vm.stop_daemon()
+    vm.start_daemon(binary=BINARY)
+    assert port.app_health()[1] != "Initializing", "what it was like before a restart of the service is known"
+    wait_until("it to be told again", lambda: port.app_health() == (200, "Unhealthy"), 4)
+    vm.stop_daemon()
+    boot_id = vm.root / "proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("22222222-0000-4000-8000-000000000000\n")
+    vm.start_daemon(binary=BINARY)
+    assert port.app_health() == (200, "Initializing"), "after a boot it begins anew"
     application.code = 200
     wait_until("/ready to say 200", lambda: port.ready()[0] == 200, 3)
 
