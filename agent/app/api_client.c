@@ -36,6 +36,7 @@ bool api_permitted(const struct paths *p)
 }
 
 #define PAUSE_USEC (200 * USEC_PER_MSEC)
+#define TURN_USEC  (20 * USEC_PER_SEC) /* for one answer of several */
 
 struct asking {
 	struct loop *loop;
@@ -69,16 +70,24 @@ static void end(struct asking *a, int result, const char *detail)
 	loop_exit(a->loop, 0);
 }
 
+/* It is at it; or it hangs, and its watchdog may bring another one. Where nobody listens nobody will. */
+static bool is_for_later(const struct asking *a, const struct http_response *resp)
+{
+	if (!a->until_done)
+		return false;
+	return resp->result < 0 ? resp->result != -ECONNREFUSED && resp->result != -ENOENT : resp->status == 202;
+}
+
 static void on_done(const struct http_response *resp, void *userdata)
 {
 	struct asking *a = userdata;
 
-	if (resp->result < 0) {
-		end(a, resp->result, resp->detail);
+	if (is_for_later(a, resp) && usec_add(time_boot(), PAUSE_USEC) < a->deadline) {
+		loop_timer_after(a->pause, PAUSE_USEC);
 		return;
 	}
-	if (a->until_done && resp->status == 202 && time_boot() < a->deadline) {
-		loop_timer_after(a->pause, PAUSE_USEC);
+	if (resp->result < 0) {
+		end(a, resp->result, resp->detail);
 		return;
 	}
 	buf_reset(a->reply);
@@ -90,6 +99,8 @@ static void on_done(const struct http_response *resp, void *userdata)
 
 static int ask(struct asking *a, struct error *err)
 {
+	usec_t left = usec_max(usec_sub(a->deadline, time_boot()), 1);
+
 	http_call_free(TAKE_PTR(a->call));
 	return http_submit(a->http,
 			   &(struct http_request){
@@ -98,7 +109,7 @@ static int ask(struct asking *a, struct error *err)
 				   .unix_socket = a->paths->api_socket,
 				   .body = a->body,
 				   .body_len = a->body ? strlen(a->body) : 0,
-				   .timeout_usec = a->timeout,
+				   .timeout_usec = a->until_done ? usec_min(left, TURN_USEC) : a->timeout,
 				   .max_body = LIMIT_API_REPLY,
 			   },
 			   on_done, a, &a->call, err);

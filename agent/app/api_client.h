@@ -20,5 +20,6 @@ bool api_permitted(const struct paths *p);
 _nodiscard_ int api_call(const struct paths *p, const char *method, const char *path, const char *body, usec_t timeout,
 			 struct buf *reply, struct error *err);
 
-/* Repeats the request until the daemon answers 200 (it answers 202 while it is at it); 0, or what went wrong last. */
+/* Repeats the request until the daemon answers 200 (it answers 202 while it is at it), also past a daemon that hangs or is
+ * started anew meanwhile, for `timeout` in all; 0, or what went wrong last. */
 _nodiscard_ int api_wait(const struct paths *p, const char *method, const char *path, usec_t timeout, struct error *err);

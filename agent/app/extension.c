@@ -31,6 +31,9 @@
 #include "generated/version.h"
 
 #define DAEMON_ANSWER_USEC (20 * USEC_PER_SEC)
+/* The agent kills enable and uninstall after 300 s and the others after 900, and meanwhile no extension of this VM gets on. So
+ * all waiting for systemd in one command ends after this; with what is waited for the service it stays far below. */
+#define MANAGER_USEC (60 * USEC_PER_SEC)
 
 /* The version directory: the agent says it; by hand it is above the binary, two levels (bin/evenkeel) or three
  * (bin/ARCHITECTURE/evenkeel). */
@@ -115,7 +118,7 @@ static int failed(const char *verb, const struct error *e)
 }
 
 /* NULL where no manager answers: then the service's work is done in the foreground. */
-static struct bus *open_manager(struct loop **ret_loop)
+static struct bus *open_manager(const struct extension *x, struct loop **ret_loop)
 {
 	struct error e = ERROR_INIT;
 	struct bus *bus = NULL;
@@ -126,6 +129,7 @@ static struct bus *open_manager(struct loop **ret_loop)
 		log_info("no systemd manager answers: %s", e.msg);
 		return NULL;
 	}
+	bus_set_deadline(bus, x->deadline);
 	return bus;
 }
 
@@ -147,7 +151,7 @@ static bool continues_installation(const struct extension *x)
 static int install(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
 	bool keep = continues_installation(x);
 	int r;
 
@@ -200,6 +204,7 @@ static int disable(struct extension *x, struct error *err)
 	struct error e = ERROR_INIT;
 	int r;
 
+	(void)err;
 	r = goal_request_read(&x->paths, &g, &e);
 	if (r < 0) {
 		if (r != -ENOENT)
@@ -207,10 +212,11 @@ static int disable(struct extension *x, struct error *err)
 		return 0;
 	}
 	free(TAKE_PTR(g.status_folder));
-	r = goal_request_write(&x->paths, &g, err);
-	if (r < 0)
-		return r;
-	if (tell_if_running(&x->paths, &e) < 0)
+	/* A disk that is full or cannot be written must not keep the extension on the VM. The service writes its status only where
+	 * the folder is, and the agent takes that away. */
+	if (goal_request_write(&x->paths, &g, &e) < 0)
+		log_warning("%s; the service keeps the status folder until that is gone", e.msg);
+	else if (tell_if_running(&x->paths, &e) < 0)
 		log_warning("%s; it will see the change when it starts again", e.msg);
 	return 0;
 }
@@ -245,7 +251,8 @@ static int uninstall(struct extension *x, struct error *err)
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
 		return 0;
 	}
-	bus = open_manager(&loop);
+	x->deadline = usec_add(x->deadline, RETIRE_USEC);
+	bus = open_manager(x, &loop);
 	return installation_remove(&x->paths, bus, false, err);
 }
 
@@ -341,7 +348,7 @@ static bool nobody_listens(int r)
 static int start_and_hand_over(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
 	int r;
 
 	if (!bus) {
@@ -379,7 +386,7 @@ static int enable(struct extension *x, struct error *err)
 		return r;
 	if (!installation_is_current(&x->paths)) {
 		_cleanup_(loop_freep) struct loop *loop = NULL;
-		_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+		_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
 
 		r = installation_put(&x->paths, bus, "extension", false, err);
 		if (r < 0)
@@ -406,6 +413,7 @@ static int run_command(const char *verb, bool need_environment, int (*command)(s
 	int r;
 
 	r = extension_init(&x, need_environment, &e);
+	x.deadline = usec_add(time_boot(), MANAGER_USEC);
 	if (r >= 0)
 		r = command(&x, &e);
 	return r < 0 ? failed(verb, &e) : r;

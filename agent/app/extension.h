@@ -5,6 +5,7 @@
 
 #include "agent/azure/handler_environment.h"
 #include "agent/base/error.h"
+#include "agent/base/time.h"
 #include "agent/io/paths.h"
 
 struct log_file;
@@ -14,6 +15,7 @@ struct extension {
 	struct handler_environment environment; /* zero when it could not be read */
 	char *version;	    /* of this package: AZURE_GUEST_AGENT_EXTENSION_VERSION, else the binary's */
 	char *directory;    /* the version directory */
+	usec_t deadline;    /* boot time: systemd is waited for no longer */
 	struct log_file *log;
 };
 

@@ -364,7 +364,8 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	if (r < 0)
 		return r;
 	if (bus)
-		r = start_service(bus, changed || units_changed || !was_current, err);
+		/* A service from before a removal that did not get to its end has let go of everything. */
+		r = start_service(bus, changed || units_changed || !was_current || new_id, err);
 	if (r >= 0)
 		prune_binaries(p, former.version);
 	return r;

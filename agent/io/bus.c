@@ -35,6 +35,7 @@ struct bus {
 	struct bus_call *calls;
 	struct removed_job removed[REMOVED_JOBS];
 	unsigned next_removed;
+	usec_t deadline; /* of synchronous calls; 0: none */
 };
 
 struct bus_call {
@@ -616,11 +617,24 @@ int unit_kill(struct bus *b, const char *unit, int signo, struct error *err)
 
 #define _cleanup_error_ _cleanup_(sd_bus_error_free)
 
+void bus_set_deadline(struct bus *b, usec_t deadline_boot)
+{
+	b->deadline = deadline_boot;
+}
+
+/* How long a call may take. Never 0, which libsystemd takes for its own default. */
+static usec_t patience(const struct bus *b)
+{
+	usec_t left = b->deadline ? usec_sub(b->deadline, time_boot()) : SYNC_TIMEOUT;
+
+	return usec_max(usec_min(left, SYNC_TIMEOUT), 1);
+}
+
 static int call_sync(struct bus *b, sd_bus_message *m, const char *what, const char *unit, sd_bus_message **ret,
 		     struct error *err)
 {
 	_cleanup_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
-	int r = sd_bus_call(b->bus, m, SYNC_TIMEOUT, &e, ret);
+	int r = sd_bus_call(b->bus, m, patience(b), &e, ret);
 
 	if (r >= 0)
 		return 0;
@@ -692,8 +706,8 @@ static int wait_for_job(struct bus *b, enum unit_verb verb, const char *unit, st
 {
 	_cleanup_(bus_call_freep) struct bus_call *c = NULL;
 	struct waiter w = { .err = err };
-	usec_t end = usec_add(time_boot(), SYNC_TIMEOUT);
-	int r = unit_do(b, verb, unit, SYNC_TIMEOUT, on_waited, &w, &c, err);
+	usec_t limit = patience(b), end = usec_add(time_boot(), limit);
+	int r = unit_do(b, verb, unit, limit, on_waited, &w, &c, err);
 
 	if (r < 0)
 		return r;

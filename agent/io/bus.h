@@ -47,7 +47,9 @@ _nodiscard_ int unit_get_state(struct bus *b, const char *unit, unit_state_fn do
 /* KillUnit(unit, "all", signo); no answer is awaited. */
 _nodiscard_ int unit_kill(struct bus *b, const char *unit, int signo, struct error *err);
 
-/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s. */
+/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s, and none beyond the
+ * deadline (boot time): a command of several has one end, which is before the Azure agent's. Without one: none. */
+void bus_set_deadline(struct bus *b, usec_t deadline_boot);
 _nodiscard_ int bus_daemon_reload(struct bus *b, struct error *err);
 _nodiscard_ int bus_enable_unit(struct bus *b, const char *unit_path_or_name, struct error *err);
 _nodiscard_ int bus_disable_unit(struct bus *b, const char *unit, struct error *err);

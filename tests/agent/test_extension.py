@@ -3,10 +3,13 @@ service manager (extension-contract.md 2-4, 7-9; settings.md 3.2 and 3.3)."""
 
 import base64
 import concurrent.futures
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -559,6 +562,56 @@ def test_removal_and_return(service):
     service.enable(0, counting(service))
     assert service.settled()["status"] == "success"
     assert ran(service) == ["ran", "ran"]
+
+
+class HungService(threading.Thread):
+    """Holds the service's lock; it ends a connection without a word, is at it when asked again, and done the third time."""
+
+    ANSWERS = (b"", b"HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\n{}\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}\n")
+
+    def __init__(self, root):
+        super().__init__(daemon=True)
+        self.lock = open(root / "run/evenkeel/daemon.lock", "w")
+        fcntl.fcntl(self.lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        self.listener = socket.socket(socket.AF_UNIX)
+        folder = os.open(root / "run/evenkeel", os.O_RDONLY)
+        self.listener.bind(f"/proc/self/fd/{folder}/api.sock")  # the whole path may be too long for an address
+        os.close(folder)
+        self.listener.listen()
+        self.asked = []
+
+    def run(self):
+        for answer in self.ANSWERS:
+            connection, _ = self.listener.accept()
+            with connection:
+                self.asked.append(connection.recv(4096).split(b"\r\n")[0])
+                connection.sendall(answer)
+        self.lock.close()
+        self.listener.close()
+
+
+def test_uninstall_of_a_service_that_hangs_and_is_started_anew(vm):
+    """Its watchdog kills it and brings another, which ends what is drained: the first silence is not the end."""
+    vm.command("install")
+    service = HungService(vm.root)
+    service.start()
+    vm.command("uninstall", limit=10)
+    service.join(5)
+    assert service.asked == [b"POST /v1/retire HTTP/1.1"] * 3
+    assert not (vm.root / "var/lib/evenkeel/state").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_a_disk_that_cannot_be_written_keeps_no_extension_on_the_vm(service):
+    """A disable that fails would end the removal."""
+    service.enable(0, {})
+    service.settled()
+    wrapper = service.root / "read-only"
+    wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"'"
+                       f" {service.root}/var/lib/evenkeel {service.folder()}/bin/evenkeel \"$@\"\n")
+    wrapper.chmod(0o755)
+    assert "ead-only file system" in service.command("enable", 1, binary=wrapper, exit_code=None).stderr, "it cannot be written"
+    service.command("disable", binary=wrapper)
 
 
 def test_uninstall_of_a_version_that_is_not_the_owner(service, newer):
