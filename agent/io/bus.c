@@ -202,6 +202,28 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *erro
 	return 0;
 }
 
+/* Greetings and authentication: libsystemd itself would wait for these for 90 s, longer than our start may take and our watchdog
+ * stays calm. */
+static int await_ready(sd_bus *bus)
+{
+	usec_t end = usec_add(time_boot(), HELLO_TIMEOUT);
+
+	for (;;) {
+		usec_t now = time_boot();
+		int r = sd_bus_is_ready(bus);
+
+		if (r != 0)
+			return r < 0 ? r : 0;
+		r = sd_bus_process(bus, NULL);
+		if (r == 0 && now >= end)
+			return -ETIMEDOUT;
+		if (r == 0)
+			r = sd_bus_wait(bus, end - now);
+		if (r < 0 && r != -EINTR)
+			return r;
+	}
+}
+
 /* The manager must answer: in a container there may be a bus, or a socket, and no systemd behind it. */
 static int greet(struct bus *b)
 {
@@ -251,6 +273,8 @@ static int try_connect(struct bus *b, bool private_socket)
 
 	b->private_socket = private_socket;
 	r = private_socket ? open_private(&b->bus) : sd_bus_open_system(&b->bus);
+	if (r >= 0)
+		r = await_ready(b->bus);
 	if (r >= 0)
 		r = greet(b);
 	if (r >= 0)
