@@ -184,9 +184,14 @@ def test_application_says_in_one_line_what_failed(scene):
 def test_application_keeps_the_former_version_when_the_new_one_fails(scene):
     assert scene("""
         ek 1.0.0 install; touch /run/no-luck-1.1.0; ek 1.1.0 update; target; tail -n 1 /run/calls
+        echo newer >evenkeel-config; ek 1.1.0 update; test ! -e /etc/evenkeel/evenkeel.json
+        echo good >evenkeel-config; ek 1.0.0 install; echo newer >evenkeel-config; ek 1.1.0 update
+        cat /etc/evenkeel/evenkeel.json; stat -c %a /etc/evenkeel/evenkeel.json; ls -A /etc/evenkeel
     """) == ["0 EvenKeel 1.0.0: installed and running",
              "12 EvenKeel 1.1.0: the service could not be set up: no luck",
-             "/usr/local/libexec/evenkeel/1.0.0/evenkeel", "service install"]
+             "/usr/local/libexec/evenkeel/1.0.0/evenkeel", "service install"] + [
+             "12 EvenKeel 1.1.0: the service could not be set up: no luck", "0 EvenKeel 1.0.0: installed and running",
+             "12 EvenKeel 1.1.0: the service could not be set up: no luck", "good", "600", "evenkeel.json"]
 
 
 def test_application_removes_what_it_brought_and_no_more(scene):
