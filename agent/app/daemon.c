@@ -246,6 +246,9 @@ static void leave(struct daemon *d)
 		if (d->slots[i].class->busy(d->slots[i].handler))
 			return;
 	log_info("the extension is gone from this machine: the service stops and disables itself");
+	/* Of an upgrade that has not come to its end: whoever installs next would be taken for its other end. */
+	if (upgrade_mark_clear(&d->paths, &e) < 0)
+		log_warning("%s", e.msg);
 	if (d->bus) {
 		if (bus_disable_unit(d->bus, "evenkeel.socket", &e) < 0 || bus_disable_unit(d->bus, "evenkeel.service", &e) < 0 ||
 		    bus_unit_job(d->bus, UNIT_STOP, "evenkeel.socket", false, &e) < 0 ||

@@ -19,6 +19,7 @@ from vm import BINARY, HANDLER, VM, check_status, free_port, http_get, next_vers
 
 VERBS = ("install", "enable", "update", "disable", "uninstall")
 CANARY = "c4n4ry-in-the-protected-settings"
+FAST = BINARY.parents[2] / "tests/libclock_fast.so"
 
 
 def lines(path):
@@ -642,6 +643,28 @@ def test_version_directory_that_vanishes(service):
     service.unpack(service.version, service.binary)
     service.enable(0, {})
     assert service.deployment()["status"] == "success"
+
+
+@pytest.mark.skipif(not FAST.exists(), reason="a sanitizer wants to be the first library")
+def test_removed_after_an_upgrade_whose_install_failed(service, newer):
+    """Nobody is asked to uninstall then: the agent deletes what is left. Half an hour later that upgrade is history."""
+    version, _ = newer
+    service.enable(0, counting(service))
+    service.settled()
+    service.command("disable", 1)
+    service.command("update", 1, VERSION=version, AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=service.version)
+    service.command("uninstall", 1)
+    shutil.rmtree(service.folder())
+    service.stop_daemon()
+    daemon = service.start_daemon(wait=False, LD_PRELOAD=str(FAST), EK_CLOCK_RATE="10000")
+    service._daemon = None
+    assert daemon.wait(60) == 0
+    service.unpack(service.version, service.binary)
+    service.command("install")
+    service.start_daemon()
+    service.enable(0, counting(service))
+    assert service.settled()["status"] == "success"
+    assert ran(service) == ["ran", "ran"], "the same number of another installation is another deployment"
 
 
 # Last: what has been waiting since the first
