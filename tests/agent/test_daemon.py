@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import platform as host
 import random
 import re
 import signal
@@ -601,6 +602,12 @@ def test_help_and_version(vm):
     assert all(f"  {verb}" in everything for verb in ("enable", "disable", "install", "uninstall", "update", "daemon", "run"))
     for arguments in (("version",), ("--version",)):
         assert vm.run(*arguments).stdout == f"evenkeel {vm.version}\n"
+    told = json.loads(vm.run("version", "--json").stdout)
+    assert told["version"] == vm.version and told["handler"] == HANDLER and told["compiler"]
+    assert told["architecture"] == {"x86_64": "amd64", "aarch64": "arm64"}[host.machine()]
+    assert told["libraries"].pop("glibc") == host.libc_ver()[1]
+    assert set(told["libraries"]) == {"json-c", "libcurl", "libmicrohttpd", "openssl", "zlib"}
+    assert all(re.match(r"\d+\.\d+", version) for version in told["libraries"].values()), told
     done = vm.run("stauts")
     assert done.returncode == 2 and done.stderr == 'evenkeel: no verb "stauts"; did you mean "status"? See evenkeel help.\n'
     done = vm.run("xyzzy")
