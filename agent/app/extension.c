@@ -117,19 +117,26 @@ static int failed(const char *verb, const struct error *e)
 	return e->cls == ERROR_USER ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* NULL where no manager answers: then the service's work is done in the foreground. */
-static struct bus *open_manager(const struct extension *x, struct loop **ret_loop)
+/* As bus_open(). */
+static int open_manager(const struct extension *x, struct loop **ret_loop, struct bus **ret, struct error *err)
+{
+	int r = loop_new(ret_loop, err);
+
+	if (r >= 0)
+		r = bus_open(ret, *ret_loop, err);
+	if (r >= 0)
+		bus_set_deadline(*ret, x->deadline);
+	return r;
+}
+
+/* NULL where no manager answers: the next enable does what is left to do with it. */
+static struct bus *manager_if_any(const struct extension *x, struct loop **ret_loop)
 {
 	struct error e = ERROR_INIT;
 	struct bus *bus = NULL;
 
-	if (loop_new(ret_loop, &e) < 0)
-		return NULL;
-	if (bus_open(&bus, *ret_loop, &e) < 0) {
+	if (open_manager(x, ret_loop, &bus, &e) < 0)
 		log_info("no systemd manager answers: %s", e.msg);
-		return NULL;
-	}
-	bus_set_deadline(bus, x->deadline);
 	return bus;
 }
 
@@ -151,7 +158,7 @@ static bool continues_installation(const struct extension *x)
 static int install(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
+	_cleanup_(bus_closep) struct bus *bus = manager_if_any(x, &loop);
 	bool keep = continues_installation(x);
 	int r;
 
@@ -252,7 +259,7 @@ static int uninstall(struct extension *x, struct error *err)
 		return 0;
 	}
 	x->deadline = usec_add(x->deadline, RETIRE_USEC);
-	bus = open_manager(x, &loop);
+	bus = manager_if_any(x, &loop);
 	return installation_remove(&x->paths, bus, false, err);
 }
 
@@ -344,20 +351,22 @@ static bool nobody_listens(int r)
 	return r == -ENOENT || r == -ECONNREFUSED;
 }
 
-/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. */
+/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. Not
+ * where there is one that does not answer: the agent would end the scripts with its patience, and the service could not start. */
 static int start_and_hand_over(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
-	int r;
+	_cleanup_(bus_closep) struct bus *bus = NULL;
+	int r = open_manager(x, &loop, &bus, err);
 
-	if (!bus) {
+	if (r == -ENOENT) {
 		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
 		r = daemon_main(&(struct daemon_options){ .until_idle = true }, err);
 		open_log(x);
 		return r < 0 ? r : 0; /* what came of the jobs stands in the status */
 	}
-	r = installation_put(&x->paths, bus, "extension", false, err);
+	if (r >= 0)
+		r = installation_put(&x->paths, bus, "extension", false, err);
 	return r < 0 ? r : hand_over(&x->paths, err);
 }
 
@@ -386,7 +395,7 @@ static int enable(struct extension *x, struct error *err)
 		return r;
 	if (!installation_is_current(&x->paths)) {
 		_cleanup_(loop_freep) struct loop *loop = NULL;
-		_cleanup_(bus_closep) struct bus *bus = open_manager(x, &loop);
+		_cleanup_(bus_closep) struct bus *bus = manager_if_any(x, &loop);
 
 		r = installation_put(&x->paths, bus, "extension", false, err);
 		if (r < 0)

@@ -332,7 +332,7 @@ int bus_open(struct bus **ret, struct loop *loop, struct error *err)
 		return error_errno(err, r, "cannot watch the system bus");
 	r = connect_any(b);
 	if (r < 0)
-		return error_errno(err, r, "cannot reach systemd, neither by the system bus nor by its own socket");
+		return error_errno(err, r == -ENOENT ? -ENOTCONN : r, "cannot reach systemd, neither by the system bus nor by its own socket");
 	*ret = TAKE_PTR(b);
 	return 0;
 }

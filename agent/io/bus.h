@@ -14,8 +14,8 @@ struct loop;
 struct bus;
 struct bus_call;
 
-/* -ENOENT / -ECONNREFUSED …: no manager answers (a container, a test). Only with EVENKEEL_ROOT unset is the real
- * one tried; the caller decides what to do without. */
+/* -ENOENT: there is none (a container, a test). -ENOTCONN, -ETIMEDOUT …: there is one, and it does not answer. Only with
+ * EVENKEEL_ROOT unset is the real one tried; the caller decides what to do without. */
 _nodiscard_ int bus_open(struct bus **ret, struct loop *loop, struct error *err);
 /* After all its calls. */
 void bus_close(struct bus *b);

@@ -449,6 +449,21 @@ def test_enable_in_the_foreground_of_a_failing_script(vm):
     assert vm.deployment()["status"] == "error"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_enable_where_systemd_does_not_answer(vm):
+    """It is there: then its service runs the scripts, not a command that the agent ends with its patience."""
+    wrapper = vm.root / "mute"
+    wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec \"$@\"' sh"
+                       f" {vm.folder()}/bin/evenkeel \"$@\"\n")
+    wrapper.chmod(0o755)
+    vm.put(0, counting(vm))
+    done = vm.command("enable", binary=wrapper, exit_code=1, EVENKEEL_SYSTEMD="1")
+    assert first_line(done).startswith("evenkeel enable: cannot reach systemd"), done
+    assert vm.deployment()["status"] == "error" and not ran(vm)
+    vm.command("enable")
+    assert vm.deployment()["status"] == "success" and ran(vm) == ["ran"], "the next one begins anew"
+
+
 def test_enable_whose_service_cannot_start(vm):
     """The one case in which the agent hears a failure from enable."""
     vm.command("install")
