@@ -503,6 +503,15 @@ def test_machine_without_an_identity(vm):
 
 
 @as_root
+def test_a_service_manager_that_does_not_answer(vm):
+    """The service is started again in a second; scripts would be in its sandbox otherwise."""
+    daemon = vm.start_daemon(binary=BINARY, wait=False, EVENKEEL_SYSTEMD="1", prefix=[
+        "unshare", "-m", "sh", "-c", 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec "$@"', "sh"])
+    vm._daemon = None
+    assert daemon.wait(20) == 1 and "cannot reach systemd" in vm.log_text()
+
+
+@as_root
 def test_read_only_state(service):
     """What was decided stays decided, and what is decided now is kept in /run."""
     port = Port(service)
