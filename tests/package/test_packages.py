@@ -59,12 +59,14 @@ def test_handler_manifest_is_what_the_agent_reads(binary, tmp_path):
 
 
 def test_publishing_manifest_has_four_numbers(binary, tmp_path):
-    path = package("package-zip", binary, tmp_path / "out", "--version", "1.2.3")
+    path = package("package-zip", binary, tmp_path / "out", "--version", "1.2.3", "--publisher", "Contoso")
     image = xml.fromstring(path.with_suffix(".manifest.xml").read_bytes())
     names = [element.tag.split("}")[1] for element in image]
     assert image.tag == "{http://schemas.microsoft.com/windowsazure}ExtensionImage"
-    assert names[:4] == ["ProviderNameSpace", "Type", "Version", "Label"]
-    assert [e.text for e in image][:3] == ["EvenKeel", "EvenKeelForLinux", "1.2.3.0"]
+    # in the order in which the publishing service reads them
+    assert names == ["ProviderNameSpace", "Type", "Version", "Label", "HostingResources", "MediaLink", "Description", "IsInternalExtension",
+                     "Eula", "PrivacyUri", "HomepageUri", "IsJsonExtension", "SupportedOS", "CompanyName"]
+    assert [e.text for e in image][:3] == ["Contoso", "EvenKeelForLinux", "1.2.3.0"] and image[-1].text == "Contoso"
 
 
 @pytest.mark.parametrize("options", [("--version", "1"), ("--version", "1.2-3"), ("--type", "Even-Keel"),
