@@ -322,6 +322,9 @@ static void write_failure_status(const struct goal_request *g, const char *sente
 	};
 	struct error e = ERROR_INIT;
 
+	/* What was done stays done, and who depends on it goes on. */
+	if (status_file_succeeded(g->status_folder, g->sequence))
+		return;
 	if (status_model_new(&m) < 0 || status_model_begin(m, g->sequence, "") < 0)
 		return;
 	status_round_begin(m);

@@ -3,6 +3,7 @@ service manager (extension-contract.md 2-4, 7-9; settings.md 3.2 and 3.3)."""
 
 import base64
 import concurrent.futures
+import contextlib
 import fcntl
 import json
 import os
@@ -47,12 +48,15 @@ def latecomer(tmp_path_factory, platform):
         yield vm
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hanging(tmp_path_factory, platform):
-    """An enable whose service has stopped answering: it gives up after 20 s, which is a while before the agent would."""
-    with VM(tmp_path_factory.mktemp("hung"), platform) as vm:
+@contextlib.contextmanager
+def hung(directory, platform, settle):
+    """A VM whose service has stopped answering, and what comes of an enable: it gives up after 20 s, a while before the agent would."""
+    with VM(directory, platform) as vm:
         vm.command("install")
         vm.start_daemon()
+        if settle:
+            vm.enable(0, {})
+            vm.settled()
         vm._daemon.send_signal(signal.SIGSTOP)
         vm.put(0, {})
         vm.ended = concurrent.futures.Future()
@@ -62,6 +66,18 @@ def hanging(tmp_path_factory, platform):
         finally:
             vm.ended.result(30)
             vm._daemon.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hanging(tmp_path_factory, platform):
+    with hung(tmp_path_factory.mktemp("hung"), platform, settle=False) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hanging_later(tmp_path_factory, platform):
+    with hung(tmp_path_factory.mktemp("later"), platform, settle=True) as vm:
+        yield vm
 
 
 # HandlerEnvironment.json
@@ -693,6 +709,19 @@ def test_enable_whose_service_hangs(hanging):
     hanging._daemon.send_signal(signal.SIGCONT)
     hanging.command("enable")
     assert hanging.settled()["status"] == "success", "an error may become success"
+    # As a hanging service leaves it with a number that was at work.
+    told = hanging.status_path()
+    content = hanging.content()
+    told.with_suffix(".new").write_text(told.read_text().replace('"success"', '"error"', 1))
+    told.with_suffix(".new").rename(told)
+    hanging.command("enable")
+    assert hanging.content() == content, "what the command had to say goes with the next answer"
+
+
+def test_success_stays_when_the_service_hangs(hanging_later):
+    """`enable` comes with every goal state of the VM; who depends on us would be skipped, and a deployment undone."""
+    assert hanging_later.ended.result(30).returncode == 1
+    assert hanging_later.deployment()["status"] == "success"
 
 
 def test_certificate_that_comes_late(latecomer):
