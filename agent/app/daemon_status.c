@@ -91,7 +91,7 @@ static void record_top(struct daemon *d)
 	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, message) < 0)
 		return;
 	if (deployment_save(d->deployments, &e) < 0)
-		log_error("%s", e.msg);
+		log_error("%s; a restart would not know how far this deployment is", e.msg);
 }
 
 static void note_as_left(struct daemon *d)

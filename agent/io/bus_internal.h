@@ -12,6 +12,7 @@
 
 #include "agent/io/bus.h"
 
+#define SYSTEMD_PATH	"/org/freedesktop/systemd1"
 #define SYSTEMD_MANAGER "org.freedesktop.systemd1.Manager"
 
 struct bus_hook {
@@ -24,6 +25,8 @@ struct bus_hook {
 void bus_add_hook(struct bus *b, struct bus_hook *hook);
 void bus_remove_hook(struct bus *b, struct bus_hook *hook);
 
+/* How long a synchronous call may take. Never 0, which libsystemd takes for its own default. */
+usec_t bus_patience(const struct bus *b);
 /* NULL while there is no connection. */
 sd_bus *bus_sd(struct bus *b);
 /* "org.freedesktop.systemd1", or NULL on the private socket. */
@@ -39,6 +42,8 @@ struct unit_properties {
 	char load[32], active[32], sub[32], file_state[32], result[32];
 	int main_code, main_status;
 };
+/* All properties of all interfaces in one call: one at a time they may be of different moments. */
+_nodiscard_ int bus_get_all_call(struct bus *b, const char *unit, sd_bus_message **ret);
 _nodiscard_ int bus_unit_get_all(struct bus *b, const char *unit, sd_bus_message_handler_t fn, void *userdata,
 				 sd_bus_slot **ret);
 _nodiscard_ int bus_read_unit(sd_bus_message *m, struct unit_properties *ret);
