@@ -66,6 +66,7 @@ struct daemon {
 		ino_t ino;
 		struct timespec mtime;
 	} status_left; /* how we have left it: `enable` writes there when we do not answer */
+	bool status_trouble; /* it could not be written the last time */
 	bool status_due;
 	usec_t status_told; /* when it was made last */
 

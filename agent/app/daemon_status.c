@@ -142,10 +142,14 @@ static void write_file(struct daemon *d)
 	if (r == -ENOENT)
 		return; /* the agent has taken the directory away; the next enable brings another */
 	if (r < 0) {
-		log_warning("%s; the status is tried again", e.msg[0] ? e.msg : "cannot make the status");
+		/* Once: a disk may stay full for days. */
+		if (!d->status_trouble)
+			log_warning("%s; the status is tried again", e.msg[0] ? e.msg : "cannot make the status");
+		d->status_trouble = true;
 		loop_timer_after(d->status_timer, AGAIN_USEC);
 		return;
 	}
+	d->status_trouble = false;
 	memcpy(d->status_digest, digest, sizeof(digest));
 	note_as_left(d);
 }

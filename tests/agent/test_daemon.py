@@ -316,7 +316,7 @@ def test_health_of_the_application(vm, application):
     vm.stop_daemon()
     vm.start_daemon(binary=BINARY)
     assert port.app_health()[1] != "Initializing", "what it was like before a restart of the service is known"
-    wait_until("it to be told again", lambda: port.app_health() == (200, "Unhealthy"), 4)
+    wait_until("it to be told again", lambda: port.app_health() == (200, "Unhealthy"), 10)
     vm.stop_daemon()
     boot_id = vm.root / "proc/sys/kernel/random/boot_id"
     boot_id.parent.mkdir(parents=True)

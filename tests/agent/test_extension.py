@@ -469,7 +469,7 @@ def test_enable_where_systemd_does_not_answer(vm):
                        f" {vm.folder()}/bin/evenkeel \"$@\"\n")
     wrapper.chmod(0o755)
     vm.put(0, counting(vm))
-    done = vm.command("enable", binary=wrapper, exit_code=1, EVENKEEL_SYSTEMD="1")
+    done = vm.command("enable", binary=wrapper, exit_code=1, limit=20, EVENKEEL_SYSTEMD="1")
     assert first_line(done).startswith("evenkeel enable: cannot reach systemd"), done
     assert vm.deployment()["status"] == "error" and not ran(vm)
     vm.command("enable")
@@ -638,8 +638,8 @@ def test_a_disk_that_cannot_be_written_keeps_no_extension_on_the_vm(service):
     wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"'"
                        f" {service.root}/var/lib/evenkeel {service.folder()}/bin/evenkeel \"$@\"\n")
     wrapper.chmod(0o755)
-    assert "ead-only file system" in service.command("enable", 1, binary=wrapper, exit_code=None).stderr, "it cannot be written"
-    service.command("disable", binary=wrapper)
+    assert "ead-only file system" in service.command("enable", 1, binary=wrapper, exit_code=None, limit=10).stderr, "it cannot be written"
+    service.command("disable", binary=wrapper, limit=10)
 
 
 def test_uninstall_of_a_version_that_is_not_the_owner(service, newer):
