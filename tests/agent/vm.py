@@ -293,7 +293,7 @@ class VM(Stage):
 
     def start_daemon(self, binary=None, wait=True, prefix=(), version=None, **environment):
         """What the unit's ExecStart= runs. prefix: a command that runs it, as `unshare -m …`."""
-        binary = binary or self.root / f"usr/local/libexec/evenkeel/{version or self.version}/evenkeel"
+        binary = binary or self.root / f"usr/local/libexec/evenkeel/{version or self.version}/bin/evenkeel"
         with open(self.log, "ab") as log:
             daemon = subprocess.Popen([*prefix, binary, "daemon", "--foreground"], stdin=subprocess.DEVNULL, stdout=log,
                                       stderr=log, env={**self.environment(), **environment}, start_new_session=True)
