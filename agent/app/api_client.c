@@ -37,6 +37,7 @@ bool api_permitted(const struct paths *p)
 }
 
 #define PAUSE_USEC (200 * USEC_PER_MSEC)
+#define TURN_USEC  (20 * USEC_PER_SEC) /* for one answer of several */
 
 struct asking {
 	struct loop *loop;
@@ -66,16 +67,24 @@ static void end(struct asking *a, int result, const char *detail)
 	loop_exit(a->loop, 0);
 }
 
+/* It is at it; or it hangs, and its watchdog may bring another one. Where nobody listens nobody will. */
+static bool is_for_later(const struct asking *a, const struct local_answer *answer)
+{
+	if (!a->until_done)
+		return false;
+	return answer->result < 0 ? answer->result != -ECONNREFUSED && answer->result != -ENOENT : answer->status == 202;
+}
+
 static void on_done(const struct local_answer *answer, void *userdata)
 {
 	struct asking *a = userdata;
 
-	if (answer->result < 0) {
-		end(a, answer->result, answer->detail);
+	if (is_for_later(a, answer) && usec_add(time_boot(), PAUSE_USEC) < a->deadline) {
+		loop_timer_after(a->pause, PAUSE_USEC);
 		return;
 	}
-	if (a->until_done && answer->status == 202 && time_boot() < a->deadline) {
-		loop_timer_after(a->pause, PAUSE_USEC);
+	if (answer->result < 0) {
+		end(a, answer->result, answer->detail);
 		return;
 	}
 	buf_reset(a->reply);
@@ -87,6 +96,8 @@ static void on_done(const struct local_answer *answer, void *userdata)
 
 static int ask(struct asking *a, struct error *err)
 {
+	usec_t left = usec_max(usec_sub(a->deadline, time_boot()), 1);
+
 	local_call_free(TAKE_PTR(a->call));
 	return local_ask(a->loop,
 			 &(struct local_request){
@@ -94,7 +105,7 @@ static int ask(struct asking *a, struct error *err)
 				 .method = a->method,
 				 .target = a->target,
 				 .body = a->body,
-				 .timeout_usec = a->timeout,
+				 .timeout_usec = a->until_done ? usec_min(left, TURN_USEC) : a->timeout,
 				 .max_body = LIMIT_API_REPLY,
 			 },
 			 on_done, a, &a->call, err);

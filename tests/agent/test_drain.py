@@ -240,6 +240,7 @@ def the_application_is_asked_anew(host):
         event = host.platform.add_event("Reboot", not_before_in_seconds=600)
         host.platform.wait_for_acknowledgement(event)
         assert server.asked <= 1
+        assert r'\"SkipUpgrade\":true' in http_get(f"http://127.0.0.1:{host.port}/app-health")[1]
         server.code = 500
         host.platform.remove_event(event)
         host.wait_says("waiting for the application to become healthy")
@@ -250,6 +251,7 @@ def the_application_is_asked_anew(host):
         server.code = 200
         host.wait_ready(200, 10)
         host.wait_says("watching")
+        assert r'\"SkipUpgrade\":false' in http_get(f"http://127.0.0.1:{host.port}/app-health")[1]
         # unhealthy in earnest, at the next look
         server.code = 500
         server.asked = 0
