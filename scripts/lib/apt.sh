@@ -38,6 +38,16 @@ host_codename() {
 	(. /etc/os-release && echo "${VERSION_CODENAME:?}")
 }
 
+# The Debian archive that this host takes its own packages from.
+host_mirror() {
+	local mirror
+	# shellcheck disable=SC2016 # apt's variables
+	mirror=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v codename="$(host_codename)" '$1 == codename && $2 == "main" && $3 ~ /debian/ && !found { print $3; found = 1 }')
+	[ -n "$mirror" ] || die "no Debian mirror among this host's apt sources"
+	echo "$mirror"
+}
+
 # private_apt DIR: sets apt to the options. Its sources are in DIR/sources.d.
 private_apt() {
 	local dir=$1
