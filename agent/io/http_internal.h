@@ -10,8 +10,10 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "agent/base/buf.h"
 #include "agent/io/http.h"
@@ -32,6 +34,16 @@ struct http {
 	struct http_setup setup;
 };
 
+/* A socket that curl opened, and where it was to lead. */
+struct http_socket {
+	int fd;
+	socklen_t len;
+	struct sockaddr_storage to;
+};
+
+/* curl tries a name's addresses side by side, a few at a time. */
+#define HTTP_SOCKETS 4
+
 struct http_call {
 	struct http *http;
 	CURL *easy;
@@ -39,6 +51,9 @@ struct http_call {
 	struct curl_slist *connect_to; /* own copy: configuration may change while the call runs */
 	char *host, *where;	       /* as asked; with the port if one was given */
 	bool https, literal, proxied;
+	struct http_socket sockets[HTTP_SOCKETS]; /* the last of n_sockets, in a ring */
+	unsigned n_sockets;
+	char peer[INET6_ADDRSTRLEN]; /* TLS began with this address; "": it never began */
 	void *request;
 	size_t request_len;
 	struct buf body;

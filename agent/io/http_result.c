@@ -74,18 +74,14 @@ static curl_off_t time_of(const struct http_call *c, CURLINFO what)
 	return usec;
 }
 
-/* How far it came; a kept connection goes straight to waiting. curl counts TLS as connecting, but it knows the
- * peer's address only when there is a connection. */
+/* How far it came; a kept connection goes straight to waiting. curl counts TLS as connecting. */
 static const char *phase_of(const struct http_call *c, CURLcode code)
 {
-	const char *ip = NULL;
-
-	(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
 	if (time_of(c, CURLINFO_STARTTRANSFER_TIME_T) > 0 && c->header_total)
 		return "receiving from";
 	if (time_of(c, CURLINFO_PRETRANSFER_TIME_T) > 0)
 		return "waiting for";
-	if (c->https && (!str_empty(ip) || result_of(c, code) == -EKEYREJECTED))
+	if (c->https && (c->peer[0] || result_of(c, code) == -EKEYREJECTED))
 		return "TLS with";
 	if (time_of(c, CURLINFO_CONNECT_TIME_T) > 0)
 		return "waiting for";
@@ -100,6 +96,8 @@ static const char *address_of(const struct http_call *c)
 	const char *ip = NULL;
 
 	(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
+	if (str_empty(ip))
+		ip = c->peer;
 	return c->literal || c->proxied || str_empty(ip) ? NULL : ip;
 }
 
