@@ -24,6 +24,7 @@ static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct cu
 	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 
 	(void)purpose;
+	c->phase = HTTP_CONNECTING;
 	if (fd < 0 || address->addrlen > sizeof(s->to))
 		return fd;
 	*s = (struct http_socket){ .fd = fd, .len = address->addrlen };
@@ -41,13 +42,14 @@ static bool is_connected(const struct http_socket *s)
 	return getpeername(s->fd, (struct sockaddr *)&to, &len) == 0 && len == s->len && memcmp(&to, &s->to, len) == 0;
 }
 
-/* Before the handshake. How far a request that fails has come, and with which address, newer curls do not tell. */
+/* Before the handshake. When it fails, newer curls do not tell with which address. */
 static CURLcode on_tls(CURL *easy, void *context, void *userdata)
 {
 	struct http_call *c = userdata;
 
 	(void)easy;
 	(void)context;
+	c->phase = HTTP_TLS;
 	for (unsigned i = 0; i < HTTP_SOCKETS && i < c->n_sockets; i++) {
 		const struct http_socket *s = &c->sockets[i];
 
@@ -56,6 +58,18 @@ static CURLcode on_tls(CURL *easy, void *context, void *userdata)
 					  NI_NUMERICHOST);
 	}
 	return CURLE_OK;
+}
+
+static int on_connected(void *userdata, char *peer, char *own, int peer_port, int own_port)
+{
+	struct http_call *c = userdata;
+
+	(void)peer;
+	(void)own;
+	(void)peer_port;
+	(void)own_port;
+	c->phase = HTTP_WAITING;
+	return CURL_PREREQFUNC_OK;
 }
 
 static bool is_literal(const char *host)
@@ -242,6 +256,8 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, to_msec(connect));
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, c);
+	SET(CURLOPT_PREREQFUNCTION, on_connected);
+	SET(CURLOPT_PREREQDATA, c);
 	SET(CURLOPT_WRITEFUNCTION, http_on_body);
 	SET(CURLOPT_WRITEDATA, c);
 	SET(CURLOPT_HEADERFUNCTION, http_on_header);
