@@ -32,17 +32,22 @@ write_source_list() {
 		die "no apt source for $codename found under /etc/apt: cannot tell where its packages are"
 }
 
-# The release that this host runs.
+# The release that this host runs, as apt's sources name it: sid calls itself by the name of the release that it will become.
 host_codename() {
+	local codename releases
 	# shellcheck disable=SC1091
-	(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+	# shellcheck disable=SC2016 # apt's variables
+	releases=$(apt-get indextargets --format '$(RELEASE) $(CODENAME)' 'Created-By: Packages')
+	awk -v own="$codename" '$1 == own || $2 == own { found = own } $2 == "sid" { sid = $1 } END { print found ? found : sid ? sid : own }' \
+		<<<"$releases"
 }
 
 # The Debian archive that this host takes its own packages from.
 host_mirror() {
 	local mirror
 	# shellcheck disable=SC2016 # apt's variables
-	mirror=$(apt-get indextargets --format '$(CODENAME) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+	mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
 		awk -v codename="$(host_codename)" '$1 == codename && $2 == "main" && $3 ~ /debian/ && !found { print $3; found = 1 }')
 	[ -n "$mirror" ] || die "no Debian mirror among this host's apt sources"
 	echo "$mirror"
