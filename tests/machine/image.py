@@ -23,6 +23,8 @@ PACKAGES = (
     "iproute2", "procps", "ca-certificates", "curl", "acl",
     # a real application to drain and to give certificates to, and what refuses probes
     "nginx-light", "nftables",
+    # the other package manager, for our other package
+    "rpm",
     # what our Debian build links with
     "libcurl4", "libjson-c5", "libmicrohttpd12", "libsystemd0", "libssl3", "zlib1g",
 )
