@@ -32,6 +32,26 @@ write_source_list() {
 		die "no apt source for $codename found under /etc/apt: cannot tell where its packages are"
 }
 
+# other_archive DIR ARCH: makes the sources in DIR those of another architecture. Debian has all on one mirror. Ubuntu has its
+# first ones on one and the others on another; both have the same suites and keys. EK_OTHER_ARCHIVE names a mirror to use.
+other_archive() {
+	local dir=$1 arch=$2 file archive=${EK_OTHER_ARCHIVE:-} known='[^ ]*'
+	if [ -z "$archive" ]; then
+		# shellcheck disable=SC1091
+		[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || return 0
+		known='([a-z0-9.-]+\.)?ubuntu\.com/ubuntu(-ports)?/?'
+		case $arch in
+		amd64) archive=http://archive.ubuntu.com/ubuntu/ ;;
+		*) archive=http://ports.ubuntu.com/ubuntu-ports/ ;;
+		esac
+	fi
+	for file in "$dir/own.list" "$dir/own.sources"; do
+		sed -E -i "/^(deb|URIs:)/s|https?://$known|$archive|" "$file"
+	done
+	grep -q "$archive" "$dir/own.list" "$dir/own.sources" ||
+		die "cannot tell which mirror has $arch: name one in EK_OTHER_ARCHIVE, as http://ports.ubuntu.com/ubuntu-ports"
+}
+
 # The release that this host runs, as apt's sources name it: sid calls itself by the name of the release that it will become.
 host_codename() {
 	local codename releases
