@@ -77,6 +77,7 @@
 #define LIMIT_STATUS_MESSAGE	  4096
 #define LIMIT_STATUS_OUTPUT	  (36UL * 1024) /* a message that ends with a script's output */
 #define LIMIT_STATUS_SUBSTATUS	  100
+#define LIMIT_STATUS_COMPONENTS	  700 /* of one round: 500 certificates, 100 secrets, 32 scripts, a few more */
 #define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
 
 /* Running things */
