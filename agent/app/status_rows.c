@@ -105,7 +105,9 @@ static void print_traffic(const struct screen *s)
 	const struct status_view *v = s->v;
 	bool told = str_equal(v->application, "healthy") || str_equal(v->application, "unhealthy");
 
-	if (!v->running)
+	if (!v->running && !s->body)
+		screen_row(s, "Traffic", NULL, "nobody answers the probe");
+	else if (!v->running)
 		screen_row(s, "Traffic", NULL, "%s when it was recorded last; nobody answers the probe now",
 			   v->serving ? "serving" : "not serving");
 	else if (v->ready)
