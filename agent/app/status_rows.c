@@ -267,8 +267,8 @@ static void print_group(const struct screen *s, const struct item *first)
 	}
 	for (size_t k = 0; k < ARRAY_SIZE(counts); k++)
 		if (counts[k])
-			(void)buf_printf(&b, "%s%zu %s", b.len ? ", " : "", counts[k], words[k]);
-	screen_row(s, label, worst, "%zu: %s", all, buf_str(&b));
+			(void)buf_printf(&b, "%s%zu %s", counts[k] == all ? "all " : b.len ? ", " : "", counts[k], words[k]);
+	screen_row(s, label, worst, "%s", buf_str(&b));
 }
 
 static void print_handlers(const struct screen *s)
