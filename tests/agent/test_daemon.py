@@ -542,6 +542,7 @@ def test_validate(vm):
     for text in ("", "{", "[]", "nothing", '{"drain": {}} x'):
         done = vm.run("validate", write(vm, text))
         assert done.returncode == (0 if text == "" else 3), (text, done.stderr)
+    assert vm.run("validate", write(vm, {})).stdout.endswith(": valid; it has no section, so nothing will be done\n")
     done = vm.run("validate", str(vm.root / "missing.json"))
     assert done.returncode == 1 and "missing.json" in done.stderr
     for arguments in ((), ("--nothing", good), (good, good), ("--secrets",)):
@@ -552,6 +553,7 @@ def test_validate(vm):
 
 def test_validate_with_secrets(vm):
     document = write(vm, {"customScript": {"scripts": [{"name": "a", "commandToExecute": {"secretRef": "databaseUrl"}}]}})
+    assert vm.run("validate", document).stderr.endswith("the values of secrets come from another document: --secrets FILE\n")
     secrets = write(vm, {"secrets": {"databaseURL": CANARY}}, "secrets.json")
     done = vm.run("validate", "--secrets", secrets, document)
     assert done.returncode == 3 and CANARY not in done.stderr

@@ -297,13 +297,9 @@ def full_disk(host):
                        'mount -t tmpfs -o size=8m none "$0" && exec "$@"', str(state)])
     host.wait_says("watching")
     inside = f"/proc/{host._daemon.pid}/root{state}"
-    with open(f"{inside}/filler", "wb") as filler:
-        try:
-            while True:
-                filler.write(bytes(65536))
-                filler.flush()
-        except OSError:
-            pass
+    with open(f"{inside}/filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(65536))
     assert os.statvfs(inside).f_bavail == 0
     drains_and_restores(host)
 
