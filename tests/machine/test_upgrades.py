@@ -1,132 +1,70 @@
 """Upgrades and downgrades under the real Azure agent at the instants that hurt: nothing runs twice or is lost, who asks the
 listener is never refused, and the status is right at once.
 
-The certificate is renewed, the VM drained and a script on its way at the same time, each held by a file that it waits for.
+The tables are in upgrading.py. With EK_UPGRADES=all every case is tried (`scripts/test --upgrades`), else a few that cover
+them; EK_UPGRADES_RESULTS names a file that gets a line of JSON for each.
 """
 
-import collections
 import contextlib
-import http.client
 import json
-import threading
-import time
+import os
 
 import pytest
 
 import packages
-from product import (NAME, NEW, OLD, RAN, WEB_UNIT, Extension, acknowledgements, daemon_program, draining, program, ran, script, shown,
-                     told, web_is)
+import upgrading
+from product import NAME, NEW, OLD, Extension, acknowledgements, daemon_program, draining, program, ran, script, told, web_is
+from upgrading import asked
 
-VAULT = "shop.vault.azure.net"
-STATUS_SECONDS = 5
-PORT = 8008
+WHOLE = os.environ.get("EK_UPGRADES") == "all"
 
 
-class Client:
-    """A load balancer and the platform's health extension, which ask all the time."""
+class Benches:
+    """The machine of a case: the last one's, unless that has failed."""
 
     def __init__(self):
-        self.answers = collections.Counter()
-        self.cut = 0
-        self.unanswered = []
-        self.ended = threading.Event()
+        self.stack = self.bench = None
 
-    def work(self):
-        while not self.ended.wait(0.01):
-            for path in ("/ready", "/app-health"):
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
-                try:
-                    connection.request("GET", path)
-                    self.answers[path, connection.getresponse().status] += 1
-                except (ConnectionResetError, http.client.RemoteDisconnected):
-                    self.cut += 1
-                except (OSError, http.client.HTTPException) as error:
-                    self.unanswered.append(f"{time.strftime('%T')} {path}: {error!r}")
-                finally:
-                    connection.close()
+    def of(self, version):
+        if self.bench is None:
+            self.close()
+            self.stack = contextlib.ExitStack()
+            self.bench = upgrading.Bench(self.stack, version)
+        return self.bench
+
+    def close(self):
+        if self.stack:
+            self.stack.close()
 
 
-@contextlib.contextmanager
-def asked(machine):
-    """While this lasts the listener is asked, and answers."""
-    client = Client()
-    work = machine.beside(client.work)
+@pytest.fixture(scope="module")
+def benches(machines_can_run):
+    with contextlib.closing(Benches()) as benches:
+        yield benches
+
+
+def name(case):
+    return "-".join(filter(None, case)).replace(" ", "_")
+
+
+@pytest.mark.parametrize("case", upgrading.ALL if WHOLE else upgrading.COVERING, ids=name)
+def test_case(benches, machines_in_report, case):
+    bench = benches.of(upgrading.DIRECTIONS[case.direction][0])
+    machines_in_report.append(bench.machine)
     try:
-        yield client
-    finally:
-        client.ended.set()
-        work.result(60)
-    assert client.unanswered == [] and sum(client.answers.values()) > 20, (client.unanswered, client.answers)
-    # who is being answered at the moment of a kill is not; one such answer is below every threshold
-    assert client.cut <= 2, client.answers
-    assert all(status == 200 for path, status in client.answers if path == "/app-health")
-
-
-def hold(what):
-    """A command that notes that it began, and ends when it is let go."""
-    return ["sh", "-c", f"echo {what} >>{RAN}; until test -e /run/go-{what}; do sleep 0.05; done"]
-
-
-def let_go(machine, *names):
-    for name in names:
-        machine.write(f"/run/go-{name}", "")
-
-
-def status_in_time(extension, wanted):
-    """From the end of the agent's `enable` the file may take this long to say what is so."""
-    machine = extension.machine
-    folder = f"/var/lib/waagent/{NAME}-{extension.version}"
-    machine.wait_until(lambda: machine.run(f"cat {folder}/config/HandlerState", check=False) == "Enabled", 60, "the agent's enable")
-    enabled = time.monotonic()
-
-    def says():
-        text = machine.run(f"cat {folder}/status/{extension.number}.status", check=False)
-        return text and wanted(json.loads(text)[0]["status"])
-    machine.wait_until(says, STATUS_SECONDS, "the status to be right")
-    return time.monotonic() - enabled
-
-
-def go_over(extension, version, wanted, between=None):
-    """The agent's way to another version; between(machine) is done when the former version has been told to let go."""
-    machine = extension.machine
-    log = f"/var/log/azure/{NAME}/evenkeel.log"
-    before = machine.read(log).count("going over from version")
-    extension.goal(version=version)
-    if between:
-        machine.wait_until(lambda: machine.read(log).count("going over from version") > before, 60, "the agent's update")
-        between(machine)
-    status_in_time(extension, wanted)
-    machine.wait_until(lambda: daemon_program(machine) == program(version), 20, f"the daemon of version {version}")
-
-
-def kill_daemon(machine):
-    machine.run("systemctl kill --signal=KILL --kill-whom=main evenkeel")
-
-
-def kill_agent(machine):
-    """With its worker, in the middle of its commands; what they do goes on or not, as it happens."""
-    machine.run("systemctl kill --signal=KILL walinuxagent; systemctl restart walinuxagent")
-
-
-def kill_both(machine):
-    kill_daemon(machine)
-    kill_agent(machine)
-
-
-def component(status, name):
-    return next((item["status"], item["formattedMessage"]["message"]) for item in status["substatus"] if item["name"] == name)
-
-
-def begun(machine, *words):
-    """Each of these is on its way, and has begun once."""
-    machine.wait_until(lambda: set(words) <= set(ran(machine)), 30, f"the begin of {words}")
-    assert not [word for word, times in collections.Counter(ran(machine)).items() if times > 1]
+        result = bench.play(case)
+    except BaseException:
+        benches.bench = None
+        raise
+    if "EK_UPGRADES_RESULTS" in os.environ:
+        with open(os.environ["EK_UPGRADES_RESULTS"], "a") as file:
+            print(json.dumps({"case": name(case), **result}), file=file)
 
 
 @pytest.fixture
 def extension(new_machine):
     machine = new_machine(agent=True)
-    machine.start_platform(vaults=[VAULT])
+    machine.start_platform()
     machine.platform.set_event_timing(auto_start=False)
     machine.write("/etc/systemd/system/web.service", WEB_UNIT)
     extension = Extension(machine)
@@ -134,113 +72,6 @@ def extension(new_machine):
     machine.run("systemctl start web")
     yield extension
     assert machine.platform.problems() == []
-
-
-def renew(machine, word):
-    """A new certificate for the next poll, which a restart brings."""
-    certificate = machine.platform.make_certificate("shop.example", key="ec")
-    machine.platform.put_secret("shop", "web", certificate["pem"], content_type="application/x-pem-file")
-    if word:
-        machine.run("systemctl restart evenkeel")
-        begun(machine, word)
-    return certificate
-
-
-class Stalling:
-    """A server of one file, which sends half of it and the rest when it is told to."""
-
-    def __init__(self, machine, content):
-        self.socket = machine.inside(__import__("socket").create_server, ("127.0.0.1", 8100))
-        self.content = content
-        self.asked, self.going_on = threading.Event(), threading.Event()
-        self.requests = 0
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                connection, _ = self.socket.accept()
-            except OSError:
-                return
-            with connection:
-                connection.recv(65536)
-                self.requests += 1
-                half = len(self.content) // 2
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self.content) + self.content[:half])
-                self.asked.set()
-                self.going_on.wait(120)
-                connection.sendall(self.content[half:])
-
-
-def settings(customScript=None):
-    steps = draining({"type": "run", "name": "hold", "command": hold("drain-held"), "undo": hold("restore-held"), "timeoutInSeconds": 300})
-    steps["keyRefresh"] = {"certificates": [{
-        "name": "web", "url": f"https://{VAULT}/secrets/web", "directory": "/etc/tls",
-        "activate": {"check": hold("check"), "commands": [hold("reload")], "timeoutInSeconds": 300}}]}
-    return {**steps, "log": {"console": False}, **(customScript or {})}
-
-
-def test_every_instant(extension):
-    machine, platform = extension.machine, extension.machine.platform
-    renew(machine, None)
-    let_go(machine, "check", "reload")
-    extension.settings(settings())
-    extension.succeeded()
-    extension.component("keyRefresh/web", "thumbprint")
-    machine.wait_until(lambda: told(machine, "drain")[1].startswith("watching"), 20, "the drain to watch")
-    machine.run(f"rm -f {RAN} /run/go-*")
-
-    # An upgrade while a script waits for a lock, a drain is at work and a certificate is staged; the daemon is killed in it.
-    machine.run("systemd-run --quiet --unit=holder flock /run/.tdnf-instance-lockfile sleep 1000")
-    machine.wait_until("test -e /run/.tdnf-instance-lockfile", 10, "the lock")
-    waiting = script(f"echo waited >>{RAN}")
-    waiting["customScript"]["waitFor"] = ["packageLocks"]
-    extension.settings(settings(waiting))
-    extension.level("transitioning")
-    new = renew(machine, "check")
-    event = platform.add_event("Reboot", not_before_in_seconds=600)
-    begun(machine, "drain", "drain-held", "check")
-    with asked(machine):
-        go_over(extension, NEW, lambda s: s["status"] == "transitioning" and component(s, "drain")[0] == "transitioning"
-                and "lock" in component(s, "customScript/script")[1], kill_daemon)
-        assert acknowledgements(machine, event) == 0 and web_is(machine, "active")
-        begun(machine, "drain", "drain-held", "check")
-        assert "waited" not in ran(machine)
-        machine.run("systemctl stop holder")
-        let_go(machine, "drain-held", "check")
-        platform.wait_for_acknowledgement(event, 20)
-        begun(machine, "waited", "reload")
-        extension.succeeded()
-        assert web_is(machine, "inactive")
-        assert machine.read("/etc/tls/fullchain.pem").startswith(new["leaf"])
-
-        # Back again while it is drained, a reload is under way and a script's file is half there; both are killed in it.
-        server = Stalling(machine, b"#!/bin/sh\necho fetched >>" + RAN.encode() + b"\n")
-        extension.settings(settings(script("sh fetched.sh", files=["http://127.0.0.1:8100/fetched.sh"])))
-        extension.level("transitioning")
-        assert server.asked.wait(30)
-        go_over(extension, OLD, lambda s: s["status"] == "transitioning" and component(s, "drain")[1].startswith("drained"), kill_both)
-        let_go(machine, "reload")
-        server.going_on.set()
-        extension.succeeded()
-        server.socket.close()
-        assert server.requests == 1 and acknowledgements(machine, event) == 1
-        begun(machine, "fetched", "reload")
-
-        # An upgrade while the VM is restored and a script runs; the agent is killed in it.
-        extension.settings(settings(script(" ".join(["exec", "sh", "-c", f"'{hold('script')[2]}; echo script-end >>{RAN}'"]))))
-        extension.level("transitioning")
-        platform.remove_event(event)
-        begun(machine, "script", "restore-held")
-        assert web_is(machine, "active"), "what was stopped last comes back first"
-        go_over(extension, NEW, lambda s: s["status"] == "transitioning" and component(s, "drain")[0] == "transitioning", kill_agent)
-        let_go(machine, "script", "restore-held")
-        machine.wait_until(lambda: told(machine, "drain")[1].startswith("watching"), 20, "the restore")
-        assert "exit code 0" in component(extension.succeeded(), "customScript/script")[1]
-        begun(machine, "script-end", "restore")
-    begun(machine, "drain", "waited", "fetched", "script", "script-end", "restore")
-    assert acknowledgements(machine, event) == 1 and web_is(machine, "active")
-    assert "thumbprint " + new["thumbprint"] in told(machine, "keyRefresh/web")[1]
 
 
 def broken(extension, version, verb):
