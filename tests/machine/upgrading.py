@@ -81,7 +81,7 @@ SCRIPTS = {
         "transitioning", "lock", runs=["script"], open=True, settings={**script(f"echo script >>{RAN}"), "waitFor": ["packageLocks"]},
         end=lambda bench: bench.machine.run("systemctl stop holder"), after=SUCCEEDED),
     "downloading": Instant(
-        "transitioning", "download", runs=["script"], open=True,
+        "transitioning", "running", runs=["script"], open=True,
         settings=script("sh fetched.sh", files=["http://127.0.0.1:8100/fetched.sh"]),
         begin=lambda bench: bench.wait(bench.server.asked.is_set, "the request for the file"), end=fetched, after=SUCCEEDED),
     "running": Instant(
@@ -118,7 +118,7 @@ def degraded(bench):
     bench.let_go("restore-held")
     bench.machine.write("/run/web-is-broken", "")
     restoring(bench)
-    bench.wait(lambda: told(bench.machine, "drain")[0] == "error", "the drain to be degraded", 40)
+    bench.await_said("drain", "error", "web.service", 40)
 
 
 def restored(bench):
@@ -129,7 +129,7 @@ def restored(bench):
         if bench.moment.drain != "waiting for its time":
             bench.platform.wait_for_acknowledgement(bench.event, 30)
         bench.platform.remove_event(bench.event)
-    bench.wait(lambda: told(bench.machine, "drain")[1].startswith("watching"), "the restore", 40)
+    bench.await_said("drain", "success", "watching", 40)
 
 
 DRAINED = ("drain", "drain-hook", "drain-held")
@@ -168,7 +168,7 @@ def served(bench):
     activated(bench)
     bench.machine.run("systemd-run --quiet --unit=server openssl s_server -quiet -accept 127.0.0.1:8443 "
                       "-cert /etc/tls/fullchain.pem -key /etc/tls/privkey.pem")
-    bench.wait(lambda: '"step":"none"' in bench.machine.read("/var/lib/evenkeel/state/key-refresh/web.json"), "the verification")
+    bench.wait(lambda: bench.counted()["activate-hook"], "the verification")
     bench.machine.run("systemctl stop server")
 
 
@@ -184,7 +184,7 @@ CERTIFICATES = {
     "not served yet": Instant("success", "", runs=("check", "reload", "activate-hook"), begun=("check", "reload"),
                               settings={**ACTIVATE, "verify": {**VERIFY, "timeoutInSeconds": 600}},
                               begin=renewed("check", "reload-1"), end=served, after=("success", "thumbprint {new}")),
-    "on the way back": Instant("success", "", runs=("check", "reload", "reload"), begun=("check", "reload", "reload"),
+    "on the way back": Instant("error", "it is being put back", runs=("check", "reload", "reload"), begun=("check", "reload", "reload"),
                                settings={**ACTIVATE, "verify": {**VERIFY, "timeoutInSeconds": 1}},
                                begin=renewed("check", "reload-1"), end=activated, after=("error", "rolled back")),
 }
@@ -192,7 +192,6 @@ CERTIFICATES = {
 
 def write_user_data(bench):
     bench.platform.set_user_data(f"#!/bin/sh\n# {bench.number}\n{hold('user-data')}\n".encode())
-    bench.machine.run("systemctl reload evenkeel")
 
 
 USER_DATA = {
@@ -386,7 +385,7 @@ class Bench:
         document = draining(*steps)
         document["drain"].update(DRAINS[moment.drain].settings)
         return {**document, "log": {"console": False}, "customScript": SCRIPTS[moment.script].settings,
-                "userData": {"action": "apply", "baseline": "run"},
+                "userData": {"action": "apply", "baseline": "run", "pollingIntervalInSeconds": 10},
                 "keyRefresh": {"certificates": [{"name": "web", "url": f"https://{VAULT}/secrets/web", "directory": "/etc/tls",
                                                  "activate": CERTIFICATES[moment.certificate].settings}]}}
 
@@ -410,9 +409,17 @@ class Bench:
     def counted(self):
         return collections.Counter(ran(self.machine))
 
-    def says(self, component, level, text):
-        said = told(self.machine, component)
-        return said[0] == level and text in said[1]
+    def await_said(self, component, level, text, timeout=30):
+        """Waits until the service says so of the component."""
+        wanted = self.fill(text)
+
+        def says():
+            self.said = told(self.machine, component)
+            return self.said[0] == level and wanted in self.said[1]
+        try:
+            self.wait(says, f"{component} to say {level}: {wanted}", timeout)
+        except machines.MachineError as error:
+            raise AssertionError(f"{error}; it says {self.said}") from None
 
     # one case
 
@@ -431,8 +438,7 @@ class Bench:
             instant.begin(self)
         self.wait(lambda: self.counted() == self.expected("begun"), f"what has begun, {self.expected('begun')}", 40)
         for component, instant in moment.instants():
-            self.wait(lambda: self.says(component, instant.level, self.fill(instant.text)),
-                      f"{component} to be at its instant ({instant.level}: {instant.text})")
+            self.await_said(component, instant.level, instant.text)
 
     def expected(self, what):
         return collections.Counter(word for _, instant in self.moment.instants() for word in getattr(instant, what))
@@ -502,7 +508,7 @@ class Bench:
             instant.end(self)
         for component, instant in self.moment.instants():
             level, text = instant.after or (instant.level, instant.text)
-            self.wait(lambda: self.says(component, level, self.fill(text)), f"{component}'s end ({level}: {text})", 60)
+            self.await_said(component, level, text, 60)
         self.extension.succeeded(60)
         self.wait_idle()
         self.wait(lambda: self.counted() == self.expected("runs"), f"what has run, {self.expected('runs')}")
