@@ -90,7 +90,7 @@ SCRIPTS = {
     # whenever its delay is over, before, in or after the upgrade: one more try, and no other
     "between two tries": Instant(
         "transitioning", "", runs=["script", "script"], begun=["script"], open=True,
-        settings=script(f"echo script >>{RAN}; test $(grep -cx script {RAN}) = 2", retry={"times": 3, "delayInSeconds": 40}), after=SUCCEEDED),
+        settings=script(f"echo script >>{RAN}; test $(grep -cx script {RAN}) = 2", retry={"times": 3, "delayInSeconds": 12}), after=SUCCEEDED),
 }
 
 
