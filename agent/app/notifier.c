@@ -14,6 +14,7 @@
 #include "agent/base/log.h"
 #include "agent/base/random.h"
 #include "agent/base/str.h"
+#include "agent/codec/json_record.h"
 #include "agent/codec/timefmt.h"
 #include "agent/core/metrics.h"
 #include "agent/core/retry.h"
@@ -22,6 +23,7 @@
 #include "agent/io/paths.h"
 
 #define HANDLER	     "notify"
+#define FORMAT	     1 /* agent/codec/json_record.h */
 #define TIMEOUT	     (15 * USEC_PER_SEC)
 #define ANSWER_MAX   4096
 #define WEBHOOKS_MAX 8
@@ -98,6 +100,7 @@ struct notifier {
 	struct metrics *metrics;
 	const struct settings *settings; /* NULL: no section */
 	char *path;
+	bool refused; /* what is there is a later version's: it stays */
 	struct queues kept; /* as many queues as webhooks, in their order */
 	struct delivery deliveries[WEBHOOKS_MAX];
 	struct imds_call *asking;
@@ -120,8 +123,11 @@ static void save(struct notifier *n)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(QUEUES_MAX);
 	struct error e = ERROR_INIT;
-	int r = jd_encode(&queues_type, &n->kept, false, &text);
+	int r;
 
+	if (n->refused)
+		return;
+	r = jd_encode_record(&queues_type, FORMAT, &n->kept, &text);
 	if (r >= 0)
 		r = fs_write(n->path, text.data, text.len, 0600, FS_NO_SYNC, &e);
 	if (r < 0)
@@ -136,8 +142,11 @@ static void load(struct notifier *n)
 	int r = fs_read_nofollow(n->path, QUEUES_MAX, &text, &e);
 
 	if (r >= 0)
-		r = jd_decode_document(buf_str(&text), text.len, "notices", QUEUES_MAX, &queues_type, &n->kept, &e);
-	if (r < 0 && r != -ENOENT)
+		r = jd_decode_record(buf_str(&text), text.len, n->path, QUEUES_MAX, &queues_type, FORMAT, &n->kept, &e);
+	n->refused = r == -EPROTO;
+	if (n->refused)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; notices that wait are not kept over a restart", e.msg);
+	else if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; the notices that waited are lost", e.msg);
 }
 

@@ -53,9 +53,14 @@ def test_case(benches, machines_in_report, case):
     machines_in_report.append(bench.machine)
     try:
         result = bench.play(case)
-    except BaseException:
+    except BaseException as error:
         benches.bench = None
+        note(case, {"failed": str(error)})
         raise
+    note(case, result)
+
+
+def note(case, result):
     if "EK_UPGRADES_RESULTS" in os.environ:
         with open(os.environ["EK_UPGRADES_RESULTS"], "a") as file:
             print(json.dumps({"case": name(case), **result}), file=file)

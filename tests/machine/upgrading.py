@@ -63,14 +63,9 @@ def lock_packages(bench):
     bench.machine.wait_until("! flock --nonblock /run/.tdnf-instance-lockfile true", 10, "the lock")
 
 
-def fetch(bench):
-    bench.server = Stalling(bench.machine, f"#!/bin/sh\necho script >>{RAN}\n".encode())
-
-
 def fetched(bench):
     bench.server.going_on.set()
     bench.extension.succeeded()
-    bench.server.socket.close()
     assert bench.server.requests == 1, "nothing is fetched twice"
 
 
@@ -267,7 +262,7 @@ class Client:
         self.ended = threading.Event()
 
     def work(self):
-        while not self.ended.wait(0.01):
+        while not self.ended.wait(0.02):
             for path in ("/ready", "/app-health"):
                 begun = time.monotonic()
                 connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
@@ -309,6 +304,11 @@ class Stalling:
         self.asked, self.going_on = threading.Event(), threading.Event()
         self.requests = 0
         threading.Thread(target=self.serve, daemon=True).start()
+
+    def arm(self):
+        self.requests = 0
+        self.asked.clear()
+        self.going_on.clear()
 
     def serve(self):
         while True:
@@ -368,6 +368,8 @@ class Bench:
         self.extension.version = version
         self.machine.boot()
         self.machine.run("systemctl start web")
+        self.server = Stalling(self.machine, f"#!/bin/sh\necho script >>{RAN}\n".encode())
+        stack.callback(self.server.socket.close)
         self.renew()
         self.platform.set_user_data(b"#!/bin/sh\n")
         self.let_go("check", "reload-1")
@@ -396,12 +398,19 @@ class Bench:
     def let_go(self, *words):
         self.machine.run(["touch", *[f"/run/go-{word}" for word in words]] if words else "true")
 
-    def wait(self, predicate, what, timeout=30):
-        return self.machine.wait_until(predicate, timeout, what)
+    def wait(self, predicate, what, timeout=30, pause=0.2):
+        """As wait_until() of machine.py does, with fewer looks: each starts processes in the machine."""
+        return machines.wait_until(predicate, timeout, what, pause)
 
     def wait_idle(self):
         """Nothing is under way, and nothing of it is left."""
-        self.wait(lambda: not self.machine.run("systemctl list-units --all --plain --no-legend 'evenkeel-job-*'").strip(), "the jobs to end")
+        def idle():
+            self.left = self.machine.run("systemctl list-units --all --plain --no-legend 'evenkeel-job-*'").strip()
+            return not self.left
+        try:
+            self.wait(idle, "the jobs to end")
+        except machines.MachineError as error:
+            raise AssertionError(f"{error}; there are\n{self.left}") from None
 
     def thumbprint(self):
         return self.machine.run("openssl x509 -in /etc/tls/fullchain.pem -noout -fingerprint -sha1").partition("=")[2].strip().replace(":", "")
@@ -425,13 +434,12 @@ class Bench:
 
     def begin(self, moment):
         """Everything at its instant."""
-        self.moment, self.number, self.event, self.server = moment, self.number + 1, None, None
+        self.moment, self.number, self.event = moment, self.number + 1, None
         self.machine.run(f"rm -rf {RAN} /run/go-* /run/gate")
         self.old = self.thumbprint()
         if moment.script == "waiting for a lock":
             lock_packages(self)
-        if moment.script == "downloading":
-            fetch(self)
+        self.server.arm()
         self.extension.settings(self.settings(moment))
         self.extension.report(lambda status: True)
         for _, instant in moment.instants():
@@ -482,7 +490,7 @@ class Bench:
             return text and self.is_right(self.last) and time.clock_gettime(time.CLOCK_BOOTTIME)
         end = self.wait(enabled, "the agent's enable", 90)
         try:
-            seconds = self.wait(right, "the status to be right", STATUS_SECONDS) - end
+            seconds = self.wait(right, "the status to be right", STATUS_SECONDS, 0.05) - end
         except machines.MachineError as error:
             said = [f"{item['name']}: {item['status']}: {item['formattedMessage']['message']}" for item in self.last.get("substatus", [])]
             raise AssertionError("\n".join([f"{error}: it is {self.last.get('status')}", *said])) from None
