@@ -428,9 +428,10 @@ void health_free(struct health *h)
 {
 	if (!h)
 		return;
+	listener_finish(h->listener);
+	listener_free(h->listener);
 	stop_asking(h);
 	loop_timer_free(h->next);
-	listener_free(h->listener);
 	free(h->bound);
 	free(h->kept);
 	free(h);

@@ -13,7 +13,7 @@ import pytest
 
 import packages
 import upgrading
-from product import NAME, NEW, OLD, Extension, acknowledgements, daemon_program, draining, program, ran, script, told, web_is
+from product import NAME, NEW, OLD, RAN, WEB_UNIT, Extension, acknowledgements, daemon_program, draining, program, ran, script, told, web_is
 from upgrading import asked
 
 WHOLE = os.environ.get("EK_UPGRADES") == "all"
@@ -79,40 +79,74 @@ def extension(new_machine):
     assert machine.platform.problems() == []
 
 
-def broken(extension, version, verb):
-    """Goes to a version that fails in this command, until the platform has been told so; the listener is asked meanwhile."""
+def broken(extension, version, verb, says="drained"):
+    """Goes to a version that fails in this command, until the platform has been told so, twice: the next goal state tries again."""
     machine = extension.machine
     machine.platform.publish_extension(NAME, version, str(packages.broken(version, verb, NEW)))
-    extension.goal(version=version)
-    machine.platform.wait_for_status(
-        NAME, lambda entry: entry and entry["handlerVersion"] == version and entry["status"] == "NotReady", 60, extension.incarnation)
-    machine.wait_until(lambda: told(machine, "drain")[1].startswith("drained"), 20, "a daemon that knows what is drained")
+    extension.version = version
+    for _ in range(2 if WHOLE else 1):
+        extension.goal()
+        machine.platform.wait_for_status(
+            NAME, lambda entry: entry and entry["handlerVersion"] == version and entry["status"] == "NotReady", 60, extension.incarnation)
+    machine.wait_until(lambda: told(machine, "drain")[1].startswith(says), 20, "a daemon that knows where it is")
 
 
-def test_versions_that_fail(extension):
+def after_update(extension):
+    """The old version is there and disabled: the way back is an enable of it."""
+    broken(extension, "0.2.1", "update")
+    assert daemon_program(extension.machine) == program(OLD)
+    back(extension)
+
+
+def after_install(extension):
+    """The old version has gone, and its daemon goes on: the way back is a first installation for the agent, and is none for us."""
+    broken(extension, "0.2.2", "install")
+    assert daemon_program(extension.machine) == program(OLD)
+    back(extension)
+
+
+def on_and_on(extension):
+    """The next version after one that could not be installed, which fails, too: back from there is a downgrade."""
+    broken(extension, "0.2.3", "install")
+    broken(extension, "0.2.4", "enable")
+    extension.machine.wait_until(lambda: daemon_program(extension.machine) == program(NEW), 20, "the new daemon")
+    back(extension)
+
+
+def back(extension):
+    extension.goal(version=OLD)
+    extension.succeeded(60)
+    extension.component("drain", "drained for Reboot")
+    extension.machine.wait_until(lambda: daemon_program(extension.machine) == program(OLD), 20, "the old daemon")
+
+
+@pytest.mark.parametrize("ways", [(after_update, on_and_on), (after_install,)] if WHOLE else [(after_update, on_and_on)],
+                         ids=lambda ways: "-".join(way.__name__ for way in ways))
+def test_versions_that_fail(extension, ways):
     """Whichever command of the new version fails: one of the two goes on, and the way back finds everything as it was."""
     machine, platform = extension.machine, extension.machine.platform
     extension.settings({**draining(), **script(f"echo once >>{RAN}")})
     extension.succeeded()
-    event = platform.add_event("Reboot", not_before_in_seconds=600)
+    event = platform.add_event("Reboot", not_before_in_seconds=900)
     platform.wait_for_acknowledgement(event, 20)
-
-    def back():
-        go_over(extension, OLD, lambda s: s["status"] == "success" and component(s, "drain")[1].startswith("drained"))
-        extension.succeeded()
-        assert ran(machine) == ["once", "drain"] and acknowledgements(machine, event) == 1 and web_is(machine, "inactive")
-
-    with asked(machine):
-        broken(extension, "0.2.1", "update")
-        assert daemon_program(machine) == program(OLD)
-        back()
-        # the old version has gone by now, and its daemon goes on
-        broken(extension, "0.2.2", "install")
-        assert daemon_program(machine) == program(OLD)
-        back()
-        # from here the way back is that of any downgrade, above
-        broken(extension, "0.2.3", "enable")
-        machine.wait_until(lambda: daemon_program(machine) == program(NEW), 20, "the new daemon")
-    assert acknowledgements(machine, event) == 1
+    with asked(machine, 0, (503,)):
+        for way in ways:
+            way(extension)
+            assert ran(machine) == ["once", "drain"] and acknowledgements(machine, event) == 1 and web_is(machine, "inactive")
     platform.remove_event(event)
     machine.wait_until(lambda: ran(machine) == ["once", "drain", "restore"] and web_is(machine, "active"), 20, "the restore")
+
+
+@pytest.mark.skipif(not WHOLE, reason="EK_UPGRADES is not all")
+def test_removed_after_an_install_that_failed(extension):
+    """The agent deletes what was not installed without a command; added again it is another installation, whose scripts are due."""
+    machine = extension.machine
+    extension.settings({**draining(), **script(f"echo once >>{RAN}")})
+    extension.succeeded()
+    with asked(machine, 0, (200,)):
+        broken(extension, "0.2.5", "install", "watching")
+        extension.uninstalled()
+        assert daemon_program(machine) == program(OLD) and ran(machine) == ["once"]
+        extension.goal(version=OLD)
+        extension.succeeded(60)
+    assert ran(machine) == ["once"] * 2 and daemon_program(machine) == program(OLD)
