@@ -9,6 +9,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/json.h"
 #include "agent/io/http.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
@@ -156,6 +157,26 @@ int api_call(const struct paths *p, const char *method, const char *path, const 
 	return converse(&a, path, err);
 }
 
+int api_refused(struct error *err, int code, const char *method, const char *path, int status, const struct buf *reply)
+{
+	return error_set(err, ERROR_SYSTEM, code, "the evenkeel service answered %s %s with %d: %.200s", method, path, status,
+			 buf_str(reply));
+}
+
+int api_look(const struct paths *p, const char *path, usec_t timeout, const struct jd_type *type, struct buf *text, void *ret,
+	     struct error *err)
+{
+	int r;
+
+	buf_reset(text);
+	r = api_call(p, "GET", path, NULL, timeout, text, err);
+	if (r < 0)
+		return r;
+	if (r != 200)
+		return api_refused(err, r == 403 ? -EACCES : r == 503 ? -EAGAIN : -EPROTO, "GET", path, r, text);
+	return jd_decode_document(buf_str(text), text->len, "the answer", LIMIT_API_REPLY, type, ret, err);
+}
+
 int api_wait(const struct paths *p, const char *method, const char *path, usec_t timeout, struct error *err)
 {
 	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
@@ -169,6 +190,5 @@ int api_wait(const struct paths *p, const char *method, const char *path, usec_t
 
 	if (r < 0 || r == 200)
 		return r < 0 ? r : 0;
-	return error_set(err, ERROR_SYSTEM, -EBUSY, "the evenkeel service answered %s %s with %d: %.200s", method, path, r,
-			 buf_str(&reply));
+	return api_refused(err, -EBUSY, method, path, r, &reply);
 }

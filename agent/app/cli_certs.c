@@ -2,6 +2,7 @@
  * `evenkeel certs`: the table of certificates and secrets, asking the vault now, checking what is on disk. What is shown is
  * the daemon's view (agent/core/key_view.h); where no daemon runs, what it has left on disk.
  */
+#include "agent/app/arguments.h"
 #include "agent/app/cli_certs.h"
 
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/paths.h"
 
-#define USAGE	    "certs [--json] | refresh [NAME] | check"
 #define LOOK_MSEC   200
 #define WIDE	    190 /* columns of a terminal that takes the whole table */
 #define DATE_LENGTH 10	/* of a time, its day */
@@ -342,5 +342,5 @@ int verb_certs(int argc, char **argv)
 		return check();
 	if (argc <= 3 && str_equal(argv[1], "refresh") && (argc == 2 || argv[2][0] != '-'))
 		return refresh(argc == 3 ? argv[2] : "");
-	return cli_usage(USAGE);
+	return cli_usage("certs");
 }

@@ -43,12 +43,6 @@ static void message_done(struct message *m)
 	jd_free(&message_type, m);
 }
 
-int cli_usage(const char *text)
-{
-	fprintf(stderr, "usage: evenkeel %s\nevenkeel help %.*s tells more\n", text, (int)strcspn(text, " "), text);
-	return EXIT_USAGE;
-}
-
 int cli_not_permitted(const char *verb)
 {
 	const char *blank = verb ? " " : "";

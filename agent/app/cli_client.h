@@ -17,9 +17,6 @@ struct paths;
 
 #define CLI_ANSWER_USEC (10 * USEC_PER_SEC)
 
-/* Prints "usage: evenkeel TEXT", TEXT beginning with the verb, and where there is more. EXIT_USAGE. */
-int cli_usage(const char *text);
-
 /* Says that only root may; `verb` may be NULL. EXIT_NOT_PERMITTED. */
 int cli_not_permitted(const char *verb);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/doctor_private.h"
 #include "agent/app/verbs.h"
@@ -11,7 +12,6 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 
-#define USAGE	      "doctor [--json] | --checks"
 #define TABLE_COLUMNS 3
 
 static int print_table(const struct doctor_report *r)
@@ -90,7 +90,7 @@ int verb_doctor(int argc, char **argv)
 		return print_checks();
 	json = argc == 2 && str_equal(argv[1], "--json");
 	if (argc > 1 && !json)
-		return cli_usage(USAGE);
+		return cli_usage("doctor");
 	r = paths_init(&p, NULL, &e);
 	if (r >= 0 && geteuid() != 0 && !p.root[0]) {
 		fprintf(stderr, "evenkeel doctor: only root can look at everything; run: sudo evenkeel doctor\n");

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/app/cli_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
@@ -18,7 +18,6 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/paths.h"
 
-#define USAGE	      "logs [--follow] [--lines NUMBER]"
 #define LINES_DEFAULT 50
 #define LINES_MAX     100000
 #define TAIL_MAX      (LINES_DEFAULT * LIMIT_LOG_LINE * 10UL)
@@ -121,13 +120,12 @@ int verb_logs(int argc, char **argv)
 	struct error e = ERROR_INIT;
 	uint64_t lines = LINES_DEFAULT;
 	bool on = false;
+	const struct argument arguments[] = { { "--follow", .flag = &on },
+					      { "--lines", .number = &lines, .min = 1, .max = LINES_MAX } };
+	int code = arguments_read("logs", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--follow"))
-			on = true;
-		else if (!str_equal(argv[i], "--lines") || i + 1 == argc || !str_to_u64(argv[++i], LINES_MAX, &lines) || lines == 0)
-			return cli_usage(USAGE);
-	}
+	if (code != EXIT_OK)
+		return code;
 	if (paths_init(&p, NULL, &e) < 0) {
 		fprintf(stderr, "evenkeel logs: %s\n", e.msg);
 		return EXIT_FAILED;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/daemon_pause.h"
 #include "agent/app/verbs.h"
@@ -10,31 +11,24 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 
-#define USAGE	      "pause [--for DURATION] [REASON] | pause --end"
 #define LASTS_SECONDS 3600
 
 int verb_pause(int argc, char **argv)
 {
 	_cleanup_free_ char *argument = NULL;
 	const char *reason = NULL;
-	uint64_t lasts = LASTS_SECONDS;
-	bool timed = false, ends = false;
+	uint64_t lasts = 0; /* not given */
+	bool ends = false;
+	const struct argument arguments[] = {
+		{ "--for", .seconds = &lasts }, { "--end", .flag = &ends }, { .word = &reason }
+	};
+	int code = arguments_read("pause", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--for") && i + 1 < argc) {
-			if (!cli_duration(argv[++i], &lasts) || lasts == 0)
-				return cli_bad_duration(argv[i]);
-			timed = true;
-		} else if (str_equal(argv[i], "--end")) {
-			ends = true;
-		} else if (argv[i][0] == '-' || reason) {
-			return cli_usage(USAGE);
-		} else {
-			reason = argv[i];
-		}
-	}
-	if (ends && (timed || reason))
-		return cli_usage(USAGE);
+	if (code != EXIT_OK)
+		return code;
+	if (ends && (lasts || reason))
+		return cli_usage("pause");
+	lasts = lasts ? lasts : LASTS_SECONDS;
 	if (lasts > PAUSE_SECONDS_MAX) {
 		fprintf(stderr, "evenkeel pause: 24h at most; pause again when that is over\n");
 		return EXIT_USAGE;

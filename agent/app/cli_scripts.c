@@ -2,6 +2,7 @@
  * `evenkeel scripts`: every script and its kept runs. The runs are read from their files and what is waited for comes from the
  * daemon, so a service that is not running hides nothing that is over.
  */
+#include "agent/app/arguments.h"
 #include "agent/app/cli_scripts.h"
 
 #include <errno.h>
@@ -78,12 +79,8 @@ static int gather_record(const struct paths *p, struct script_view *view, struct
 static int gather_service(const struct paths *p, struct script_view *view, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
-	int r = api_call(p, "GET", "/v1/scripts", NULL, CLI_ANSWER_USEC, &text, err);
 
-	if (r >= 0 && r != 200)
-		return error_set(err, ERROR_SYSTEM, r == 403 ? -EACCES : -EPROTO, "the service answered %d: %.300s", r, buf_str(&text));
-	return r < 0 ? r :
-		       jd_decode_document(buf_str(&text), text.len, "the answer", LIMIT_API_REPLY, &script_view_type, view, err);
+	return api_look(p, "/v1/scripts", CLI_ANSWER_USEC, &script_view_type, &text, view, err);
 }
 
 static int gather_runs(const struct paths *p, struct script_view *view, struct error *err)
@@ -290,9 +287,5 @@ int verb_scripts(int argc, char **argv)
 		return scripts_run(argc - 1, argv + 1);
 	if (argc == 2 && str_equal(argv[1], "--json"))
 		return list(true);
-	if (argc == 2 && str_equal(argv[1], "--help")) {
-		printf("usage: evenkeel %s\n", SCRIPTS_USAGE);
-		return EXIT_OK;
-	}
-	return cli_usage(SCRIPTS_USAGE);
+	return cli_usage("scripts");
 }

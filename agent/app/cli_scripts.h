@@ -8,11 +8,6 @@
 
 struct paths;
 
-#define SCRIPTS_USAGE                                                                                                  \
-	"scripts [--json]\n"                                                                                           \
-	"       evenkeel scripts logs [--run N | --job ID] [--stderr] [--follow] NAME\n"                              \
-	"       evenkeel scripts run [--name NAME] [--user USER[:GROUP]] [--timeout SECONDS] FILE [ARGUMENT...]"
-
 /* What a script's end is as an exit code of ours: its own, or one of these (as timeout(1) and shells have them). */
 #define VERDICT_TIMED_OUT 124
 #define VERDICT_NO_END	  125 /* not started, stopped, interrupted: there is no exit code */

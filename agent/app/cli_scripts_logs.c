@@ -6,21 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/app/cli_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_scripts.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
-#include "agent/base/time.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/job.h"
 #include "agent/io/machine.h"
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_runs.h"
 
-#define LOGS_USAGE "scripts logs [--run N | --job ID] [--stderr] [--follow] NAME"
 #define LOOK_MSEC  100
 #define RUNS_MAX   100000
 
@@ -56,7 +54,7 @@ static int tell_verdict(const char *verb, const struct job_result *r)
 
 	/* An exit code speaks for itself. */
 	if (r->end != JOB_SUCCEEDED && r->end != JOB_EXITED)
-		fprintf(stderr, "evenkeel %s: %s\n", verb, r->message ? r->message : job_result_phrase(r, phrase));
+		fprintf(stderr, "evenkeel %s: %s\n", verb, job_result_why(r, phrase));
 	return verdict(r);
 }
 
@@ -125,25 +123,18 @@ struct logs_options {
 	bool only_stderr, follow;
 };
 
-static bool parse(int argc, char **argv, struct logs_options *o)
+static int read_options(int argc, char **argv, struct logs_options *o)
 {
-	for (int i = 1; i < argc; i++) {
-		bool more = i + 1 < argc;
+	const struct argument arguments[] = { { "--follow", .flag = &o->follow },
+					      { "--stderr", .flag = &o->only_stderr },
+					      { "--job", .text = &o->job },
+					      { "--run", .number = &o->run, .min = 1, .max = RUNS_MAX },
+					      { .word = &o->name } };
+	int code = arguments_read("scripts logs", arguments, ARRAY_SIZE(arguments), argc, argv);
 
-		if (str_equal(argv[i], "--follow"))
-			o->follow = true;
-		else if (str_equal(argv[i], "--stderr"))
-			o->only_stderr = true;
-		else if (str_equal(argv[i], "--job") && more)
-			o->job = argv[++i];
-		else if (str_equal(argv[i], "--run") && more && str_to_u64(argv[i + 1], RUNS_MAX, &o->run) && o->run > 0)
-			i++;
-		else if (argv[i][0] == '-' || o->name)
-			return false;
-		else
-			o->name = argv[i];
-	}
-	return (o->name || o->job) && !(o->job && o->run);
+	if (code == EXIT_OK && ((!o->name && !o->job) || (o->job && o->run)))
+		return cli_usage("scripts logs");
+	return code;
 }
 
 static bool is_asked_for(const struct logs_options *o, const struct script_kept *k)
@@ -185,11 +176,10 @@ int scripts_logs(int argc, char **argv)
 	_cleanup_(paths_done) struct paths p = { 0 };
 	_cleanup_free_ char *job = NULL;
 	struct logs_options o = { 0 };
-	int code;
+	int code = read_options(argc, argv, &o);
 
-	if (!parse(argc, argv, &o))
-		return cli_usage(LOGS_USAGE);
-	code = scripts_open("scripts logs", &p);
+	if (code == EXIT_OK)
+		code = scripts_open("scripts logs", &p);
 	if (code == EXIT_OK)
 		code = find_run(&p, &o, &job);
 	return code == EXIT_OK ? scripts_print(&p, "scripts logs", job, o.only_stderr ? LOGS_STDERR : LOGS_MARKED, o.follow) : code;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/cli_scripts.h"
 #include "agent/base/buf.h"
@@ -31,7 +32,6 @@
 #include "agent/io/paths.h"
 #include "handlers/custom_script/script_runs.h"
 
-#define RUN_USAGE   "scripts run [--name NAME] [--user USER[:GROUP]] [--timeout SECONDS] FILE [ARGUMENT...]"
 #define SCRIPT_MAX  (LIMIT_SCRIPT_ENCODED / 4 * 3) /* what base64 makes LIMIT_SCRIPT_ENCODED of */
 #define NAME_LENGTH 63
 #define SECONDS_MAX 604800
@@ -62,33 +62,28 @@ static void name_of(const char *file, char name[static NAME_LENGTH + 1])
 		memcpy(name, "script", sizeof("script"));
 }
 
-static bool parse(int argc, char **argv, struct run_options *o)
+static int read_options(int argc, char **argv, struct run_options *o)
 {
 	const char *name = NULL;
-	int i = 1;
+	char **rest = NULL;
+	const struct argument arguments[] = { { "--name", .text = &name },
+					      { "--user", .text = &o->user },
+					      { "--timeout", .number = &o->timeout_seconds, .max = SECONDS_MAX },
+					      { .rest = &rest } };
+	int code = arguments_read(VERB, arguments, ARRAY_SIZE(arguments), argc, argv);
 
-	for (; i < argc && argv[i][0] == '-' && !str_equal(argv[i], "--"); i += 2) {
-		if (i + 1 == argc)
-			return false;
-		if (str_equal(argv[i], "--name"))
-			name = argv[i + 1];
-		else if (str_equal(argv[i], "--user"))
-			o->user = argv[i + 1];
-		else if (!str_equal(argv[i], "--timeout") || !str_to_u64(argv[i + 1], SECONDS_MAX, &o->timeout_seconds))
-			return false;
-	}
-	if (i < argc && str_equal(argv[i], "--"))
-		i++;
-	if (i == argc || (name && strlen(name) > NAME_LENGTH))
-		return false;
-	o->file = argv[i];
-	o->arguments = argv + i + 1;
-	o->n_arguments = (size_t)(argc - i - 1);
+	if (code != EXIT_OK)
+		return code;
+	if (!rest || (name && strlen(name) > NAME_LENGTH))
+		return cli_usage(VERB);
+	o->file = rest[0];
+	o->arguments = rest + 1;
+	o->n_arguments = (size_t)(argv + argc - o->arguments);
 	if (name)
 		(void)snprintf(o->name, sizeof(o->name), "%s", name);
 	else
 		name_of(o->file, o->name);
-	return true;
+	return EXIT_OK;
 }
 
 static int read_script(const char *file, char **ret, struct error *err)
@@ -210,11 +205,10 @@ int scripts_run(int argc, char **argv)
 	_cleanup_(paths_done) struct paths p = { 0 };
 	_cleanup_free_ char *id = NULL;
 	struct run_options o = { 0 };
-	int code;
+	int code = read_options(argc, argv, &o);
 
-	if (!parse(argc, argv, &o))
-		return cli_usage(RUN_USAGE);
-	code = scripts_open(VERB, &p);
+	if (code == EXIT_OK)
+		code = scripts_open(VERB, &p);
 	if (code == EXIT_OK && !api_daemon_running(&p)) {
 		fprintf(stderr, "evenkeel " VERB ": the service is not running; see: systemctl status evenkeel.service\n");
 		code = EXIT_NOT_RUNNING;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/status_view.h"
 #include "agent/app/verbs.h"
@@ -19,7 +20,6 @@
 #include "agent/core/exit_codes.h"
 #include "agent/io/paths.h"
 
-#define USAGE	    "status [--watch] [--json]"
 #define AGAIN_MSEC  1000
 #define LIMIT_SHOWN (16UL * 1024 * 1024)
 
@@ -164,16 +164,12 @@ int verb_status(int argc, char **argv)
 	_cleanup_(paths_done) struct paths p = { 0 };
 	struct error e = ERROR_INIT;
 	bool json = false, live = false;
+	const struct argument arguments[] = { { "--json", .flag = &json }, { "--watch", .flag = &live } };
 	int code;
 
-	for (int i = 1; i < argc; i++) {
-		if (str_equal(argv[i], "--json"))
-			json = true;
-		else if (str_equal(argv[i], "--watch"))
-			live = true;
-		else
-			return cli_usage(USAGE);
-	}
+	code = arguments_read("status", arguments, ARRAY_SIZE(arguments), argc, argv);
+	if (code != EXIT_OK)
+		return code;
 	if (paths_init(&p, NULL, &e) < 0)
 		return fail(&e);
 	if (!api_permitted(&p))

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/verbs.h"
 #include "agent/base/buf.h"
@@ -25,8 +26,6 @@
 #include "agent/core/userdata_view.h"
 #include "agent/io/paths.h"
 #include "agent/io/record.h"
-
-#define USAGE "userdata [--json | history | show [--applied] | diff | apply [REVISION] | ignore [REVISION]]"
 
 static void view_done(struct userdata_view *v)
 {
@@ -311,11 +310,11 @@ int verb_userdata(int argc, char **argv)
 	while (words[i] && !str_equal(word, words[i]))
 		i++;
 	if (!words[i] || argc > 3)
-		return cli_usage(USAGE);
+		return cli_usage("userdata");
 	if (str_equal(word, "apply") || str_equal(word, "ignore"))
-		return argc == 3 && argv[2][0] == '-' ? cli_usage(USAGE) : order(word, argc == 3 ? argv[2] : NULL);
+		return argc == 3 && argv[2][0] == '-' ? cli_usage("userdata") : order(word, argc == 3 ? argv[2] : NULL);
 	if (argc == 3 && !(str_equal(word, "show") && str_equal(argv[2], "--applied")))
-		return cli_usage(USAGE);
+		return cli_usage("userdata");
 	if (paths_init(&p, NULL, &e) < 0) {
 		fprintf(stderr, "evenkeel: %s\n", e.msg);
 		return EXIT_FAILED;

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/app/cli_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/verbs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
@@ -38,7 +38,7 @@ int verb_version(int argc, char **argv)
 	bool json = argc == 2 && str_equal(argv[1], "--json");
 
 	if (argc > 1 && !json)
-		return cli_usage("version [--json]");
+		return cli_usage("version");
 	if (json && version_json(&text) >= 0)
 		printf("%s", buf_str(&text));
 	else

@@ -4,7 +4,7 @@
  */
 #include <stdio.h>
 
-#include "agent/app/cli_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/verbs.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
@@ -92,6 +92,6 @@ int verb_completion(int argc, char **argv)
 	else if (argc == 2 && str_equal(argv[1], "zsh"))
 		print_zsh();
 	else
-		return cli_usage("completion bash | zsh");
+		return cli_usage("completion");
 	return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
 }

@@ -117,7 +117,7 @@ static void on_goal(struct daemon *d, const struct handler_class *class, const s
 	(void)class;
 	(void)req;
 	if (daemon_load_goal(d, &e) < 0) {
-		log_error("%s", e.msg);
+		log_error("the goal state cannot be taken in: %s", e.msg);
 		answer_error(reply, 500, e.msg);
 		return;
 	}

@@ -81,10 +81,11 @@ struct daemon {
 
 extern const struct handler_class *const handler_classes[HANDLERS];
 
-/* daemon_goal.c: reads goal.json and the files below /etc, decides, applies. Errors are told in the status; only what
- * stops the daemon is returned. */
+/* daemon_goal.c: reads goal.json, decides, goes over to what it wants. Errors are told in the status; only what stops the
+ * daemon is returned. */
 _nodiscard_ int daemon_load_goal(struct daemon *d, struct error *err);
 
+/* daemon_settings.c */
 struct user_settings;
 /* The settings of this goal state and what the files and user data add; the report is made anew. `offered`: instead of the
  * settings that user data has brought before, which may be refused; NULL: these, which are passed over then. */
@@ -92,6 +93,10 @@ _nodiscard_ int daemon_load_documents(struct daemon *d, const struct goal_reques
 				      struct settings *s, char **ret_key, struct error *err);
 /* Goes over to `s` and takes it. */
 _nodiscard_ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err);
+/* What the component "settings" says: something, every sentence of the report or why, what is in force and its warnings. */
+void daemon_say_settings(struct daemon *d, enum status_level level, enum duty duty, int code, const char *message);
+void daemon_say_rejected(struct daemon *d, const struct error *why, int code);
+void daemon_say_accepted(struct daemon *d);
 
 /* daemon_user_data.c: the settings parts of user data instead of those before; see struct handler_host. */
 _nodiscard_ int daemon_offer_settings(struct daemon *d, const char *revision, const struct handler_document *documents, size_t n,

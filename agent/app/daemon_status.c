@@ -90,7 +90,7 @@ static void record_top(struct daemon *d)
 	if (str_set(&dep->top, top) < 0 || str_set(&dep->message, message) < 0)
 		return;
 	if (deployment_save(d->deployments, &e) < 0)
-		log_error("%s", e.msg);
+		log_error("%s; a restart would not know how far this deployment is", e.msg);
 }
 
 static bool folder_is_new(struct daemon *d)

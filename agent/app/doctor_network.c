@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "agent/app/doctor_private.h"
 #include "agent/azure/blob.h"
@@ -178,14 +177,9 @@ static void ask_host(struct doctor *d, const char *scheme, const char *host, con
 
 static void ask_vault(struct doctor *d, const char *url)
 {
-	char *const *suffixes = d->settings.key_refresh->vault_suffixes.items;
-	size_t n = d->settings.key_refresh->vault_suffixes.n;
-	_cleanup_free_ const char **list = calloc(n + 1, sizeof(*list));
 	char host[256], name[256], version[256], resource[256];
 
-	for (size_t i = 0; list && i < n; i++)
-		list[i] = suffixes[i];
-	if (list && vault_url_parse(url, list, host, name, version, resource, NULL) >= 0)
+	if (vault_url_parse(url, &d->settings.key_refresh->vault_suffixes, host, name, version, resource, NULL) >= 0)
 		ask_host(d, "https", host, "/secrets?api-version=7.4");
 }
 

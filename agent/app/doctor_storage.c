@@ -42,16 +42,6 @@ static struct item item_at(const struct key_refresh_settings *k, size_t i)
 	return it;
 }
 
-static const char **list_suffixes(const struct key_refresh_settings *k)
-{
-	char *const *suffixes = k->vault_suffixes.items;
-	const char **list = calloc(k->vault_suffixes.n + 1, sizeof(*list));
-
-	for (size_t i = 0; list && i < k->vault_suffixes.n; i++)
-		list[i] = suffixes[i];
-	return list;
-}
-
 static const struct script_settings *script_at(const struct doctor *d, size_t i)
 {
 	return &((const struct script_settings *)d->settings.custom_script->scripts.items)[i];
@@ -157,14 +147,13 @@ void doctor_check_identities(struct doctor *d)
 {
 	const struct key_refresh_settings *k = d->settings.key_refresh;
 	const struct custom_script_settings *c = d->settings.custom_script;
-	_cleanup_free_ const char **suffixes = k ? list_suffixes(k) : NULL;
 	size_t before = d->waiting;
 
-	for (size_t i = 0; suffixes && i < count_items(k); i++) {
+	for (size_t i = 0; i < count_items(k); i++) {
 		char host[256], name[256], version[256], resource[256];
 		struct item it = item_at(k, i);
 
-		if (vault_url_parse(it.url, suffixes, host, name, version, resource, NULL) >= 0)
+		if (vault_url_parse(it.url, &k->vault_suffixes, host, name, version, resource, NULL) >= 0)
 			ask_token(d, k->identity_endpoint, resource, it.identity);
 	}
 	for (size_t i = 0; c && i < c->scripts.n; i++) {
@@ -196,10 +185,9 @@ static void on_secret(const struct vault_secret *secret, const struct vault_fail
 static void begin_vault(struct doctor_probe *p)
 {
 	const struct key_refresh_settings *k = p->doctor->settings.key_refresh;
-	_cleanup_free_ const char **suffixes = list_suffixes(k);
 	const struct item it = item_at(k, p->index);
 	const struct vault_request req = { .url = it.url,
-					   .suffixes = suffixes,
+					   .suffixes = &k->vault_suffixes,
 					   .identity_endpoint = k->identity_endpoint,
 					   .identity = it.identity,
 					   .want_pem = it.certificate };
@@ -220,13 +208,14 @@ static bool is_awaited(const struct doctor *d, const char *token)
 	return false;
 }
 
-static void ask_vault(struct doctor *d, size_t index, const char *const *suffixes)
+static void ask_vault(struct doctor *d, size_t index)
 {
-	const struct item it = item_at(d->settings.key_refresh, index);
+	const struct key_refresh_settings *k = d->settings.key_refresh;
+	const struct item it = item_at(k, index);
 	char host[256], name[256], version[256], resource[256];
 	struct doctor_probe *p;
 
-	if (vault_url_parse(it.url, suffixes, host, name, version, resource, NULL) < 0)
+	if (vault_url_parse(it.url, &k->vault_suffixes, host, name, version, resource, NULL) < 0)
 		return;
 	p = doctor_probe_new(d, it.name);
 	if (!p)
@@ -240,12 +229,11 @@ static void ask_vault(struct doctor *d, size_t index, const char *const *suffixe
 void doctor_check_vaults(struct doctor *d)
 {
 	const struct key_refresh_settings *k = d->settings.key_refresh;
-	_cleanup_free_ const char **suffixes = k ? list_suffixes(k) : NULL;
 	size_t n = count_items(k);
 
 	d->vaults = d->check;
-	for (size_t i = 0; suffixes && i < n; i++)
-		ask_vault(d, i, suffixes);
+	for (size_t i = 0; i < n; i++)
+		ask_vault(d, i);
 	if (n > DOCTOR_PROBES_MAX)
 		doctor_tell(d, VERDICT_NOTE, "evenkeel status shows every one",
 			    "of %zu certificates and secrets only %d were read", n, DOCTOR_PROBES_MAX);

@@ -8,29 +8,21 @@
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
-#include "agent/app/daemon.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/verbs.h"
-#include "agent/azure/goal_state.h"
-#include "agent/azure/status_file.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
-#include "agent/base/time.h"
 #include "agent/core/exit_codes.h"
 #include "agent/core/settings.h"
-#include "agent/core/status.h"
 #include "agent/io/bus.h"
-#include "agent/io/journal.h"
 #include "agent/io/log_sinks.h"
 #include "agent/io/loop.h"
 #include "generated/version.h"
-
-#define DAEMON_ANSWER_USEC (20 * USEC_PER_SEC)
 
 /* The version directory: the agent says it; by hand it is above the binary, two levels (bin/evenkeel) or three
  * (bin/ARCHITECTURE/evenkeel). */
@@ -58,7 +50,7 @@ static char *find_directory(void)
 	return getcwd(NULL, 0);
 }
 
-static void open_log(struct extension *x)
+void extension_open_log(struct extension *x)
 {
 	_cleanup_free_ char *path = NULL;
 
@@ -92,7 +84,7 @@ int extension_init(struct extension *x, bool need_environment, struct error *err
 			*err = local;
 		return r;
 	}
-	open_log(x);
+	extension_open_log(x);
 	return 0;
 }
 
@@ -114,8 +106,7 @@ static int failed(const char *verb, const struct error *e)
 	return e->cls == ERROR_USER ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* NULL where no manager answers: then the service's work is done in the foreground. */
-static struct bus *open_manager(struct loop **ret_loop)
+struct bus *extension_open_manager(struct loop **ret_loop)
 {
 	struct error e = ERROR_INIT;
 	struct bus *bus = NULL;
@@ -162,7 +153,7 @@ static bool continues_installation(const struct extension *x)
 static int install(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
+	_cleanup_(bus_closep) struct bus *bus = extension_open_manager(&loop);
 	bool keep = continues_installation(x);
 	int r;
 
@@ -207,7 +198,7 @@ static int tell_if_running(const struct paths *p, struct error *err)
 
 	if (!api_daemon_running(p))
 		return 0;
-	r = api_call(p, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
+	r = api_call(p, "POST", "/v1/goal", "", EXTENSION_ANSWER_USEC, &reply, err);
 	return r < 0 ? r : 0;
 }
 
@@ -265,156 +256,8 @@ static int uninstall(struct extension *x, struct error *err)
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
 		return 0;
 	}
-	bus = open_manager(&loop);
+	bus = extension_open_manager(&loop);
 	return installation_remove(&x->paths, bus, false, err);
-}
-
-/* ---- enable ---- */
-
-static int read_settings(struct goal_request *g, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SETTINGS_FILE);
-	_cleanup_free_ char *path = str_format("%s/%s.settings", g->config_folder, g->sequence);
-	struct error e = ERROR_INIT;
-	int r;
-
-	if (!path)
-		return error_oom(err);
-	r = fs_read(path, LIMIT_SETTINGS_FILE, &text, &e);
-	if (r == -ENOENT)
-		return 0;
-	if (r == 0 && memchr(buf_str(&text), '\0', text.len))
-		r = error_set(&e, ERROR_PLATFORM, -EBADMSG, "%s: contains NUL bytes; the file is damaged", path);
-	if (r < 0)
-		return str_set(&g->problem, e.msg) < 0 ? error_oom(err) : 0;
-	g->settings = buf_take(&text);
-	return 0;
-}
-
-static int describe_goal(const struct extension *x, const char *sequence, struct goal_request *g, struct error *err)
-{
-	_cleanup_(owner_done) struct owner owner = { 0 };
-	const struct {
-		char **to;
-		const char *from;
-	} texts[] = {
-		{ &g->handler, x->environment.name ? x->environment.name : EK_HANDLER },
-		{ &g->version, x->version },
-		{ &g->sequence, sequence },
-		{ &g->config_folder, x->environment.config_folder },
-		{ &g->log_folder, x->environment.log_folder },
-		{ &g->status_folder, x->environment.status_folder },
-	};
-	int r;
-
-	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
-		if (str_set(texts[i].to, texts[i].from) < 0)
-			return error_oom(err);
-	r = owner_read(&x->paths, &owner, err);
-	if (r < 0)
-		return r;
-	if (str_set(&g->installation, owner.installation) < 0)
-		return error_oom(err);
-	return read_settings(g, err);
-}
-
-/* The daemon did not come up: the one status that is not its own to write. */
-static void write_failure_status(const struct goal_request *g, const char *sentence)
-{
-	_cleanup_(status_model_freep) struct status_model *m = NULL;
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_FILE);
-	const struct component c = {
-		.name = "settings", .level = STATUS_ERROR, .duty = DUTY_FAILED, .code = CODE_INTERNAL, .message = sentence
-	};
-	struct error e = ERROR_INIT;
-
-	if (status_model_new(&m) < 0 || status_model_begin(m, g->sequence, "") < 0)
-		return;
-	status_round_begin(m);
-	if (status_round_add(m, &c) < 0)
-		return;
-	status_round_end(m);
-	if (status_document(m, g->handler, time_wall(), &text) < 0)
-		return;
-	if (status_file_write(g->status_folder, g->sequence, text.data, text.len, &e) < 0)
-		log_error("%s", e.msg);
-}
-
-/* With socket activation one question serves a running and a stopped daemon alike. */
-static int hand_over(const struct paths *p, struct error *err)
-{
-	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
-	int r;
-
-	r = api_call(p, "POST", "/v1/goal", "", DAEMON_ANSWER_USEC, &reply, err);
-	if (r < 0 || r == 200)
-		return r < 0 ? r : 0;
-	return error_set(err, ERROR_SYSTEM, -EIO, "the service answered %d: %.300s", r, buf_str(&reply));
-}
-
-static bool nobody_listens(int r)
-{
-	return r == -ENOENT || r == -ECONNREFUSED;
-}
-
-/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. */
-static int start_and_hand_over(struct extension *x, struct error *err)
-{
-	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
-	int r;
-
-	if (!bus) {
-		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
-		r = daemon_main(&(struct daemon_options){ .until_idle = true }, err);
-		open_log(x);
-		return r < 0 ? r : 0; /* what came of the jobs stands in the status */
-	}
-	r = installation_put(&x->paths, bus, "extension", false, err);
-	return r < 0 ? r : hand_over(&x->paths, err);
-}
-
-static int report_failure(const struct goal_request *g, struct error *err)
-{
-	_cleanup_buf_ struct buf line = BUF_INIT(LIMIT_LOG_LINE);
-
-	if (journal_last_line("evenkeel.service", &line) == 0)
-		(void)error_set(err, err->cls, err->code, "%.300s; its last words: %.160s", err->msg, buf_str(&line));
-	write_failure_status(g, err->msg);
-	return err->code;
-}
-
-static int enable(struct extension *x, struct error *err)
-{
-	_cleanup_(goal_request_done) struct goal_request g = { 0 };
-	char sequence[SEQUENCE_MAX];
-	int r;
-
-	r = goal_state_sequence(getenv("ConfigSequenceNumber"), x->environment.config_folder, sequence, err);
-	if (r < 0)
-		return r;
-	/* An upgrade that was given up leaves its mark, and an agent that skips install leaves no service. */
-	r = upgrade_mark_clear(&x->paths, err);
-	if (r < 0)
-		return r;
-	if (!installation_is_current(&x->paths)) {
-		_cleanup_(loop_freep) struct loop *loop = NULL;
-		_cleanup_(bus_closep) struct bus *bus = open_manager(&loop);
-
-		r = installation_put(&x->paths, bus, "extension", false, err);
-		if (r < 0)
-			return r;
-	}
-	r = describe_goal(x, sequence, &g, err);
-	if (r < 0)
-		return r;
-	r = goal_request_write(&x->paths, &g, err);
-	if (r < 0)
-		return r;
-	r = hand_over(&x->paths, err);
-	if (nobody_listens(r))
-		r = start_and_hand_over(x, err);
-	return r < 0 ? report_failure(&g, err) : 0;
 }
 
 /* ---- the verbs ---- */
@@ -431,32 +274,23 @@ static int run_command(const char *verb, bool need_environment, int (*command)(s
 	return r < 0 ? failed(verb, &e) : r;
 }
 
-int verb_install(int argc, char **argv)
-{
-	(void)argc;
-	return run_command(argv[0], true, install);
-}
+static const struct {
+	const char *name;
+	bool need_environment;
+	int (*run)(struct extension *x, struct error *err);
+} commands[] = {
+	{ "install", true, install },
+	{ "enable", true, extension_enable },
+	{ "disable", false, disable },
+	{ "update", false, update },
+	{ "uninstall", false, uninstall },
+};
 
-int verb_enable(int argc, char **argv)
+int verb_extension(int argc, char **argv)
 {
 	(void)argc;
-	return run_command(argv[0], true, enable);
-}
-
-int verb_disable(int argc, char **argv)
-{
-	(void)argc;
-	return run_command(argv[0], false, disable);
-}
-
-int verb_update(int argc, char **argv)
-{
-	(void)argc;
-	return run_command(argv[0], false, update);
-}
-
-int verb_uninstall(int argc, char **argv)
-{
-	(void)argc;
-	return run_command(argv[0], false, uninstall);
+	for (size_t k = 0; k < ARRAY_SIZE(commands); k++)
+		if (str_equal(commands[k].name, argv[0]))
+			return run_command(argv[0], commands[k].need_environment, commands[k].run);
+	return EXIT_USAGE;
 }

@@ -5,9 +5,15 @@
 
 #include "agent/azure/handler_environment.h"
 #include "agent/base/error.h"
+#include "agent/base/macros.h"
+#include "agent/base/time.h"
 #include "agent/io/paths.h"
 
+struct bus;
 struct log_file;
+struct loop;
+
+#define EXTENSION_ANSWER_USEC (20 * USEC_PER_SEC) /* of the service */
 
 struct extension {
 	struct paths paths;
@@ -22,3 +28,11 @@ struct extension {
  * With `need_environment` false a missing or broken file is tolerated (disable, uninstall). */
 _nodiscard_ int extension_init(struct extension *x, bool need_environment, struct error *err);
 void extension_done(struct extension *x);
+
+/* The log file in the logFolder, if there is one; a failure costs only that. */
+void extension_open_log(struct extension *x);
+/* NULL where no manager answers: then the service's work is done in the foreground. */
+struct bus *extension_open_manager(struct loop **ret_loop);
+
+/* extension_enable.c */
+_nodiscard_ int extension_enable(struct extension *x, struct error *err);

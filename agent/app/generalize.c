@@ -1,4 +1,5 @@
 /* Removing what belongs to one VM. The order matters: whoever is killed in between leaves what tells the next try what to remove. */
+#include "agent/app/arguments.h"
 #include "agent/app/generalize.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "agent/app/api_client.h"
-#include "agent/app/cli_client.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/removal.h"
@@ -321,7 +321,7 @@ static int do_it(bool all)
 
 int verb_generalize(int argc, char **argv)
 {
-	static const char usage[] = "generalize --yes [--all]";
+	static const char usage[] = "generalize";
 	bool yes = false, all = false;
 
 	for (int i = 1; i < argc; i++) {

@@ -64,7 +64,7 @@ static int keep_newer(const char *path, const struct buf *there, struct error *e
 	if (!aside)
 		return error_oom(err);
 	log_warning("%s; it is kept as %s", why.msg, aside);
-	return rename(path, aside) < 0 ? error_errno(err, -errno, "%s", path) : 0;
+	return rename(path, aside) < 0 ? error_errno(err, -errno, "cannot move %s out of the way", path) : 0;
 }
 
 static int write_goal(const struct paths *p, const char *name, const struct goal_request *g, struct error *err)

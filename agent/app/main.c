@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/app/arguments.h"
 #include "agent/app/verbs.h"
 #include "agent/base/str.h"
 #include "agent/codec/memory.h"

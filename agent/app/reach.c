@@ -109,7 +109,7 @@ static int check_one(const struct reach_who *w, const char *name, const char *pa
 	if (!entries)
 		return error_oom(err);
 	if (stat(path, &st) < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot look at %s", path);
 	r = acl_read(path, st.st_mode, entries, &n);
 	if (r < 0)
 		return error_errno(err, r, "cannot read the access list of %s", path);
@@ -143,7 +143,7 @@ int reach_check(const struct reach_who *w, const char *name, const char *path, s
 	int r;
 
 	if (!real)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot find %s", path);
 	r = check_directories(w, name, real, err);
 	if (r == 0)
 		r = check_directories(w, name, path, err);

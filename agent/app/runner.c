@@ -5,7 +5,6 @@
 #include "agent/app/runner_job.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,136 +25,7 @@
 #define UPLOAD_REST_USEC  (20 * USEC_PER_SEC)
 #define UPLOAD_LEAST_USEC (3 * USEC_PER_SEC)
 
-/* ---- preparing ---- */
-
-static int read_job(struct runner *r, const char *id, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
-	_cleanup_free_ char *path = NULL;
-	int k;
-
-	r->directory = path_of_job(&r->paths, id);
-	path = r->directory ? path_join(r->directory, "job.json") : NULL;
-	r->work = r->directory ? path_join(r->directory, "work") : NULL;
-	if (!path || !r->work)
-		return error_oom(err);
-	k = fs_read_nofollow(path, LIMIT_JOB_FILE, &text, err);
-	if (k >= 0)
-		k = job_decode(buf_str(&text), text.len, &r->job, err);
-	if (k >= 0 && !str_equal(r->job.id, id))
-		k = error_set(err, ERROR_SYSTEM, -EINVAL, "%s is of another job", path);
-	return k;
-}
-
-/* The one lock: whoever made this file runs the job, and nobody ever again. */
-static int claim(struct runner *r, struct error *err)
-{
-	_cleanup_free_ char *path = path_join(r->directory, "started");
-	_cleanup_close_ int fd = -1;
-
-	if (!path)
-		return error_oom(err);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 && errno == EEXIST)
-		return error_set(err, ERROR_SYSTEM, -EEXIST, "job %s has been started before; nothing is run twice", r->job.id);
-	if (fd < 0)
-		return error_errno(err, -errno, "%s", path);
-	/* The name is the lock; on a full disk the boot in it is missing. */
-	if (fs_write_all(fd, r->boot_id, strlen(r->boot_id)) < 0 && ftruncate(fd, 0) < 0)
-		return error_errno(err, -errno, "%s", path);
-	/* The name must be durable before anything of the customer's runs; the boot in it only makes a sentence better. */
-	return fs_fsync_dir(r->directory, err);
-}
-
-static int read_secrets(struct runner *r, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_SECRET_INIT(LIMIT_JOB_SECRETS);
-	_cleanup_free_ char *name = str_format("%s.secrets", r->job.id);
-	_cleanup_free_ char *path = name ? path_join(r->paths.run_jobs, name) : NULL;
-	struct error e = ERROR_INIT;
-	int k;
-
-	if (!path)
-		return error_oom(err);
-	k = fs_read_nofollow(path, LIMIT_JOB_SECRETS, &text, &e);
-	if (k == -ENOENT)
-		return 0; /* none, or gone with a reboot: what needs one says so */
-	if (fs_unlink(path, err) < 0)
-		return -EIO;
-	if (k < 0)
-		return error_wrap(err, error_set(err, e.cls, k, "%s", e.msg), "secrets of the job");
-	return job_secrets_decode(text.data, text.len, &r->secrets, err);
-}
-
-static int make_work(struct runner *r, struct error *err)
-{
-	return mkdir(r->work, 0700) < 0 && errno != EEXIST ? error_errno(err, -errno, "%s", r->work) : 0;
-}
-
-/* The user who owns it gets in only when the files are there: root has made them by their names. */
-static int hand_over_work(struct runner *r, struct error *err)
-{
-	_cleanup_close_ int fd = -1;
-
-	fd = open(r->work, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || (r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0700) < 0)
-		return error_errno(err, -errno, "%s", r->work);
-	return 0;
-}
-
-static int open_capture(struct runner *r, const char *name, struct capture **ret, struct error *err)
-{
-	_cleanup_free_ char *path = path_join(r->directory, name);
-	struct capture *c = calloc(1, sizeof(*c));
-
-	if (!path || !c) {
-		free(c);
-		return error_oom(err);
-	}
-	c->read_fd = c->write_fd = c->file_fd = -1;
-	*ret = c;
-	if (capture_open(c, r->loop, path, (uint64_t)r->job.output_max_bytes, err) < 0)
-		return -EIO;
-	/* Or the user could not open /dev/stderr. */
-	if (r->user.switched && fchown(c->write_fd, r->user.uid, r->user.gid) < 0)
-		return error_errno(err, -errno, "cannot hand over the %s of the job", name);
-	return 0;
-}
-
-static int open_loop(struct runner *r, struct error *err)
-{
-	int k = loop_new(&r->loop, err);
-
-	if (k < 0)
-		return k;
-	k = loop_timer_new(r->loop, "step", runner_on_timer, r, &r->timer);
-	if (k >= 0)
-		k = loop_signal(r->loop, SIGCHLD, runner_on_child, r);
-	if (k >= 0)
-		k = loop_signal(r->loop, SIGTERM, runner_on_stop, r);
-	if (k >= 0)
-		k = loop_signal(r->loop, SIGINT, runner_on_stop, r);
-	if (k >= 0)
-		k = loop_signal(r->loop, RUNNER_TOLD, runner_on_stop, r);
-	return k < 0 ? error_errno(err, k, "cannot set up signals") : 0;
-}
-
-static int prepare(struct runner *r, struct error *err)
-{
-	int k = read_secrets(r, err);
-
-	if (k >= 0)
-		k = runner_user_find(r->job.user, &r->user, err);
-	if (k >= 0)
-		k = runner_environment(&r->job, &r->secrets, &r->user, &r->env, err);
-	if (k >= 0)
-		k = make_work(r, err);
-	if (k >= 0)
-		k = open_capture(r, "stdout", &r->out, err);
-	if (k >= 0)
-		k = open_capture(r, "stderr", &r->err, err);
-	return k;
-}
+/* ---- the job ---- */
 
 static void forget_secrets(struct runner *r)
 {
@@ -165,8 +35,6 @@ static void forget_secrets(struct runner *r)
 		r->env = NULL;
 	}
 }
-
-/* ---- the whole ---- */
 
 static int start_job(struct runner *r, struct error *err)
 {
@@ -272,7 +140,7 @@ static void close_upload(struct runner *r)
 static void do_job(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = prepare(r, &e);
+	int k = runner_prepare(r, &e);
 
 	if (k >= 0 && (r->job.kind == JOB_INSTALL || r->job.kind == JOB_REMOVE || r->job.kind == JOB_FORGET)) {
 		do_files(r);
@@ -280,7 +148,7 @@ static void do_job(struct runner *r)
 		if (k >= 0)
 			k = runner_policy_downloads(r, &e);
 		if (k >= 0)
-			k = hand_over_work(r, &e);
+			k = runner_hand_over_work(r, &e);
 		/* Until now the signal has ended us, and nothing had begun. */
 		if (k >= 0)
 			k = loop_signal(r->loop, RUNNER_ORPHANED, runner_on_orphaned, r);
@@ -301,6 +169,8 @@ static void do_job(struct runner *r)
 	if (r->out && r->err)
 		drain_output(r);
 }
+
+/* ---- the end ---- */
 
 static void wipe(void *userdata)
 {
@@ -358,22 +228,24 @@ static void runner_done(struct runner *r)
 	paths_done(&r->paths);
 }
 
-/* Until here nothing has been done and the job may be started again; from claim() on there is a result. */
+/* ---- the whole ---- */
+
+/* Until here nothing has been done and the job may be started again; from runner_claim() on there is a result. */
 static int begin(struct runner *r, const char *id, struct error *err)
 {
 	int k = paths_init(&r->paths, NULL, err);
 
 	if (k >= 0)
-		k = read_job(r, id, err);
+		k = runner_read_job(r, id, err);
 	if (k >= 0)
 		k = machine_boot_id(&r->paths, r->boot_id, err);
 	/* Files are put in place without a process, by a unit that may not even signal others. */
 	if (k >= 0 && r->job.kind != JOB_INSTALL && r->job.kind != JOB_REMOVE && r->job.kind != JOB_FORGET)
 		k = runner_guard(wipe, r, err);
 	if (k >= 0)
-		k = open_loop(r, err);
+		k = runner_open_loop(r, err);
 	if (k >= 0)
-		k = claim(r, err);
+		k = runner_claim(r, err);
 	if (k >= 0)
 		k = runner_reserve_result(r, err);
 	return k;

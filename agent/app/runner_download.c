@@ -62,7 +62,7 @@ static int make_parents(const struct runner_user *user, const char *work, const 
 		*p = '\0';
 		if ((mkdir(path, 0755) < 0 && errno != EEXIST) ||
 		    (user->switched && lchown(path, user->uid, user->gid) < 0))
-			r = error_errno(err, -errno, "%s", path);
+			r = error_errno(err, -errno, "cannot make the directory %s", path);
 		*p = '/';
 		if (r < 0)
 			return r;

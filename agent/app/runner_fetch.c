@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/app/runner_fetch_rules.h"
 #include "agent/app/runner_receive.h"
 #include "agent/app/runner_version.h"
 #include "agent/azure/blob_client.h"
@@ -21,29 +22,8 @@
 #include "agent/io/loop.h"
 
 #define REDIRECTS    5
-#define BROKEN_OFF   200	     /* the status by which the rules know a body that ended too soon */
 #define PROGRESS_MIN (1024UL * 1024) /* an attempt that brought so much is none of those that are counted */
 #define WHY_MAX	     420
-
-/* clang-format off */
-/* As Custom Script does: seven attempts, 3, 6, 12 … s between them; what cannot mend itself is not tried again. Where the
- * server was there and only the line was cut, the first wait is shorter. */
-static const struct retry_rule rules[] = {
-	{ 0,   0,   RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 200, 200, RETRY_AFTER, 1 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 408, 408, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 429, 429, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 500, 500, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ 502, 504, RETRY_AFTER, 3 * USEC_PER_SEC, 96 * USEC_PER_SEC, 0 },
-	{ .from = -1 },
-};
-/* clang-format on */
-static const struct retry_policy policy = { "download", rules, 10, 2 * USEC_PER_MINUTE };
-const struct fetch_limits fetch_limits_default = { .connect_usec = 30 * USEC_PER_SEC,
-						   .stall_usec = 60 * USEC_PER_SEC,
-						   .total_usec = 6 * USEC_PER_HOUR,
-						   .attempts = 7,
-						   .policy = &policy };
 
 struct fetch {
 	struct fetch_request q;
@@ -103,27 +83,6 @@ static void fail(struct fetch *f, int code, const char *why)
 static void fail_with(struct fetch *f, int code, const struct error *err)
 {
 	fail(f, code, err->msg);
-}
-
-/* The peer's numbers. */
-static int code_of(enum blob_right right, long status)
-{
-	bool identity = right == BLOB_IDENTITY;
-
-	switch (status) {
-	case 400:
-		return identity ? CODE_IDENTITY_FAILED : CODE_STORAGE_BAD_REQUEST;
-	case 401:
-		return identity ? CODE_IDENTITY_DENIED : CODE_ACCESS_DENIED;
-	case 403:
-		return identity ? CODE_IDENTITY_DENIED : CODE_DOWNLOAD_FAILED;
-	case 404:
-		return identity ? CODE_IDENTITY_NOT_FOUND : CODE_NOT_FOUND;
-	case 500:
-		return identity ? CODE_IMDS_ERROR : CODE_INTERNAL;
-	default:
-		return identity ? CODE_IDENTITY_FAILED : CODE_DOWNLOAD_FAILED;
-	}
 }
 
 static void try_again_or_fail(struct fetch *f, int status, usec_t retry_after, int code, const char *why)
@@ -224,7 +183,7 @@ static void broke_off(struct fetch *f, int code, const char *how)
 	if (f->version.total != VERSION_UNKNOWN)
 		(void)snprintf(of, sizeof(of), " of %" PRIu64, f->version.total);
 	(void)snprintf(why, sizeof(why), "%s, with %" PRIu64 "%s bytes here", how, f->file.received, of);
-	try_again_or_fail(f, f->began ? BROKEN_OFF : 0, 0, code, why);
+	try_again_or_fail(f, f->began ? FETCH_BROKEN_OFF : 0, 0, code, why);
 }
 
 /* The identity's own refusal is the one that is told, if nothing else helps. */
@@ -235,7 +194,7 @@ static bool go_on_without_identity(struct fetch *f, const struct blob_answer *a,
 	if (a->right != BLOB_IDENTITY || (a->http && status != 401 && status != 403))
 		return false;
 	f->anonymous = true;
-	f->first_code = a->http ? code_of(a->right, status) : CODE_IMDS_ERROR;
+	f->first_code = a->http ? fetch_code(a->right, status) : CODE_IMDS_ERROR;
 	(void)snprintf(f->first_why, sizeof(f->first_why), "%s", why);
 	f->attempt--;
 	attempt(f);
@@ -264,7 +223,7 @@ static void on_failure(struct fetch *f, const struct http_response *resp, const 
 		f->never_resume = true;
 		(void)snprintf(text, sizeof(text), "the server cannot be understood: %s, status %ld", f->lie,
 			       resp->status);
-		try_again_or_fail(f, BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED,
+		try_again_or_fail(f, FETCH_BROKEN_OFF, 0, resp->status == 206 ? CODE_BODY_FAILED : CODE_DOWNLOAD_FAILED,
 				  text);
 	} else if (loop_now_boot(f->q.loop) >= f->until) {
 		timefmt_span(f->q.limits->total_usec, limit);
@@ -275,7 +234,7 @@ static void on_failure(struct fetch *f, const struct http_response *resp, const 
 		fail(f, code, why);
 	} else if (resp->result == -ENOTSUP && !f->as_it_is) {
 		f->as_it_is = true;
-		try_again_or_fail(f, BROKEN_OFF, 0, code, why);
+		try_again_or_fail(f, FETCH_BROKEN_OFF, 0, code, why);
 	} else if (f->began) {
 		broke_off(f, code, why);
 	} else {
@@ -314,10 +273,10 @@ static void on_answer(const struct blob_answer *a, void *userdata)
 	} else if (f->resuming && (resp->status == 412 || resp->status == 416)) {
 		/* It has changed meanwhile: all of it anew. */
 		f->version = version_none;
-		try_again_or_fail(f, BROKEN_OFF, 0, CODE_BODY_FAILED, "the file changes all the time");
+		try_again_or_fail(f, FETCH_BROKEN_OFF, 0, CODE_BODY_FAILED, "the file changes all the time");
 	} else {
 		try_again_or_fail(f, (int)resp->status, after ? retry_after_parse(after, loop_now_wall(f->q.loop)) : 0,
-				  code_of(a->right, resp->status), why);
+				  fetch_code(a->right, resp->status), why);
 	}
 }
 

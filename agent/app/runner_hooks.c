@@ -69,7 +69,7 @@ int runner_hooks_list(const char *directory, char ***ret, char **ret_refused, st
 		return error_oom(err);
 	if (stat(directory, &st) < 0) {
 		if (errno != ENOENT)
-			return error_errno(err, -errno, "%s", directory);
+			return error_errno(err, -errno, "cannot look at the hooks in %s", directory);
 	} else if (objection(&st)) {
 		return error_set(err, ERROR_USER, -EPERM, "no hook is run: %s %s", directory, objection(&st));
 	} else {

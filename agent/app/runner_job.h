@@ -44,6 +44,17 @@ struct runner {
 	bool decided; /* the result tells of a failure already: a later hook does not change it */
 };
 
+/* ---- runner_prepare.c ---- */
+
+_nodiscard_ int runner_read_job(struct runner *r, const char *id, struct error *err);
+_nodiscard_ int runner_open_loop(struct runner *r, struct error *err);
+/* The one lock: whoever made the file `started` runs the job, and nobody ever again. */
+_nodiscard_ int runner_claim(struct runner *r, struct error *err);
+/* Secrets, user, environment, directory and output. */
+_nodiscard_ int runner_prepare(struct runner *r, struct error *err);
+/* The user who owns the directory gets in only when the files are there: root has made them by their names. */
+_nodiscard_ int runner_hand_over_work(struct runner *r, struct error *err);
+
 /* ---- runner_result.c ---- */
 
 /* How it ended and why, as a sentence. The first failure counts. */

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
 
@@ -39,10 +38,10 @@ static int hash_file(const char *path, char hex[static SHA256_HEX_MAX], struct e
 			k = sha256_update(h, piece, (size_t)n);
 	}
 	if (n < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot read %s", path);
 	if (k >= 0)
 		k = sha256_final_hex(h, hex);
-	return k < 0 ? error_errno(err, k, "%s: cannot make its checksum", path) : 0;
+	return k < 0 ? error_errno(err, k, "cannot make the checksum of %s", path) : 0;
 }
 
 int runner_policy_downloads(const struct runner *r, struct error *err)

@@ -6,8 +6,6 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,7 +17,6 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
-#include "agent/base/str.h"
 
 #define BUSY_TRIES 40
 #define BUSY_WAIT_MSEC 50
@@ -115,7 +112,7 @@ static int open_input(const char *text, struct error *err)
 
 	if (!text) {
 		fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		return fd < 0 ? error_errno(err, -errno, "/dev/null") : TAKE_FD(fd);
+		return fd < 0 ? error_errno(err, -errno, "cannot open /dev/null") : TAKE_FD(fd);
 	}
 	fd = memfd_create("input", MFD_CLOEXEC);
 	if (fd < 0 || fs_write_all(fd, text, strlen(text)) < 0 || lseek(fd, 0, SEEK_SET) < 0)

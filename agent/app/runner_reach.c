@@ -207,7 +207,7 @@ static int look_at(struct way *w, const char *path, struct error *err)
 		return error_oom(err);
 	p->path = path;
 	if (stat(path, &p->st) < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot look at %s", path);
 	r = acl_read(path, p->st.st_mode, p->list, &p->n);
 	if (r < 0)
 		return error_errno(err, r, "cannot read the access list of %s", path);
@@ -233,7 +233,7 @@ int runner_reach(const struct job *job, const char *root, char **ret_warning, st
 	int r = 0;
 
 	if (!real || !base)
-		r = error_errno(err, -errno, "%s", job->directory);
+		r = error_errno(err, -errno, "cannot find %s", job->directory);
 	for (size_t i = 0; r >= 0 && i < job->files.n; i++)
 		r = add_readers(&w.readers, &files[i], err);
 	if (r >= 0 && from && (!str_starts(real, base) || (real[from] && real[from] != '/')))
@@ -291,7 +291,7 @@ static int close_place(const char *path, const struct acl_entry *entry, struct e
 		return error_oom(err);
 	p->path = path;
 	if (lstat(path, &p->st) < 0)
-		return errno == ENOENT ? 0 : error_errno(err, -errno, "%s", path);
+		return errno == ENOENT ? 0 : error_errno(err, -errno, "cannot look at %s", path);
 	if (S_ISDIR(p->st.st_mode))
 		r = acl_read(path, p->st.st_mode, p->list, &p->n);
 	for (size_t i = 0; r >= 0 && i < p->n; i++)

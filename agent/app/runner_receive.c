@@ -43,7 +43,7 @@ int receive_begin(struct receive *r, struct error *err)
 	if (k < 0)
 		return k;
 	r->fd = open(r->made, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	return r->fd < 0 ? error_errno(err, -errno, "%s", r->made) : 0;
+	return r->fd < 0 ? error_errno(err, -errno, "cannot make %s", r->made) : 0;
 }
 
 static int put(struct receive *r, const void *data, size_t len)
@@ -91,7 +91,7 @@ int receive_end(struct receive *r, char ret[static SHA256_HEX_MAX], struct error
 	ret[0] = '\0';
 	if (k >= 0 && r->hash)
 		k = sha256_final_hex(r->hash, ret);
-	return k < 0 ? error_errno(err, k, "%s", r->made) : 0;
+	return k < 0 ? error_errno(err, k, "cannot write %s", r->made) : 0;
 }
 
 int receive_finish(struct receive *r, const char *owner_text, const char *mode_text, const struct runner_user *user,
@@ -109,10 +109,10 @@ int receive_finish(struct receive *r, const char *owner_text, const char *mode_t
 	}
 	if (((owner.uid != geteuid() || owner.gid != getegid()) && fchown(r->fd, owner.uid, owner.gid) < 0) ||
 	    fchmod(r->fd, mode) < 0)
-		return error_errno(err, -errno, "cannot set owner and mode");
+		return error_errno(err, -errno, "cannot set owner and mode of %s", r->path);
 	closep(&r->fd);
 	if (rename(r->made, r->path) < 0)
-		return error_errno(err, -errno, "%s", r->path);
+		return error_errno(err, -errno, "cannot put %s in its place", r->path);
 	free(r->made);
 	r->made = NULL;
 	return 0;

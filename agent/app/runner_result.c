@@ -48,7 +48,7 @@ int runner_reserve_result(struct runner *r, struct error *err)
 		return error_oom(err);
 	r->result_fd = open(r->result_made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (r->result_fd < 0)
-		return error_errno(err, -errno, "%s", r->result_made);
+		return error_errno(err, -errno, "cannot make %s", r->result_made);
 	/* Without the room it is tried all the same. */
 	(void)posix_fallocate(r->result_fd, 0, RESULT_RESERVED);
 	return 0;

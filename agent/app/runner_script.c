@@ -10,7 +10,6 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
-#include "agent/base/str.h"
 #include "agent/codec/base64.h"
 #include "agent/codec/gzip.h"
 
@@ -51,12 +50,12 @@ static int put_program(const struct runner *r, const char *path, const void *dat
 	int k;
 
 	if (fd < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot make %s", path);
 	k = fs_write_all(fd, data, len);
 	if (k < 0)
-		return error_errno(err, k, "%s", path);
+		return error_errno(err, k, "cannot write %s", path);
 	if ((r->user.switched && fchown(fd, r->user.uid, r->user.gid) < 0) || fchmod(fd, 0500) < 0)
-		return error_errno(err, -errno, "%s", path);
+		return error_errno(err, -errno, "cannot set owner and mode of %s", path);
 	return 0;
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "agent/azure/blob_client.h"
-#include "agent/base/cleanup.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 #include "agent/core/settings_common.h"

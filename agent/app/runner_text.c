@@ -1,7 +1,6 @@
 /* Scripts as people save them, into what a Unix interpreter takes: in one pass, in pieces, without holding the file. */
 #include "agent/app/runner.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "agent/base/str.h"

@@ -4,14 +4,12 @@
  */
 #include "agent/app/runner_network.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/azure/append_blob.h"
-#include "agent/azure/blob_client.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"

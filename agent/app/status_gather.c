@@ -26,7 +26,6 @@
 #include "agent/codec/timefmt.h"
 #include "agent/core/script_view.h"
 #include "agent/core/userdata_plan.h"
-#include "agent/io/machine.h"
 #include "agent/io/paths.h"
 #include "generated/version.h"
 
@@ -46,14 +45,8 @@ static int set_time(char **dst, int64_t usec)
 static int ask(const struct paths *p, const char *path, const struct jd_type *type, void *ret, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_API_REPLY);
-	int r = api_call(p, "GET", path, NULL, CLI_ANSWER_USEC, &text, err);
 
-	if (r < 0)
-		return r;
-	if (r != 200)
-		return error_set(err, ERROR_SYSTEM, r == 403 ? -EACCES : -EAGAIN,
-				 "the service answered %s with %d: %.200s", path, r, buf_str(&text));
-	return jd_decode_document(buf_str(&text), text.len, "the answer", LIMIT_API_REPLY, type, ret, err);
+	return api_look(p, path, CLI_ANSWER_USEC, type, &text, ret, err);
 }
 
 /* The metadata service answers in milliseconds, or not at all. */

@@ -8,13 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/cli_client.h"
 #include "agent/app/doctor.h"
 #include "agent/app/documents.h"
+#include "agent/app/support_bundle.h"
 #include "agent/app/support_filter.h"
 #include "agent/app/verbs.h"
 #include "agent/base/cleanup.h"
@@ -29,26 +30,10 @@
 #include "agent/io/journal.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
-#include "agent/io/record.h"
 
 #define BUNDLE_MAX    (64UL * 1024 * 1024) /* before it is packed */
 #define ROOM	      (1024UL * 1024)	   /* for what comes last: lists and the contents */
-#define FILE_MAX      (8UL * 1024 * 1024)  /* of a log its end */
-#define LIST_MAX      (1024UL * 1024)
-#define LOGS_MAX      16
 #define JOURNAL_LINES 5000
-#define LIST_DEPTH    4
-#define LIST_FILES    2000
-#define TOP	      "evenkeel-support/"
-
-struct bundle {
-	struct paths paths;
-	struct goal_request goal;
-	struct filter *filter;
-	struct buf tar, contents;
-	usec_t now;
-	struct error err; /* the first that ends it all */
-};
 
 static const char left_out[] =
 	"\nLeft out, always:\n"
@@ -62,8 +47,7 @@ static const char left_out[] =
 
 /* ---- adding ---- */
 
-/* What cannot be had is told in the list of contents, and stops nothing. */
-static int miss(struct bundle *b, const char *name, const char *why)
+int bundle_miss(struct bundle *b, const char *name, const char *why)
 {
 	(void)buf_printf(&b->contents, "%-32s missing: %s\n", name, why);
 	return 0;
@@ -71,20 +55,20 @@ static int miss(struct bundle *b, const char *name, const char *why)
 
 static int add(struct bundle *b, const char *name, const char *what, const char *data, size_t len)
 {
-	_cleanup_buf_ struct buf clean = BUF_INIT(3 * FILE_MAX); /* what is replaced grows, by no more than this */
-	_cleanup_free_ char *path = str_format(TOP "%s", name);
+	_cleanup_buf_ struct buf clean = BUF_INIT(3 * BUNDLE_FILE_MAX); /* what is replaced grows, by no more than this */
+	_cleanup_free_ char *path = str_format(BUNDLE_TOP "%s", name);
 	int r = path ? filter_apply(b->filter, data, len, &clean) : -ENOMEM;
 
 	if (r == -EFBIG || (r >= 0 && clean.len + ROOM > b->tar.max - b->tar.len))
-		return miss(b, name, "there is no room left for it");
+		return bundle_miss(b, name, "there is no room left for it");
 	if (r >= 0)
 		r = tar_add(&b->tar, path, 0600, b->now / USEC_PER_SEC, buf_str(&clean), clean.len);
 	if (r >= 0 && what)
 		(void)buf_printf(&b->contents, "%-32s %s\n", name, what);
-	return r < 0 ? error_errno(&b->err, r, "%s", name) : 0;
+	return r < 0 ? error_errno(&b->err, r, "cannot add %s to the archive", name) : 0;
 }
 
-static int add_buf(struct bundle *b, const char *name, const char *what, const struct buf *text)
+int bundle_add(struct bundle *b, const char *name, const char *what, const struct buf *text)
 {
 	return add(b, name, what, buf_str(text), text->len);
 }
@@ -95,8 +79,8 @@ static int add_version(struct bundle *b)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_STATUS_MESSAGE);
 
-	return version_json(&text) < 0 ? miss(b, "version.json", "out of memory")
-				       : add_buf(b, "version.json", "evenkeel version --json", &text);
+	return version_json(&text) < 0 ? bundle_miss(b, "version.json", "out of memory")
+				       : bundle_add(b, "version.json", "evenkeel version --json", &text);
 }
 
 static int add_doctor(struct bundle *b)
@@ -106,9 +90,9 @@ static int add_doctor(struct bundle *b)
 	struct error e = ERROR_INIT;
 
 	if (doctor_examine(&b->paths, &report, &e) < 0)
-		return miss(b, "doctor.json", e.msg);
-	return doctor_encode(&report, &text) < 0 ? miss(b, "doctor.json", "it is too large")
-						 : add_buf(b, "doctor.json", "evenkeel doctor --json", &text);
+		return bundle_miss(b, "doctor.json", e.msg);
+	return doctor_encode(&report, &text) < 0 ? bundle_miss(b, "doctor.json", "it is too large")
+						 : bundle_add(b, "doctor.json", "evenkeel doctor --json", &text);
 }
 
 static int add_answers(struct bundle *b)
@@ -127,11 +111,11 @@ static int add_answers(struct bundle *b)
 		struct error e = ERROR_INIT;
 
 		if (!api_daemon_running(&b->paths))
-			r = miss(b, questions[i].name, "the service is not running");
+			r = bundle_miss(b, questions[i].name, "the service is not running");
 		else if (api_call(&b->paths, "GET", questions[i].path, NULL, CLI_ANSWER_USEC, &text, &e) != 200)
-			r = miss(b, questions[i].name, e.msg[0] ? e.msg : "the service refuses");
+			r = bundle_miss(b, questions[i].name, e.msg[0] ? e.msg : "the service refuses");
 		else
-			r = add_buf(b, questions[i].name, questions[i].what, &text);
+			r = bundle_add(b, questions[i].name, questions[i].what, &text);
 	}
 	return r;
 }
@@ -167,60 +151,21 @@ static int add_settings(struct bundle *b)
 		r = documents_load(&docs, &s, &report, &refused, &e);
 	if (r >= 0)
 		r = settings_redact(&s, &text);
-	return r < 0 ? miss(b, "settings.json", e.msg[0] ? e.msg : strerror(-r))
-		     : add_buf(b, "settings.json", "the newest settings, redacted", &text);
+	return r < 0 ? bundle_miss(b, "settings.json", e.msg[0] ? e.msg : strerror(-r))
+		     : bundle_add(b, "settings.json", "the newest settings, redacted", &text);
 }
 
-/* ---- logs ---- */
-
-/* The end of a file that may grow meanwhile, from the first whole line. */
-static int read_end(const char *path, struct buf *out)
-{
-	_cleanup_fclose_ FILE *f = fopen(path, "re");
-	struct stat st;
-	size_t n;
-
-	if (!f || fstat(fileno(f), &st) < 0)
-		return -errno;
-	if (st.st_size > (off_t)FILE_MAX && fseek(f, st.st_size - (off_t)FILE_MAX, SEEK_SET) < 0)
-		return -errno;
-	if (buf_reserve(out, FILE_MAX) < 0)
-		return -ENOMEM;
-	n = fread(out->data + out->len, 1, FILE_MAX, f);
-	out->len += n;
-	buf_terminate(out);
-	return 0;
-}
-
-static int add_logs(struct bundle *b)
-{
-	const char *folder = str_empty(b->goal.log_folder) ? b->paths.log_default : b->goal.log_folder;
-	_cleanup_free_ char *pattern = path_join(folder, "evenkeel.log*");
-	glob_t found = { 0 };
-	int r = pattern ? 0 : error_oom(&b->err);
-
-	if (r >= 0 && glob(pattern, 0, NULL, &found) != 0)
-		r = miss(b, "logs/evenkeel.log", "nothing has been logged yet");
-	for (size_t i = 0; r >= 0 && i < found.gl_pathc && i < LOGS_MAX; i++) {
-		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX + 1);
-		_cleanup_free_ char *name = str_format("logs/%.60s", strrchr(found.gl_pathv[i], '/') + 1);
-		int k = name ? read_end(found.gl_pathv[i], &text) : -ENOMEM;
-
-		r = k < 0 ? miss(b, name ? name : "logs", strerror(-k)) : add_buf(b, name, "the service's log", &text);
-	}
-	globfree(&found);
-	return r;
-}
+/* ---- journal ---- */
 
 static int add_journal(struct bundle *b)
 {
-	_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
+	_cleanup_buf_ struct buf text = BUF_INIT(BUNDLE_FILE_MAX);
 
 	if (b->paths.root[0])
-		return miss(b, "logs/journal.txt", "not this machine's: EVENKEEL_ROOT is set");
+		return bundle_miss(b, "logs/journal.txt", "not this machine's: EVENKEEL_ROOT is set");
 	if (journal_tail("evenkeel.service", JOURNAL_LINES, &text) < 0)
-		return miss(b, "logs/journal.txt", "the journal has nothing about evenkeel.service");
-	return add_buf(b, "logs/journal.txt", "the end of evenkeel.service's journal", &text);
+		return bundle_miss(b, "logs/journal.txt", "the journal has nothing about evenkeel.service");
+	return bundle_add(b, "logs/journal.txt", "the end of evenkeel.service's journal", &text);
 }
 
 /* ---- units ---- */
@@ -230,13 +175,13 @@ static int add_unit_states(struct bundle *b)
 	static const char *const units[] = { "evenkeel.service",	"evenkeel.socket",	"evenkeel-jobs.slice",
 					     "evenkeel-drained.target", "walinuxagent.service", "waagent.service",
 					     "systemd-logind.service" };
-	_cleanup_buf_ struct buf text = BUF_INIT(LIST_MAX);
+	_cleanup_buf_ struct buf text = BUF_INIT(BUNDLE_LIST_MAX);
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
 	struct error e = ERROR_INIT;
 
 	if (loop_new(&loop, &e) < 0 || bus_open(&bus, loop, &e) < 0)
-		return miss(b, "units.txt", e.msg);
+		return bundle_miss(b, "units.txt", e.msg);
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		char load[64], active[64], sub[64];
 
@@ -245,95 +190,7 @@ static int add_unit_states(struct bundle *b)
 		else
 			(void)buf_printf(&text, "%-28s %s %s %s\n", units[i], load, active, sub);
 	}
-	return add_buf(b, "units.txt", "units: load, active and sub state", &text);
-}
-
-/* ---- records and files ---- */
-
-/* By name: what is written there later is not taken along unseen. */
-static int add_records(struct bundle *b)
-{
-	static const char *const records[] = { "deployment", "drain", "user-data.record" };
-	static const char *const documents[] = { "owner.json", "upgrade.json" };
-	int r = 0;
-
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(records); i++) {
-		_cleanup_buf_ struct buf text = BUF_INIT(FILE_MAX);
-		_cleanup_free_ char *path = path_join(b->paths.records, records[i]),
-				    *name = str_format("state/%s.json", records[i]);
-
-		if (!path || !name)
-			r = error_oom(&b->err);
-		else if (record_peek(path, &text) >= 0)
-			r = add_buf(b, name, "a record of the service", &text);
-	}
-	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(documents); i++) {
-		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-		_cleanup_free_ char *path = path_join(b->paths.records, documents[i]),
-				    *name = str_format("state/%s", documents[i]);
-
-		if (!path || !name)
-			r = error_oom(&b->err);
-		else if (fs_read_nofollow(path, LIMIT_RECORD, &text, NULL) >= 0)
-			r = add_buf(b, name, "a record of the service", &text);
-	}
-	return r;
-}
-
-/* One file for each certificate and plain secret: url, version, thumbprint, times. */
-static int add_key_records(struct bundle *b)
-{
-	_cleanup_free_ char *directory = path_join(b->paths.records, "key-refresh");
-	_cleanup_strv_ char **names = NULL;
-	int r = 0;
-
-	if (!directory || fs_list(directory, LIST_FILES, &names, NULL) < 0)
-		return directory ? 0 : error_oom(&b->err);
-	for (char **n = names; r >= 0 && *n; n++) {
-		_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-		_cleanup_free_ char *path = path_join(directory, *n), *name = str_format("state/key-refresh/%s", *n);
-
-		if (!path || !name)
-			r = error_oom(&b->err);
-		else if (str_ends(*n, ".json") && strlen(name) < TAR_NAME_MAX - strlen(TOP) &&
-			 fs_read_nofollow(path, LIMIT_RECORD, &text, NULL) >= 0)
-			r = add_buf(b, name, "a record of the service", &text);
-	}
-	return r;
-}
-
-static void list_tree(struct buf *out, const char *path, unsigned depth, size_t *left)
-{
-	_cleanup_strv_ char **names = NULL;
-	char when[TIMEFMT_MAX];
-	struct stat st;
-
-	if (!*left || lstat(path, &st) < 0)
-		return;
-	--*left;
-	(void)buf_printf(out, "%06o %5u %5u %10lld %s %s\n", st.st_mode, st.st_uid, st.st_gid, (long long)st.st_size,
-			 timefmt_utc((usec_t)st.st_mtime * USEC_PER_SEC, when), path);
-	if (!S_ISDIR(st.st_mode) || !depth || fs_list(path, LIST_FILES, &names, NULL) < 0)
-		return;
-	for (char **n = names; *n; n++) {
-		_cleanup_free_ char *below = path_join(path, *n);
-
-		if (below)
-			list_tree(out, below, depth - 1, left);
-	}
-}
-
-static int add_file_list(struct bundle *b)
-{
-	const char *const trees[] = { b->paths.state, b->paths.run, b->paths.etc, b->paths.libexec };
-	_cleanup_buf_ struct buf text = BUF_INIT(LIST_MAX);
-
-	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
-		size_t left = LIST_FILES;
-
-		list_tree(&text, trees[i], LIST_DEPTH, &left);
-	}
-	return add_buf(b, "files.txt", "our files: mode, owner, group, size, time, name", &text);
+	return bundle_add(b, "units.txt", "units: load, active and sub state", &text);
 }
 
 /* ---- the whole ---- */
@@ -341,20 +198,20 @@ static int add_file_list(struct bundle *b)
 static int add_contents(struct bundle *b)
 {
 	char when[TIMEFMT_MAX];
-	_cleanup_buf_ struct buf text = BUF_INIT(LIST_MAX);
+	_cleanup_buf_ struct buf text = BUF_INIT(BUNDLE_LIST_MAX);
 
 	(void)buf_printf(&text, "Made by evenkeel support-bundle at %s.\n\n%s%s", timefmt_utc(b->now, when),
 			 buf_str(&b->contents), left_out);
 	b->tar.max += ROOM;
-	return add_buf(b, "CONTENTS.txt", NULL, &text);
+	return bundle_add(b, "CONTENTS.txt", NULL, &text);
 }
 
 static int collect(struct bundle *b, struct buf *packed)
 {
 	/* Settings first: from them the filter learns what must not be seen. */
 	static int (*const parts[])(struct bundle *) = { add_settings,	  add_version,	 add_doctor,	  add_answers,
-							 add_logs,	  add_journal,	 add_unit_states, add_records,
-							 add_key_records, add_file_list, add_contents };
+							 bundle_add_logs,	  add_journal,	 add_unit_states, bundle_add_records,
+							 bundle_add_key_records, bundle_add_file_list, add_contents };
 	int r = filter_new(&b->filter);
 
 	if (r < 0)
@@ -369,7 +226,7 @@ static int collect(struct bundle *b, struct buf *packed)
 static int make(const struct paths *p, const char *file, struct error *err)
 {
 	struct bundle b = {
-		.paths = *p, .tar = BUF_INIT(BUNDLE_MAX - ROOM), .contents = BUF_INIT(LIST_MAX), .now = time_wall()
+		.paths = *p, .tar = BUF_INIT(BUNDLE_MAX - ROOM), .contents = BUF_INIT(BUNDLE_LIST_MAX), .now = time_wall()
 	};
 	_cleanup_buf_ struct buf packed = BUF_INIT(BUNDLE_MAX);
 	int r;
@@ -407,7 +264,7 @@ int verb_support_bundle(int argc, char **argv)
 	int r;
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
-		return cli_usage("support-bundle [FILE]");
+		return cli_usage("support-bundle");
 	r = file ? paths_init(&p, NULL, &e) : error_oom(&e);
 	if (r >= 0 && geteuid() != 0 && !p.root[0]) {
 		fprintf(stderr,

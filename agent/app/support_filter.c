@@ -9,7 +9,6 @@
 
 #include "agent/app/documents.h"
 #include "agent/base/secret.h"
-#include "agent/base/str.h"
 
 #define LEFT_OUT    "[left out]"
 #define PUBLIC_MIN  8  /* of what public settings hold: a command "true" is none */

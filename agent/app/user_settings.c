@@ -68,7 +68,7 @@ int user_settings_write(const struct paths *p, const struct user_settings *s, st
 		return fs_unlink(path, err);
 	/* Over one of a later version, too: it is made from the user data, whoever wrote it. */
 	r = jd_encode_record(&user_settings_type, FORMAT, s, &b);
-	return r < 0 ? error_errno(err, r, "%s", path) : fs_write(path, b.data, b.len, 0600, FS_REPLACE, err);
+	return r < 0 ? error_errno(err, r, "cannot write down %s", path) : fs_write(path, b.data, b.len, 0600, FS_REPLACE, err);
 }
 
 int user_settings_hash(const struct user_settings *s, char ret[static SHA256_HEX_MAX], struct error *err)
@@ -82,5 +82,5 @@ int user_settings_hash(const struct user_settings *s, char ret[static SHA256_HEX
 		r = sha256_update(hash, documents[i].text, strlen(documents[i].text) + 1);
 	if (r >= 0)
 		r = sha256_final_hex(hash, ret);
-	return r < 0 ? error_errno(err, r, "SHA-256 of settings in user data") : 0;
+	return r < 0 ? error_errno(err, r, "cannot make the checksum of the settings in user data") : 0;
 }

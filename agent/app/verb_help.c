@@ -1,19 +1,17 @@
 /*
- * `evenkeel help`, `evenkeel VERB --help`, and the look at options before a verb runs. Usage comes from the table of verbs; what
- * is said beyond that, and the examples, stands here.
+ * `evenkeel help` and `evenkeel VERB --help`. Usage comes from the table of verbs; what is said beyond that, and the examples,
+ * stands here.
  */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/app/cli_client.h"
+#include "agent/app/arguments.h"
 #include "agent/app/verbs.h"
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "generated/version.h"
 
 #define CALL_WIDTH 32 /* of the first column of the help */
-#define WORDS_MAX  32 /* options and subcommands of one verb */
 
 struct detail {
 	const char *verb;
@@ -111,115 +109,7 @@ static const struct detail *detail_of(const char *verb)
 	return NULL;
 }
 
-/* ---- words of an argument line ---- */
-
-const char *verb_next_word(const char *text, char word[static VERB_WORD_MAX])
-{
-	for (;;) {
-		size_t n = 0;
-		bool literal;
-
-		while (*text && !(islower((unsigned char)*text) || isupper((unsigned char)*text) || *text == '-'))
-			text++;
-		while (text[n] && (isalnum((unsigned char)text[n]) || text[n] == '-') && n < VERB_WORD_MAX - 1)
-			n++;
-		if (n == 0)
-			return NULL;
-		literal = !isupper((unsigned char)*text);
-		if (literal) {
-			memcpy(word, text, n);
-			word[n] = '\0';
-		}
-		text += n;
-		if (literal)
-			return text;
-	}
-}
-
-/* Where the line goes on behind that word; NULL: the verb does not know it. */
-static const char *find_word(const struct verb *v, const char *wanted)
-{
-	char word[VERB_WORD_MAX];
-
-	for (const char *at = v->arguments; (at = verb_next_word(at, word));)
-		if (str_equal(word, wanted))
-			return at;
-	return NULL;
-}
-
-static bool takes_value(const char *behind)
-{
-	return behind[0] == ' ' && isupper((unsigned char)behind[1]);
-}
-
-static int unknown_option(const struct verb *v, const char *option)
-{
-	char words[WORDS_MAX][VERB_WORD_MAX];
-	const char *list[WORDS_MAX + 1] = { NULL };
-	size_t n = 0;
-	int near;
-
-	for (const char *at = v->arguments; n < WORDS_MAX && (at = verb_next_word(at, words[n]));)
-		if (words[n][0] == '-') {
-			list[n] = words[n];
-			n++;
-		}
-	list[n] = NULL;
-	near = str_nearest(option, list);
-	if (near >= 0)
-		fprintf(stderr, "evenkeel %s: no option \"%s\"; did you mean \"%s\"? See evenkeel %s --help.\n",
-			v->name, option, list[near], v->name);
-	else
-		fprintf(stderr, "evenkeel %s: no option \"%s\". See evenkeel %s --help.\n", v->name, option, v->name);
-	return EXIT_USAGE;
-}
-
-int verb_check_arguments(const struct verb *v, int argc, char **argv)
-{
-	/* What stands behind a file that is run is the file's. */
-	bool runs_file = str_equal(v->name, "scripts") && argc > 1 && str_equal(argv[1], "run");
-
-	for (int i = 1; i < argc && !str_equal(argv[i], "--"); i++) {
-		const char *behind;
-
-		if (argv[i][0] != '-' || !argv[i][1]) {
-			if (runs_file && i > 1)
-				break;
-			continue;
-		}
-		if (str_equal(argv[i], "--help") || str_equal(argv[i], "-h")) {
-			verb_print_help(v);
-			return fflush(stdout) == 0 ? EXIT_OK : EXIT_FAILED;
-		}
-		behind = find_word(v, argv[i]);
-		if (!behind)
-			return unknown_option(v, argv[i]);
-		if (takes_value(behind))
-			i++;
-	}
-	return VERB_GO_ON;
-}
-
 /* ---- printing ---- */
-
-/* Each of the alternatives, which stand outside of brackets, on a line of its own. */
-static void print_usage(const struct verb *v)
-{
-	const char *lead = "Usage:", *at = v->arguments;
-
-	do {
-		size_t n = 0;
-		int depth = 0;
-
-		while (at[n] && !(depth == 0 && str_starts(at + n, " | "))) {
-			depth += at[n] == '[' ? 1 : at[n] == ']' ? -1 : 0;
-			n++;
-		}
-		printf("%-6s evenkeel %s%s%.*s\n", lead, v->name, n ? " " : "", (int)n, at);
-		lead = "";
-		at = at[n] ? at + n + strlen(" | ") : NULL;
-	} while (at);
-}
 
 static void print_examples(const char *lines)
 {
@@ -236,7 +126,7 @@ void verb_print_help(const struct verb *v)
 {
 	const struct detail *d = detail_of(v->name);
 
-	print_usage(v);
+	verb_print_usage(v, "", "Usage:", stdout);
 	printf("\n%s.\n", v->help);
 	if (d)
 		printf("%s", d->text);
@@ -283,7 +173,7 @@ int verb_help(int argc, char **argv)
 	bool all = argc == 2 && str_equal(argv[1], "--all");
 
 	if (argc > 2)
-		return cli_usage("help [--all] | VERB");
+		return cli_usage("help");
 	if (argc == 2 && !all && argv[1][0] != '-')
 		return help_of(argv[1]);
 	printf("evenkeel %s - guest agent for Azure Linux VMs\n\nUsage: evenkeel VERB [ARGUMENTS]\n\n", EK_VERSION);

@@ -8,7 +8,7 @@ struct buf;
 struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv); /* argv[0] is the verb; returns an exit code of exit_codes.h */
-	const char *arguments;		   /* for the help line */
+	const char *arguments;		   /* its argument line: agent/app/arguments.h */
 	const char *help;
 	bool internal; /* called by the platform or by ourselves; not in the short help */
 };
@@ -17,21 +17,10 @@ extern const struct verb verbs[]; /* ends with a NULL name */
 
 /* The verb of that name, or NULL. */
 const struct verb *verb_find(const char *name);
-/* The next literal word of an argument line; placeholders are in capitals. Returns where to go on; NULL at the end. */
-#define VERB_WORD_MAX 64
-const char *verb_next_word(const char *text, char word[static VERB_WORD_MAX]);
 /* verb_help.c: usage, what it does, examples. */
 void verb_print_help(const struct verb *v);
-/* Looks at the arguments before the verb does (argv[0] is the verb): VERB_GO_ON, or an exit code, because --help was asked
- * for or an option is not the verb's. */
-enum { VERB_GO_ON = -1 };
-int verb_check_arguments(const struct verb *v, int argc, char **argv);
 
-int verb_install(int argc, char **argv);
-int verb_enable(int argc, char **argv);
-int verb_disable(int argc, char **argv);
-int verb_update(int argc, char **argv);
-int verb_uninstall(int argc, char **argv);
+int verb_extension(int argc, char **argv); /* install, enable, disable, update, uninstall */
 int verb_service(int argc, char **argv);
 int verb_daemon(int argc, char **argv);
 int verb_run(int argc, char **argv);

@@ -14,6 +14,7 @@
 
 struct http;
 struct identity;
+struct jd_list;
 struct loop;
 struct tokens;
 struct vault_call;
@@ -43,7 +44,7 @@ struct vault_failure {
 
 struct vault_request {
 	const char *url; /* https://VAULT.SUFFIX/secrets/NAME[/VERSION], as the settings allow it */
-	const char *const *suffixes; /* added ones, or NULL */
+	const struct jd_list *suffixes; /* of char *: added ones; NULL or empty: none */
 	const char *identity_endpoint;
 	const struct identity *identity;
 	bool want_pem;
@@ -68,7 +69,7 @@ DEFINE_CLEANUP(struct vault_call *, vault_call_free)
 
 /* What a secret's url names; -EINVAL says what is wrong. Buffers of 256 bytes: vault host, name, version ("" newest), and the
  * token resource. */
-_nodiscard_ int vault_url_parse(const char *url, const char *const *suffixes, char host[static 256], char name[static 256],
+_nodiscard_ int vault_url_parse(const char *url, const struct jd_list *suffixes, char host[static 256], char name[static 256],
 				char version[static 256], char resource[static 256], struct error *err);
 
 /* What the vault answers, for fuzzing. The secret points into the bundle. */

@@ -6,6 +6,7 @@
 #include "agent/azure/keyvault_internal.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
+#include "agent/codec/json.h"
 #include "agent/codec/uri.h"
 
 bool vault_is_name(const char *s, size_t len, size_t min, size_t max)
@@ -16,23 +17,28 @@ bool vault_is_name(const char *s, size_t len, size_t min, size_t max)
 	return len >= min && len <= max;
 }
 
-static const char *const known_suffixes[] = { ".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net", NULL };
+static const char *const known_suffixes[] = { ".vault.azure.net", ".vault.azure.cn", ".vault.usgovcloudapi.net" };
 
 static int refuse_url(struct error *err, const char *why, const char *what)
 {
 	return error_set(err, ERROR_USER, -EINVAL, "not a secret of a vault: %s%.200s", why, what);
 }
 
-static bool is_listed(const char *const *list, const char *suffix)
+static bool is_known(const char *suffix, const struct jd_list *added)
 {
-	for (; list && *list; list++)
-		if (str_equal_nocase(*list, suffix))
+	const char *const *items = added ? added->items : NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(known_suffixes); i++)
+		if (str_equal_nocase(known_suffixes[i], suffix))
+			return true;
+	for (size_t i = 0; items && i < added->n; i++)
+		if (str_equal_nocase(items[i], suffix))
 			return true;
 	return false;
 }
 
 /* The whole of what follows the vault's own name: "vault.azure.net.evil.example" has another. */
-static int check_host(const struct uri *u, const char *const *suffixes, const char **ret_suffix, struct error *err)
+static int check_host(const struct uri *u, const struct jd_list *suffixes, const char **ret_suffix, struct error *err)
 {
 	const char *suffix = u->ipv6 ? NULL : strchr(u->host, '.');
 
@@ -43,7 +49,7 @@ static int check_host(const struct uri *u, const char *const *suffixes, const ch
 	if (strstr(suffix, ".privatelink."))
 		return refuse_url(err,
 				  "use the vault's public name, which leads to the private link by itself: ", u->host);
-	if (!is_listed(known_suffixes, suffix) && !is_listed(suffixes, suffix))
+	if (!is_known(suffix, suffixes))
 		return error_set(
 			err, ERROR_USER, -EINVAL,
 			"not a secret of a vault: tokens do not go to %.200s; a vault of another cloud needs its suffix"
@@ -81,7 +87,7 @@ static int check_path(const char *path, char name[static 256], char version[stat
 	return 0;
 }
 
-int vault_url_parse(const char *url, const char *const *suffixes, char host[static 256], char name[static 256],
+int vault_url_parse(const char *url, const struct jd_list *suffixes, char host[static 256], char name[static 256],
 		    char version[static 256], char resource[static 256], struct error *err)
 {
 	_cleanup_(uri_done) struct uri u = { .host = NULL };

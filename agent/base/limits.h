@@ -53,6 +53,13 @@
 #define LIMIT_RECORD		  (256UL * 1024) /* one durable record */
 #define LIMIT_ETAG		  256 /* one that is longer is not sent back */
 #define LIMIT_HTTP_HEADERS	  (16UL * 1024) /* what of a reply's header is kept */
+#define LIMIT_HTTP_HEADERS_RECEIVED (16 * LIMIT_HTTP_HEADERS) /* of all its answers together */
+
+/* The HTTP client */
+#define LIMIT_HTTP_CONNECT_SECONDS 10 /* unless a request says otherwise */
+#define LIMIT_HTTP_CONNECTIONS	   16L
+#define LIMIT_HTTP_HOST_CONNECTIONS 4L /* so that one slow service cannot keep the others waiting */
+#define LIMIT_HTTP_IDLE_CONNECTIONS 8L
 
 /* Settings */
 #define LIMIT_SETTINGS_ERRORS	  8 /* told of one document */
@@ -70,6 +77,7 @@
 #define LIMIT_STATUS_MESSAGE	  4096
 #define LIMIT_STATUS_OUTPUT	  (36UL * 1024) /* a message that ends with a script's output */
 #define LIMIT_STATUS_SUBSTATUS	  100
+#define LIMIT_STATUS_COMPONENTS	  700 /* of one round: 500 certificates, 100 secrets, 32 scripts, a few more */
 #define LIMIT_STATUS_CERTIFICATES 90 /* more are summed up */
 
 /* Running things */

@@ -34,6 +34,9 @@ void jd_write_close(struct jd_writer *w, char c, bool empty);
 /* Bytes that one value of the type takes as an element or a member. */
 size_t jd_type_size(const struct jd_type *type);
 
+/* An object in one of its three forms. */
+bool jd_has_members(const struct jd_type *type);
+
 /* The member of that name among `fields`, or NULL. `fields` may be NULL. */
 const struct jd_field *jd_field_find(const struct jd_field *fields, const char *name);
 

@@ -10,9 +10,6 @@
 #include "agent/base/macros.h"
 #include "agent/base/str.h"
 
-_Static_assert(ARRAY_SIZE(((struct jd_report *)0)->errors) == LIMIT_SETTINGS_ERRORS, "errors[] and its limit");
-_Static_assert(ARRAY_SIZE(((struct jd_report *)0)->warnings) == LIMIT_SETTINGS_WARNINGS, "warnings[] and its limit");
-
 static bool contains(char *const *list, unsigned n, const char *sentence)
 {
 	for (unsigned i = 0; i < n; i++)

@@ -5,14 +5,15 @@
 #pragma once
 
 #include "agent/base/error.h"
+#include "agent/base/limits.h"
 
 #define JD_REPORT_SENTENCE 1024 /* bytes of one sentence; longer ones are cut at a character border */
 
 struct jd_report {
-	char *errors[8];
+	char *errors[LIMIT_SETTINGS_ERRORS];
 	unsigned n_errors;       /* told */
 	unsigned n_errors_found; /* may be more */
-	char *warnings[16];
+	char *warnings[LIMIT_SETTINGS_WARNINGS];
 	unsigned n_warnings;
 };
 

@@ -12,119 +12,16 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/str.h"
-#include "agent/codec/json_internal.h"
+#include "agent/codec/json_schema_internal.h"
 
-#define MAX_TYPES     1024
-#define DEF_NAME_SIZE 64
-#define SECRET_REF    "#/$defs/secretRef"
-
-/* A type that was met. The same table reads differently inside a lenient object, so it counts as two. */
-struct met {
-	const struct jd_type *type;
-	bool lenient;
-	unsigned uses;
-	char name[DEF_NAME_SIZE];
-};
+#define SECRET_REF "#/$defs/secretRef"
 
 struct schema {
 	struct jd_writer w;
-	struct met *met;
-	size_t n_met;
-	bool secret_ref;
+	struct jd_met_list types;
 };
 
 static int put_type(struct schema *s, const struct jd_type *t, bool lenient, bool *empty);
-
-static bool has_members(const struct jd_type *t)
-{
-	return t->kind == JD_OBJECT || t->kind == JD_POINTER || t->kind == JD_VARIANT;
-}
-
-static struct met *find_met(const struct schema *s, const struct jd_type *t, bool lenient)
-{
-	for (size_t i = 0; i < s->n_met; i++)
-		if (s->met[i].type == t && s->met[i].lenient == lenient)
-			return &s->met[i];
-	return NULL;
-}
-
-static bool name_taken(const struct schema *s, const char *name)
-{
-	for (size_t i = 0; i < s->n_met; i++)
-		if (str_equal(s->met[i].name, name))
-			return true;
-	return str_equal(name, "secretRef");
-}
-
-static void name_met(const struct schema *s, struct met *m, const char *name, const char *suffix)
-{
-	char free_name[DEF_NAME_SIZE];
-	unsigned k = 2;
-
-	(void)snprintf(free_name, sizeof(free_name), "%.40s%s", name, suffix);
-	while (name_taken(s, free_name))
-		(void)snprintf(free_name, sizeof(free_name), "%.40s%s%u", name, suffix, k++);
-	memcpy(m->name, free_name, sizeof(m->name));
-}
-
-static int meet(struct schema *s, const struct jd_type *t, bool lenient, const char *name, const char *suffix);
-
-static int meet_fields(struct schema *s, const struct jd_field *f, bool lenient)
-{
-	for (; f && f->name; f++) {
-		int r = f->type ? meet(s, f->type, lenient, f->name, "") : 0;
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
-/* Counts in how many places each type stands; the member where it was met first gives it its name. */
-static int meet(struct schema *s, const struct jd_type *t, bool lenient, const char *name, const char *suffix)
-{
-	struct met *m = find_met(s, t, lenient);
-	bool inside = lenient || (has_members(t) && t->lenient);
-	int r = 0;
-
-	if (t->kind == JD_SECRETABLE)
-		s->secret_ref = true;
-	if (m) {
-		m->uses++;
-		return 0;
-	}
-	if (s->n_met == MAX_TYPES)
-		return -E2BIG;
-	m = &s->met[s->n_met];
-	*m = (struct met){.type = t, .lenient = lenient, .uses = 1};
-	name_met(s, m, name, suffix);
-	s->n_met++;
-
-	if (has_members(t))
-		r = meet_fields(s, t->fields, inside);
-	for (size_t i = 0; r == 0 && t->kind == JD_VARIANT && t->names[i]; i++)
-		r = meet_fields(s, t->variants[i], inside);
-	if (r == 0 && (t->kind == JD_LIST || t->kind == JD_MAP))
-		r = meet(s, t->element, lenient, name, t->kind == JD_LIST ? "Item" : "Value");
-	return r;
-}
-
-/* Small ones are shorter than a reference to them. */
-static bool shared(const struct met *m)
-{
-	switch (m->type->kind) {
-	case JD_BOOLEAN:
-	case JD_INTEGER:
-	case JD_RAW:
-		return false;
-	case JD_TEXT:
-		return m->uses > 1 && m->type->pattern;
-	case JD_SECRETABLE:
-		return m->uses > 1 && !m->type->must_be_secret;
-	default:
-		return m->uses > 1;
-	}
-}
 
 /* "name": "text" */
 static void put_text(struct schema *s, bool *empty, const char *name, const char *text)
@@ -443,10 +340,10 @@ static int put_body(struct schema *s, const struct jd_type *t, bool lenient, boo
 
 static int put_type(struct schema *s, const struct jd_type *t, bool lenient, bool *empty)
 {
-	const struct met *m = find_met(s, t, lenient);
-	char ref[DEF_NAME_SIZE + 16];
+	const struct jd_met *m = jd_met_find(&s->types, t, lenient);
+	char ref[JD_MET_NAME + 16];
 
-	if (!m || !shared(m))
+	if (!m || !jd_met_is_shared(m))
 		return put_body(s, t, lenient, empty);
 	(void)snprintf(ref, sizeof(ref), "#/$defs/%s", m->name);
 	put_text(s, empty, "$ref", ref);
@@ -466,18 +363,18 @@ static int put_defs(struct schema *s, bool *empty)
 
 	jd_write_member(&s->w, empty, "$defs");
 	jd_write_open(&s->w, '{');
-	if (s->secret_ref) {
+	if (s->types.secret_ref) {
 		jd_write_member(&s->w, &none, "secretRef");
 		r = put_whole(s, &secret_ref, false);
 	}
-	for (size_t i = 0; r == 0 && i < s->n_met; i++) {
+	for (size_t i = 0; r == 0 && i < s->types.n; i++) {
 		bool no_member = true;
 
-		if (!shared(&s->met[i]))
+		if (!jd_met_is_shared(&s->types.met[i]))
 			continue;
-		jd_write_member(&s->w, &none, s->met[i].name);
+		jd_write_member(&s->w, &none, s->types.met[i].name);
 		jd_write_open(&s->w, '{');
-		r = put_body(s, s->met[i].type, s->met[i].lenient, &no_member);
+		r = put_body(s, s->types.met[i].type, s->types.met[i].lenient, &no_member);
 		jd_write_close(&s->w, '}', no_member);
 	}
 	jd_write_close(&s->w, '}', none);
@@ -486,14 +383,14 @@ static int put_defs(struct schema *s, bool *empty)
 
 int jd_schema(const struct jd_type *type, const char *title, const char *id, struct buf *out)
 {
-	_cleanup_free_ struct met *met = calloc(MAX_TYPES, sizeof(*met));
-	struct schema s = {.w = {.out = out, .pretty = true}, .met = met};
+	_cleanup_free_ struct jd_met *met = calloc(JD_MET_MAX, sizeof(*met));
+	struct schema s = {.w = {.out = out, .pretty = true}, .types = {.met = met}};
 	bool empty = true;
 	int r;
 
 	if (!met)
 		return -ENOMEM;
-	r = meet(&s, type, false, "document", "");
+	r = jd_meet(&s.types, type);
 	if (r < 0)
 		return r;
 	jd_write_open(&s.w, '{');

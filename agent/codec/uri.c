@@ -7,29 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/ascii.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/secret.h"
 #include "agent/base/str.h"
 
-static bool is_digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-static bool is_alnum(char c)
-{
-	return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
 static bool is_unreserved(char c)
 {
-	return is_alnum(c) || (c && strchr("-._~", c));
+	return ascii_is_alnum(c) || (c && strchr("-._~", c));
 }
 
 static int hex_value(char c)
 {
-	if (is_digit(c))
+	if (ascii_is_digit(c))
 		return c - '0';
 	if (c >= 'a' && c <= 'f')
 		return c - 'a' + 10;
@@ -80,7 +71,7 @@ static bool valid_host(const char *host)
 			if (!*p)
 				break;
 			label = p + 1;
-		} else if (!is_alnum(*p) && *p != '-' && *p != '_') {
+		} else if (!ascii_is_alnum(*p) && *p != '-' && *p != '_') {
 			return false;
 		}
 	}
@@ -115,7 +106,7 @@ static int set_authority(struct uri *u, const char *text, size_t len, struct err
 
 	if (memchr(text, '@', len))
 		return refuse(err, "it has a user or password (\"@\")");
-	while (host && is_digit(text[host - 1]))
+	while (host && ascii_is_digit(text[host - 1]))
 		host--;
 	if (host && text[host - 1] == ':') {
 		char port[8] = "";

@@ -1,4 +1,4 @@
-/* The drain core: inputs, each one turn over a copy that becomes the core's only when it has gone well. */
+/* The drain core: its life, its inputs, each of which is one turn, and what can be seen of it. */
 #include "agent/core/drain_core.h"
 
 #include <errno.h>
@@ -10,198 +10,6 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/core/drain_core_internal.h"
-
-/* Turns. */
-
-void turn_fail(struct turn *t, int r)
-{
-	if (t->r == 0)
-		t->r = r;
-}
-
-struct drain_action *turn_act(struct turn *t, enum drain_action_kind kind)
-{
-	struct drain_action *a;
-
-	if (t->n_actions == t->cap_actions) {
-		size_t cap = t->cap_actions * 2;
-
-		a = reallocarray(t->actions, cap, sizeof(*a));
-		if (!a) {
-			/* There is always one (turn_begin()); the turn is lost, and this one with it. */
-			turn_fail(t, -ENOMEM);
-			t->n_actions--;
-			drain_action_done(&t->actions[t->n_actions]);
-		} else {
-			t->actions = a;
-			t->cap_actions = cap;
-		}
-	}
-	a = &t->actions[t->n_actions++];
-	*a = (struct drain_action){ .kind = kind };
-	return a;
-}
-
-void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, const struct drain_event *e,
-	       bool milestone, char *text)
-{
-	struct drain_action *a = turn_act(t, DRAIN_TELL);
-
-	/* What the policy ignores is not news. */
-	if (e && topic == TOPIC_EVENT && e->action == POLICY_IGNORE) {
-		level = LOG_LEVEL_DEBUG;
-		milestone = false;
-	}
-	a->level = level;
-	a->topic = topic;
-	a->milestone = milestone;
-	a->text = text;
-	if (!text || (e && str_set(&a->event_id, e->id) < 0))
-		turn_fail(t, -ENOMEM);
-}
-
-enum { FIRST_PERSIST, BOOT_PROBE, BOOT_TARGET }; /* places in a turn's actions */
-
-/* drain: the settings in force from this turn on; those of the former one may be gone. */
-static int turn_begin_with(struct drain_core *core, const struct drain_settings *drain, struct drain_now now, struct turn *t)
-{
-	*t = (struct turn){ .core = core, .drain = drain, .now = now, .v = core->v };
-	if (core->n_actions - core->first_action >= LIMIT_DRAIN_ACTIONS)
-		return -ENOBUFS;
-	t->cap_actions = 16;
-	t->actions = calloc(t->cap_actions, sizeof(*t->actions));
-	if (!t->actions || drain_state_copy(core->state, &t->s) < 0) {
-		free(t->actions);
-		return -ENOMEM;
-	}
-	/* FIRST_PERSIST: what is begun must be durable before. */
-	(void)turn_act(t, DRAIN_PERSIST);
-	events_anchor(t);
-	return 0;
-}
-
-static int turn_begin(struct drain_core *core, struct drain_now now, struct turn *t)
-{
-	return turn_begin_with(core, core->drain, now, t);
-}
-
-static void turn_drop(struct turn *t)
-{
-	for (size_t i = 0; i < t->n_actions; i++)
-		drain_action_done(&t->actions[i]);
-	free(t->actions);
-	drain_state_free(t->s);
-}
-
-static void set_timer(struct turn *t)
-{
-	usec_t next = usec_min(events_next_time(t), turn_next_time(t));
-
-	if (t->v.boot_pending)
-		next = usec_min(events_next_time(t), t->v.boot_deadline);
-	for (size_t i = 0; i < t->s->holds.n; i++)
-		if (drain_state_hold(t->s, i)->until_boot != 0)
-			next = usec_min(next, drain_state_hold(t->s, i)->until_boot);
-
-	/* What depends on the wall clock wanders a little with every reading. */
-	if (next == t->v.timer || (next != USEC_INFINITY && t->v.timer != USEC_INFINITY &&
-				   usec_sub(usec_max(next, t->v.timer), usec_min(next, t->v.timer)) < TIMER_TOLERANCE))
-		return;
-	t->v.timer = next;
-	turn_act(t, DRAIN_SET_TIMER)->at_boot = next;
-}
-
-static void end_hold(struct turn *t, size_t i)
-{
-	if (t->s->host != HOST_SERVING && drain_state_keep_hold(t->s, drain_state_hold(t->s, i)) < 0)
-		turn_fail(t, -ENOMEM);
-	drain_state_remove_hold(t->s, i);
-	turn_touch(t);
-}
-
-static void expire_holds(struct turn *t)
-{
-	for (size_t i = t->s->holds.n; i-- > 0;) {
-		const struct drain_hold *h = drain_state_hold(t->s, i);
-
-		/* A real reason takes over a rehearsal. */
-		if ((h->until_boot != 0 && h->until_boot <= t->now.boot) ||
-		    (h->kind == HOLD_REHEARSAL && drain_state_n_holds(t->s) > 1))
-			end_hold(t, i);
-	}
-}
-
-static int turn_commit(struct turn *t)
-{
-	struct drain_core *core = t->core;
-	size_t left = core->n_actions - core->first_action, skip = t->dirty ? 0 : 1;
-	struct drain_action *queue;
-
-	if (t->r < 0)
-		return t->r;
-	queue = calloc(left + t->n_actions + 1, sizeof(*queue));
-	if (!queue)
-		return -ENOMEM;
-
-	if (left > 0)
-		memcpy(queue, core->actions + core->first_action, left * sizeof(*queue));
-	if (t->n_actions > skip)
-		memcpy(queue + left, t->actions + skip, (t->n_actions - skip) * sizeof(*queue));
-	free(core->actions);
-	core->actions = queue;
-	core->first_action = 0;
-	core->n_actions = left + t->n_actions - skip;
-	t->n_actions = 0;
-
-	drain_state_free(core->state);
-	core->state = TAKE_PTR(t->s);
-	core->v = t->v;
-	core->drain = t->drain;
-	return 0;
-}
-
-/* The first document of the boot, or none for too long. */
-static void booted(struct turn *t)
-{
-	t->v.rebooted = false;
-	if (str_set(&t->s->boot_id, t->core->boot_id) < 0)
-		turn_fail(t, -ENOMEM);
-	turn_touch(t);
-	if (!t->v.boot_pending)
-		return;
-	t->v.boot_pending = false;
-	host_input(t, drain_state_n_holds(t->s) > 0 ? HOST_IN_BOOTED_HELD : HOST_IN_BOOTED_FREE, NULL);
-}
-
-static int turn_end(struct turn *t)
-{
-	int r;
-
-	if (t->v.boot_pending && t->v.boot_deadline <= t->now.boot) {
-		events_as_if_empty(t);
-		booted(t);
-	}
-	expire_holds(t);
-	events_due(t);
-	expire_holds(t);
-	if (!t->v.boot_pending)
-		turn_pump(t);
-	/* What an operator has begun before the first document of a boot is of this boot: after a kill it is still running. */
-	if (!t->v.boot_pending && t->s->host != HOST_SERVING && !str_equal(t->s->boot_id, t->core->boot_id)) {
-		if (str_set(&t->s->boot_id, t->core->boot_id) < 0)
-			turn_fail(t, -ENOMEM);
-		t->dirty = true;
-	}
-	if (t->boot && t->r == 0) {
-		t->actions[BOOT_PROBE].on = !t->s->probe_down && !t->v.boot_pending;
-		t->actions[BOOT_TARGET].on = t->s->host == HOST_DRAINED && !t->v.boot_pending;
-	}
-	events_send(t);
-	set_timer(t);
-	r = turn_commit(t);
-	turn_drop(t);
-	return r;
-}
 
 /* Life. */
 
@@ -259,25 +67,14 @@ bool drain_core_next(struct drain_core *core, struct drain_action *ret)
 
 /* Inputs. */
 
-/* Shutdowns, backups and rehearsals do not outlive the boot that they were for, nor does a hold that was to end
- * at a time of that boot's clock. */
-static void drop_holds_of_boot(struct turn *t)
-{
-	for (size_t i = t->s->holds.n; i-- > 0;)
-		if (drain_state_hold(t->s, i)->kind != HOLD_OPERATOR || drain_state_hold(t->s, i)->until_boot != 0)
-			end_hold(t, i);
-		else
-			drain_state_hold(t->s, i)->deadline_boot = 0;
-}
-
 /* No drain section: nothing is watched any more, nothing holds, and no document will come to be waited for. */
 static void leave(struct turn *t)
 {
 	events_input_all(t, EVENT_IN_WAIVE);
 	while (t->s->holds.n > 0)
-		end_hold(t, t->s->holds.n - 1);
+		turn_end_hold(t, t->s->holds.n - 1);
 	if (t->v.rebooted)
-		booted(t);
+		turn_booted(t);
 }
 
 static void boot(struct turn *t)
@@ -293,7 +90,7 @@ static void boot(struct turn *t)
 		t->v.rebooted = !first;
 		t->v.boot_pending = !first && t->s->host != HOST_SERVING;
 		t->v.boot_deadline = usec_add(t->now.boot, BOOT_PATIENCE);
-		drop_holds_of_boot(t);
+		turn_drop_holds_of_boot(t);
 		events_forget_anchors(t);
 		if (first && str_set(&t->s->boot_id, t->core->boot_id) < 0)
 			turn_fail(t, -ENOMEM);
@@ -341,7 +138,7 @@ int drain_core_document(struct drain_core *core, const struct events_document *d
 	events_document(&t, doc);
 	if (t.v.rebooted) {
 		events_rebooted(&t);
-		booted(&t);
+		turn_booted(&t);
 	}
 	return turn_end(&t);
 }
@@ -433,91 +230,6 @@ int drain_core_peers_result(struct drain_core *core, int64_t token, bool drained
 		return r;
 	events_peers_result(&t, drained);
 	return turn_end(&t);
-}
-
-static ssize_t find_hold(const struct drain_state *s, enum hold_kind kind)
-{
-	for (size_t i = 0; i < s->holds.n; i++)
-		if (drain_state_hold(s, i)->kind == (int)kind)
-			return (ssize_t)i;
-	return -1;
-}
-
-static void hold(struct turn *t, enum hold_kind kind, const char *reason, usec_t deadline_usec, usec_t lasts_usec)
-{
-	ssize_t i = find_hold(t->s, kind);
-	struct drain_hold *h = NULL;
-	char cut[LIMIT_STEP_DETAIL + 1];
-	size_t n = reason ? utf8_cut(reason, strlen(reason), LIMIT_STEP_DETAIL) : 0;
-
-	if (i >= 0)
-		h = drain_state_hold(t->s, (size_t)i);
-	else if (drain_state_add_hold(t->s, &h) < 0) {
-		turn_fail(t, -ENOMEM);
-		return;
-	}
-	memcpy(cut, reason ? reason : "", n);
-	cut[n] = '\0';
-	if (str_set(&h->reason, n > 0 ? cut : NULL) < 0)
-		turn_fail(t, -ENOMEM);
-	h->kind = (int)kind;
-	h->deadline_boot = deadline_usec ? usec_add(t->now.boot, deadline_usec) : 0;
-	h->until_boot = lasts_usec ? usec_add(t->now.boot, lasts_usec) : 0;
-	t->new_hold = true;
-	turn_touch(t);
-}
-
-int drain_core_hold(struct drain_core *core, enum hold_kind kind, const char *reason, usec_t deadline_usec,
-		    usec_t lasts_usec, struct drain_now now)
-{
-	struct turn t;
-	int r;
-
-	if (!core->drain)
-		return -ENOTSUP;
-	if (kind == HOLD_REHEARSAL && drain_state_n_holds(core->state) > (find_hold(core->state, kind) >= 0))
-		return -EBUSY;
-	r = turn_begin(core, now, &t);
-	if (r < 0)
-		return r;
-	hold(&t, kind, reason, deadline_usec, lasts_usec);
-	return turn_end(&t);
-}
-
-int drain_core_release(struct drain_core *core, enum hold_kind kind, struct drain_now now)
-{
-	ssize_t i = find_hold(core->state, kind);
-	struct turn t;
-	int r;
-
-	if (i < 0)
-		return -ENOENT;
-	r = turn_begin(core, now, &t);
-	if (r < 0)
-		return r;
-	end_hold(&t, (size_t)i);
-	return turn_end(&t);
-}
-
-int drain_core_restore(struct drain_core *core, bool force, struct drain_now now)
-{
-	struct turn t;
-	int r = turn_begin(core, now, &t);
-
-	if (r < 0)
-		return r;
-	for (size_t i = t.s->holds.n; i-- > 0;)
-		if (drain_state_hold(t.s, i)->kind != HOLD_SHUTDOWN)
-			end_hold(&t, i);
-	if (force) {
-		events_input_all(&t, EVENT_IN_WAIVE);
-		if (!t.v.boot_pending)
-			host_input(&t, HOST_IN_FORCE, NULL);
-	}
-	r = turn_end(&t);
-	if (r < 0)
-		return r;
-	return drain_state_n_holds(core->state) > 0 ? DRAIN_STILL_HELD : 0;
 }
 
 int drain_core_acknowledge(struct drain_core *core, const char *event_id, struct drain_now now)

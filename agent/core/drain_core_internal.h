@@ -77,7 +77,14 @@ struct turn {
 	bool new_hold; /* the host has not been told of it */
 };
 
-/* drain_core.c */
+/* drain_core_turn.c */
+_nodiscard_ int turn_begin(struct drain_core *core, struct drain_now now, struct turn *t);
+/* drain: the settings in force from this turn on; those of the former one may be gone. */
+_nodiscard_ int turn_begin_with(struct drain_core *core, const struct drain_settings *drain, struct drain_now now,
+				struct turn *t);
+/* Does what is due, and makes the copy the core's or drops it. */
+_nodiscard_ int turn_end(struct turn *t);
+void turn_booted(struct turn *t); /* the first document of the boot, or none for too long */
 struct drain_action *turn_act(struct turn *t, enum drain_action_kind kind); /* a spare one when out of memory */
 void turn_fail(struct turn *t, int r);
 static inline void turn_touch(struct turn *t)
@@ -87,6 +94,13 @@ static inline void turn_touch(struct turn *t)
 /* Takes `text` (NULL: out of memory). e may be NULL. */
 void turn_tell(struct turn *t, enum log_level level, enum drain_topic topic, const struct drain_event *e,
 	       bool milestone, char *text);
+
+/* drain_core_holds.c */
+void turn_end_hold(struct turn *t, size_t i);
+void turn_expire_holds(struct turn *t);
+/* Shutdowns, backups and rehearsals do not outlive the boot that they were for, nor does a hold that was to end
+ * at a time of that boot's clock. */
+void turn_drop_holds_of_boot(struct turn *t);
 
 /* drain_core_events.c */
 void event_input(struct turn *t, struct drain_event *e, enum event_input in);
@@ -123,9 +137,20 @@ usec_t events_next_send(const struct turn *t);
 
 /* drain_core_host.c */
 void host_input(struct turn *t, enum host_input in, struct ledger_entry *e);
+void host_step_input(struct turn *t, enum host_input in, struct ledger_entry *e, int exit_code);
 void host_resume(struct turn *t);
+
+/* drain_core_results.c */
 void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
+void host_step_failed(struct turn *t, struct ledger_entry *e, int exit_code);
 void host_end_of_group(struct turn *t); /* has every step of it had its turn? Then what that leads to */
+/* Time became shorter than what runs was told: a new hold, a jump of the wall clock, or an event began. */
+void host_rebudget(struct turn *t);
+
+/* drain_core_tell.c */
+void host_tell_phase(struct turn *t, enum log_level level, enum drain_topic topic, const char *what, const char *note);
+void host_tell_step(struct turn *t, size_t i, const char *what);
+const char *turn_step_name(const struct turn *t, size_t i);
 /* What the host does what it does for: "Reboot X", "operator: maintenance", several with " and ". */
 char *host_reasons(const struct drain_state *s);
 
@@ -135,6 +160,7 @@ size_t turn_step_index(const struct turn *t, const struct ledger_entry *e);
 bool turn_step_is_probe(const struct turn *t, size_t i);
 size_t turn_group_end(const struct turn *t, size_t i);
 
+/* drain_core_shares.c */
 struct shares {
 	struct budget_item items[LIMIT_LEDGER];
 	size_t n;
@@ -144,8 +170,11 @@ struct shares {
 };
 void turn_share(const struct turn *t, struct shares *ret); /* one item per group, from the cursor on */
 usec_t turn_share_of(const struct turn *t, const struct shares *s, size_t i); /* i: in the group at the cursor */
+usec_t turn_time_left(const struct turn *t, bool *ret_started); /* for the drain; whether an event has begun */
 usec_t turn_end_of_time(const struct turn *t);
+usec_t turn_most_of(const struct turn *t, size_t i); /* of a whole step: hooks have their time each */
 
+/* drain_core_steps.c: what runs */
 struct drain_action *turn_step_act(struct turn *t, enum drain_action_kind kind, size_t i);
 void turn_set_probe(struct turn *t, bool down);
 void turn_step_stop(struct turn *t, size_t i);

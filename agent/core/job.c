@@ -356,3 +356,8 @@ const char *job_result_phrase(const struct job_result *r, char out[static 128])
 	}
 	return out;
 }
+
+const char *job_result_why(const struct job_result *r, char out[static 128])
+{
+	return str_empty(r->message) ? job_result_phrase(r, out) : r->message;
+}

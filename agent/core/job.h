@@ -165,3 +165,5 @@ const char *job_secret(const struct job_secrets *s, const char *name);
 _nodiscard_ int job_result_decode(const char *text, size_t len, struct job_result *ret, struct error *err);
 /* "exit code 7", "killed by SIGSEGV (11)", "timed out after 60 s" … as one phrase, never NULL. */
 const char *job_result_phrase(const struct job_result *r, char out[static 128]);
+/* Its own sentence; where there is none, that phrase. */
+const char *job_result_why(const struct job_result *r, char out[static 128]);

@@ -30,7 +30,7 @@
 #define POINTER(strukt, fields_)                                                                                       \
 	(&(const struct jd_type){.kind = JD_POINTER, .size = sizeof(struct strukt), .fields = (fields_)})
 
-/* Leaves (settings_formats.c). …_or_none: an empty text counts as absent. */
+/* Leaves (settings_formats*.c). …_or_none: an empty text counts as absent. */
 extern const struct jd_type st_boolean;
 extern const struct jd_type st_name, st_name_or_none;
 extern const struct jd_type st_unit, st_unit_or_none;
@@ -152,6 +152,8 @@ void settings_free_section(enum settings_section section, void *section_pointer)
 _nodiscard_ int settings_decode(const char *text, size_t len, const char *subject, const struct jd_type *type,
 				void *target, struct jd_report *report, struct error *err);
 
+/* The value, or NULL. */
+const char *settings_find_secret(const struct settings *s, enum settings_door door, const char *name);
 /* Adds a copy to the secrets of the door. 0 or -ENOMEM. */
 _nodiscard_ int settings_add_secret(struct settings *s, enum settings_door door, const char *name, const char *value);
 /* Names of secrets made from a peer's protected settings begin so, which no document's can. */

@@ -166,3 +166,8 @@ static const struct jd_field protected_fields[] = {
 	{}};
 const struct jd_type st_protected = {
 	.kind = JD_OBJECT, .size = sizeof(struct settings_protected), .fields = protected_fields};
+
+int settings_schema(struct buf *out)
+{
+	return jd_schema(&st_published, "Settings of EvenKeel", "urn:evenkeel:settings", out);
+}

@@ -55,11 +55,6 @@ const struct jd_type userdata_parts_type = { .kind = JD_OBJECT,
 					     .fields = parts_fields,
 					     .size = sizeof(struct userdata_parts) };
 
-const char *userdata_kind_name(int kind)
-{
-	return kind_names[kind >= 0 && kind < _USERDATA_KIND_MAX ? kind : USERDATA_KIND_OTHER];
-}
-
 void userdata_parts_done(struct userdata_parts *p)
 {
 	jd_free(&userdata_parts_type, p);

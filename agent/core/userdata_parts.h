@@ -60,5 +60,3 @@ struct userdata_body {
 };
 _nodiscard_ int userdata_parts_include(struct userdata_parts *p, size_t index, const struct userdata_body *bodies,
 				       size_t n, struct error *err);
-
-const char *userdata_kind_name(int kind); /* "shellscript" … as in userData.parts */

@@ -12,6 +12,7 @@
 
 #include "agent/io/bus.h"
 
+#define SYSTEMD_PATH	"/org/freedesktop/systemd1"
 #define SYSTEMD_MANAGER "org.freedesktop.systemd1.Manager"
 
 struct bus_hook {
@@ -39,6 +40,8 @@ struct unit_properties {
 	char load[32], active[32], sub[32], file_state[32], result[32];
 	int main_code, main_status;
 };
+/* All properties of all interfaces in one call: one at a time they may be of different moments. */
+_nodiscard_ int bus_get_all_call(struct bus *b, const char *unit, sd_bus_message **ret);
 _nodiscard_ int bus_unit_get_all(struct bus *b, const char *unit, sd_bus_message_handler_t fn, void *userdata,
 				 sd_bus_slot **ret);
 _nodiscard_ int bus_read_unit(sd_bus_message *m, struct unit_properties *ret);

@@ -31,7 +31,8 @@ struct child {
 	struct child *next;
 	struct executor_job *job; /* NULL: nobody watches, but it is still to be reaped */
 	char *id;
-	pid_t pid;
+	pid_t pid; /* and the number of the job's process group */
+	uint64_t start; /* of a process that is not ours */
 	int pidfd;
 	struct loop_io *io;
 	bool ours; /* to be waited for */
@@ -104,28 +105,49 @@ static void child_free(struct child *c)
 	free(c);
 }
 
-static void reap(struct child *c)
+/* How it ended. The zombie stays, and with it the number, which nobody else can be given. */
+static void note_end(struct child *c)
 {
 	siginfo_t si = { 0 };
 
-	if (c->ours && waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG) == 0 && si.si_pid == c->pid) {
+	if (c->ours && waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == c->pid) {
 		c->outcome.code = si.si_code;
 		c->outcome.status = si.si_status;
 	}
+}
+
+static void reap(struct child *c)
+{
+	siginfo_t si;
+
+	if (c->ours)
+		(void)waitid(P_PID, (id_t)c->pid, &si, WEXITED | WNOHANG);
 	c->ours = false;
 }
 
-/* The process that was started is the guard of the runner proper, which has the same command line: when the guard is
- * killed, the runner lives until it has ended everything. 0, or -ESRCH: there is none. */
-static int find_orphan(const char *id, int *ret_pidfd)
+/* The kernel gives the number to nobody else while anybody is left in the group of it. So when another process has it, none
+ * of ours is left. */
+static void kill_group(const struct child *c)
 {
-	pid_t pid = process_find("run", id);
+	uint64_t start;
+	char stat[40];
+
+	(void)snprintf(stat, sizeof(stat), "/proc/%d/stat", c->pid);
+	if (c->ours || !read_start_time(stat, &start) || start == c->start)
+		(void)kill(-c->pid, SIGKILL);
+}
+
+/* The process that was started is the guard of the runner proper, which has the same command line and is of its group: when
+ * the guard is killed, the runner lives until it has ended everything. 0, or -ESRCH: there is none. */
+static int find_orphan(pid_t group, const char *id, int *ret_pidfd)
+{
+	pid_t pid = process_find(group, "run", id);
 	int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 
 	if (pidfd < 0)
 		return -ESRCH;
 	/* It may have ended since, and its number be another's. */
-	if (!process_is(pid, "run", id)) {
+	if (!process_is(pid, group, "run", id)) {
 		close(pidfd);
 		return -ESRCH;
 	}
@@ -138,7 +160,7 @@ static bool watch_orphan(struct child *c)
 {
 	int pidfd;
 
-	if (c->outcome.code == CLD_EXITED || find_orphan(c->id, &pidfd) < 0)
+	if (c->outcome.code == CLD_EXITED || find_orphan(c->pid, c->id, &pidfd) < 0)
 		return false;
 	loop_io_free(c->io);
 	close(c->pidfd);
@@ -155,12 +177,12 @@ static void on_exit_of(int fd, uint32_t events, void *userdata)
 
 	(void)fd;
 	(void)events;
-	reap(c);
+	note_end(c);
 	if (watch_orphan(c))
 		return;
-	/* The kernel gives the number to nobody else while anybody is left in the group of it. */
 	if (!c->leave_survivors || (job && job->stopping))
-		(void)kill(-c->pid, SIGKILL);
+		kill_group(c);
+	reap(c);
 	o = c->outcome;
 	o.end = EXECUTOR_ENDED;
 	child_free(c);
@@ -369,8 +391,8 @@ static int find(struct executor *e, const char *id, struct found *ret)
 	(void)snprintf(stat, sizeof(stat), "/proc/%d/stat", f.pid);
 	if (pidfd >= 0 && read_start_time(stat, &start) && start == f.start)
 		f.pidfd = TAKE_FD(pidfd);
-	else if (find_orphan(id, &f.pidfd) < 0)
-		return -ESRCH;
+	else if (pidfd >= 0 || find_orphan(f.pid, id, &f.pidfd) < 0)
+		return -ESRCH; /* another process has the number: nobody is left in that group */
 	*ret = f;
 	return 0;
 }
@@ -408,6 +430,7 @@ static int watch_existing(struct executor_job *job)
 			close(f.pidfd);
 			return r;
 		}
+		c->start = f.start;
 		c->leave_survivors = f.leave_survivors;
 	}
 	bind_child(job, c);

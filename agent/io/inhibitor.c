@@ -223,11 +223,6 @@ void inhibitor_let_go(struct inhibitor *i)
 	drop_fd(i);
 }
 
-bool inhibitor_held(const struct inhibitor *i)
-{
-	return i->fd >= 0;
-}
-
 usec_t inhibitor_max_delay(const struct inhibitor *i)
 {
 	return i->max_delay;

@@ -17,7 +17,7 @@ struct loop;
 struct inhibitor_client {
 	/* PrepareForShutdown: it is wanted now, or was called off. May come again with what it said already. */
 	void (*shutdown)(void *userdata, bool preparing);
-	/* What inhibitor_held(), inhibitor_max_delay() or inhibitor_trouble() say has changed. */
+	/* What inhibitor_max_delay() or inhibitor_trouble() says has changed. */
 	void (*changed)(void *userdata);
 };
 
@@ -32,7 +32,6 @@ void inhibitor_let_go(struct inhibitor *i);
 /* logind's settings may be others now. */
 void inhibitor_ask_again(struct inhibitor *i);
 
-bool inhibitor_held(const struct inhibitor *i);
 usec_t inhibitor_max_delay(const struct inhibitor *i);	  /* logind's own limit; 0 before it has told */
 const char *inhibitor_trouble(const struct inhibitor *i); /* why it is not held, or "" */
 

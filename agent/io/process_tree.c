@@ -21,11 +21,11 @@
 #define GENERATIONS_MAX 4096
 
 struct process {
-	pid_t pid, parent;
+	pid_t pid, parent, group;
 	bool ours;
 };
 
-/* "PID (NAME) STATE PPID …": the name may hold anything, also blanks and parentheses. */
+/* "PID (NAME) STATE PPID PGRP …": the name may hold anything, also blanks and parentheses. */
 static bool read_process(const char *name, struct process *ret)
 {
 	char path[64], text[512], *end;
@@ -33,7 +33,7 @@ static bool read_process(const char *name, struct process *ret)
 	ssize_t n;
 	uint64_t pid;
 	char state;
-	int parent;
+	int parent, group;
 
 	if (!str_to_u64(name, INT32_MAX, &pid))
 		return false;
@@ -44,9 +44,9 @@ static bool read_process(const char *name, struct process *ret)
 		return false;
 	text[n] = '\0';
 	end = strrchr(text, ')');
-	if (!end || sscanf(end + 1, " %c %d", &state, &parent) != 2 || state == 'Z' || state == 'X')
+	if (!end || sscanf(end + 1, " %c %d %d", &state, &parent, &group) != 3 || state == 'Z' || state == 'X')
 		return false;
-	*ret = (struct process){ (pid_t)pid, parent, false };
+	*ret = (struct process){ (pid_t)pid, parent, group, false };
 	return true;
 }
 
@@ -119,7 +119,7 @@ size_t process_tree_signal(pid_t root, int signo)
 	return signal_all(root, signo);
 }
 
-bool process_is(pid_t pid, const char *verb, const char *argument)
+static bool is_called(pid_t pid, const char *verb, const char *argument)
 {
 	char path[64], line[4096];
 	_cleanup_close_ int fd = -1;
@@ -138,13 +138,18 @@ bool process_is(pid_t pid, const char *verb, const char *argument)
 	return n_words == 3 && str_equal(word[1], verb) && str_equal(word[2], argument);
 }
 
-pid_t process_find(const char *verb, const char *argument)
+bool process_is(pid_t pid, pid_t group, const char *verb, const char *argument)
+{
+	return getpgid(pid) == group && is_called(pid, verb, argument);
+}
+
+pid_t process_find(pid_t group, const char *verb, const char *argument)
 {
 	_cleanup_free_ struct process *all = NULL;
 	size_t n = read_processes(&all);
 
 	for (size_t i = 0; i < n; i++)
-		if (process_is(all[i].pid, verb, argument))
+		if (all[i].group == group && is_called(all[i].pid, verb, argument))
 			return all[i].pid;
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* Jobs of the handlers: files, the executor, and a result in any case. */
+/* Jobs of the handlers: started or found again, watched, and a result in any case. */
 #include "handlers/common/jobs.h"
 
 #include <errno.h>
@@ -6,21 +6,18 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
-#include "agent/base/secret.h"
 #include "agent/base/str.h"
-#include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/executor.h"
 #include "agent/io/loop.h"
-#include "agent/io/machine.h"
 #include "agent/io/paths.h"
+#include "handlers/common/job_files.h"
 
 /* The runner ends its work and writes the result after the grace, before the executor kills it. */
 #define RUNNER_MORE_USEC (5 * USEC_PER_SEC)
@@ -75,129 +72,7 @@ bool jobs_can_bind(const struct jobs *j)
 	return executor_kind(j->executor) == EXECUTOR_UNITS;
 }
 
-/* ---- files ---- */
-
-static char *file_of(const struct jobs *j, const char *id, const char *name)
-{
-	_cleanup_free_ char *directory = path_of_job(j->paths, id);
-
-	return directory ? path_join(directory, name) : NULL;
-}
-
-static char *secrets_file(const struct jobs *j, const char *id)
-{
-	return str_format("%s/%s.secrets", j->paths->run_jobs, id);
-}
-
-static bool there_is(const struct jobs *j, const char *id, const char *name)
-{
-	_cleanup_free_ char *path = file_of(j, id, name);
-
-	return path && fs_exists(path);
-}
-
-/* Others may pass through to work/, nothing else. */
-static int make_directory(const char *path, struct error *err)
-{
-	int r = fs_mkdirs(path, 0711, err);
-
-	if (r >= 0 && chmod(path, 0711) < 0)
-		r = error_errno(err, -errno, "%s", path);
-	return r;
-}
-
-static int write_job(const char *directory, const struct buf *text, struct error *err)
-{
-	_cleanup_free_ char *path = path_join(directory, "job.json");
-	int r = path ? make_directory(directory, err) : error_oom(err);
-
-	/* It is read in this boot only, and `started`, which the runner makes durable, says what has become of it. */
-	return r < 0 ? r : fs_write(path, text->data, text->len, 0600, FS_REPLACE | FS_NO_SYNC, err);
-}
-
-static bool disk_refuses(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT || r == -EROFS || r == -EIO;
-}
-
-static int make_job(const struct jobs *j, const struct job *job, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
-	_cleanup_free_ char *durable = path_join(j->paths->jobs, job->id), *fallback = path_join(j->paths->run_jobs, job->id);
-	struct error e = ERROR_INIT;
-	int r;
-
-	if (!durable || !fallback)
-		return error_oom(err);
-	r = jd_encode(&job_type, job, false, &text);
-	if (r < 0)
-		return error_errno(err, r, "job %s cannot be written down", job->id);
-	r = write_job(durable, &text, &e);
-	if (disk_refuses(r)) {
-		log_for(LOG_LEVEL_DEBUG, (.job = job->id), "%s; the job stands in %s instead", e.msg, fallback);
-		if (fs_remove_tree(durable, &e) < 0)
-			log_for(LOG_LEVEL_DEBUG, (.job = job->id), "%s", e.msg);
-		return write_job(fallback, &text, err);
-	}
-	if (r < 0 && err)
-		*err = e;
-	return r;
-}
-
-static int make_secrets(const struct jobs *j, const char *id, const struct job_secrets *secrets, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_SECRET_INIT(LIMIT_JOB_SECRETS);
-	_cleanup_free_ char *path = secrets_file(j, id);
-	int r;
-
-	if (!path)
-		return error_oom(err);
-	if (!secrets || !secrets->values.n)
-		return fs_unlink(path, err);
-	r = fs_mkdirs(j->paths->run_jobs, 0700, err);
-	if (r < 0)
-		return r;
-	r = jd_encode(&job_secrets_type, secrets, false, &text);
-	if (r < 0)
-		return error_errno(err, r, "the secrets of job %s cannot be handed over", id);
-	return fs_write(path, text.data, text.len, 0600, FS_REPLACE | FS_NO_SYNC, err);
-}
-
 /* ---- results ---- */
-
-static int read_result(const struct jobs *j, const char *id, struct job_result *ret, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
-	_cleanup_free_ char *path = file_of(j, id, "result.json");
-	int r;
-
-	if (!path)
-		return error_oom(err);
-	r = fs_read_nofollow(path, LIMIT_JOB_FILE, &text, err);
-	return r < 0 ? r : job_result_decode(buf_str(&text), text.len, ret, err);
-}
-
-/* When it began, and how long it ran at least: its output tells when it last lived. */
-static void tell_times(const struct jobs *j, const char *id, struct job_result *r)
-{
-	_cleanup_free_ char *started = file_of(j, id, "started"), *out = file_of(j, id, "stdout"), *err = file_of(j, id, "stderr");
-	_cleanup_buf_ struct buf boot = BUF_INIT(MACHINE_ID_MAX);
-	char text[TIMEFMT_MAX];
-	struct stat s, o;
-	time_t last;
-
-	if (!started || !out || !err || stat(started, &s) < 0)
-		return;
-	last = s.st_mtime;
-	if (stat(out, &o) == 0 && o.st_mtime > last)
-		last = o.st_mtime;
-	if (stat(err, &o) == 0 && o.st_mtime > last)
-		last = o.st_mtime;
-	r->started_at = strdup(timefmt_utc((usec_t)s.st_mtime * USEC_PER_SEC, text));
-	r->duration_msec = (int64_t)(last - s.st_mtime) * 1000;
-	if (fs_read_nofollow(started, MACHINE_ID_MAX, &boot, NULL) >= 0)
-		r->boot_id = strdup(buf_str(&boot));
-}
 
 /* No result file: what has become of it is made out from what is there. */
 static void infer_result(const struct jobs_handle *h, const struct executor_outcome *o, struct job_result *r)
@@ -208,14 +83,14 @@ static void infer_result(const struct jobs_handle *h, const struct executor_outc
 	r->format = JOB_FORMAT;
 	r->id = strdup(h->id);
 	r->code = CODE_INTERRUPTED;
-	if (!there_is(j, h->id, "started")) {
+	if (!job_has(j->paths, h->id, "started")) {
 		r->end = h->stopping ? JOB_STOPPED : JOB_NOT_STARTED;
 		r->code = h->stopping ? CODE_INTERRUPTED : CODE_INTERNAL;
 		r->message = str_format("the job %s%s%s", h->stopping ? "was stopped before it began" : "could not be started", why ? ": " : "",
 					why ? why : "");
 		return;
 	}
-	tell_times(j, h->id, r);
+	job_files_times(j->paths, h->id, r);
 	r->end = h->stopping ? JOB_STOPPED : JOB_INTERRUPTED;
 	if (h->stopping)
 		r->message = strdup("it was stopped, and had to be killed");
@@ -224,20 +99,6 @@ static void infer_result(const struct jobs_handle *h, const struct executor_outc
 	else
 		r->message = str_format("interrupted: the process that ran it is gone without a result%s%s%s", why ? " (" : "",
 					why ? why : "", why ? ")" : "");
-}
-
-/* The runner was killed before it could clean up: what came from secrets does not stay on the disk. */
-static void clean_up_after(const struct jobs *j, const char *id)
-{
-	_cleanup_free_ char *command = file_of(j, id, "command.sh"), *script = file_of(j, id, "work/script.sh");
-	_cleanup_free_ char *secrets = secrets_file(j, id);
-
-	if (command)
-		(void)unlink(command);
-	if (script)
-		(void)unlink(script);
-	if (secrets)
-		(void)unlink(secrets);
 }
 
 static void handle_destroy(struct jobs_handle *h)
@@ -265,13 +126,13 @@ static void finish(struct jobs_handle *h, const struct executor_outcome *o)
 		return;
 	h->ended = true;
 	loop_timer_stop(h->impatient);
-	r = read_result(h->jobs, h->id, &result, &e);
+	r = job_files_result(h->jobs->paths, h->id, &result, &e);
 	if (r < 0) {
 		if (r != -ENOENT)
 			log_for(LOG_LEVEL_DEBUG, (.job = h->id), "%s", e.msg);
 		infer_result(h, o, &result);
 		if (result.end != JOB_NOT_STARTED)
-			clean_up_after(h->jobs, h->id);
+			job_files_clean_up(h->jobs->paths, h->id);
 	}
 	h->calling = true;
 	h->done(&result, h->userdata);
@@ -328,7 +189,7 @@ static int handle_new(struct jobs *j, const char *id, jobs_done_fn done, void *u
 
 static int attach(struct jobs_handle *h, struct error *err)
 {
-	if (!there_is(h->jobs, h->id, "result.json"))
+	if (!job_has(h->jobs->paths, h->id, "result.json"))
 		return executor_attach(h->jobs->executor, h->id, on_executor, h, &h->job, err);
 	loop_timer_after(h->later, 0);
 	return 0;
@@ -364,17 +225,17 @@ static int start(struct jobs_handle *h, const struct jobs_request *req, struct e
 		writable[n++] = *w;
 	}
 	/* A former try that never began may have left its unit. */
-	if (there_is(j, job.id, "job.json"))
+	if (job_has(j->paths, job.id, "job.json"))
 		executor_release(j->executor, job.id);
 	job.format = JOB_FORMAT;
 	job.boot_id = j->boot_id;
-	r = make_secrets(j, job.id, req->secrets, err);
+	r = job_files_secrets(j->paths, job.id, req->secrets, err);
 	if (r >= 0)
-		r = make_job(j, &job, err);
+		r = job_files_write(j->paths, &job, err);
 	if (r >= 0)
 		r = executor_start(j->executor, &er, on_executor, h, &h->job, err);
 	if (r < 0) {
-		_cleanup_free_ char *secrets = secrets_file(j, job.id);
+		_cleanup_free_ char *secrets = job_secrets_file(j->paths, job.id);
 
 		if (secrets)
 			(void)unlink(secrets);
@@ -390,7 +251,7 @@ int jobs_start(struct jobs *j, const struct jobs_request *req, jobs_done_fn done
 
 	if (r < 0)
 		return r;
-	r = there_is(j, h->id, "started") ? attach(h, err) : start(h, req, err);
+	r = job_has(j->paths, h->id, "started") ? attach(h, err) : start(h, req, err);
 	if (r < 0) {
 		handle_destroy(h);
 		return r;
@@ -441,39 +302,18 @@ void jobs_handle_free(struct jobs_handle *h)
 
 int jobs_tail(struct jobs *j, const char *id, bool standard_error, size_t max, struct buf *out)
 {
-	_cleanup_free_ char *path = file_of(j, id, standard_error ? "stderr" : "stdout"), *bytes = malloc(max + 5), *clean = NULL;
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-	size_t want, from;
-	ssize_t n;
-
-	if (!path || !bytes)
-		return -ENOMEM;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	/* A few bytes more, so that the cut finds the border of a character. */
-	want = (uint64_t)st.st_size < max + 4 ? (size_t)st.st_size : max + 4;
-	n = pread(fd, bytes, want, st.st_size - (off_t)want);
-	if (n < 0)
-		return -errno;
-	bytes[n] = '\0';
-	from = utf8_tail(bytes, (size_t)n, max);
-	clean = utf8_clean(bytes + from, (size_t)n - from);
-	return clean ? buf_puts(out, clean) : -ENOMEM;
+	return job_files_tail(j->paths, id, standard_error, max, out);
 }
 
 void jobs_keep_result(struct jobs *j, const char *id, const struct job_result *result)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
-	_cleanup_free_ char *path = job_id_valid(id) ? file_of(j, id, "result.json") : NULL;
+	_cleanup_free_ char *path = job_id_valid(id) ? job_file(j->paths, id, "result.json") : NULL;
 	struct job_result told = *result;
 	struct error e = ERROR_INIT;
 	int r;
 
-	if (!path || !there_is(j, id, "job.json") || fs_exists(path))
+	if (!path || !job_has(j->paths, id, "job.json") || fs_exists(path))
 		return;
 	told.format = JOB_FORMAT;
 	told.id = (char *)(uintptr_t)id;
@@ -487,7 +327,7 @@ void jobs_keep_result(struct jobs *j, const char *id, const struct job_result *r
 void jobs_forget(struct jobs *j, const char *id, bool remove)
 {
 	_cleanup_free_ char *directory = job_id_valid(id) ? path_of_job(j->paths, id) : NULL;
-	_cleanup_free_ char *secrets = directory ? secrets_file(j, id) : NULL;
+	_cleanup_free_ char *secrets = directory ? job_secrets_file(j->paths, id) : NULL;
 	struct error e = ERROR_INIT;
 
 	if (!secrets)

@@ -170,7 +170,8 @@ void script_hands_attach(struct handler *h)
 		struct script_hand *hand = hand_new(h, all[i].name, all[i].job);
 
 		if (hand && jobs_attach(h->host->jobs, hand->job, on_hand_done, hand, &hand->handle, &e) < 0) {
-			log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = hand->job), "%s", e.msg);
+			log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = hand->job),
+				"what becomes of script %s, begun by hand, is not known: %s", all[i].name, e.msg);
 			hand_free(hand);
 		}
 	}

@@ -72,7 +72,8 @@ static int attach_run(struct handler *h, const struct script_run *run)
 	r = jobs_attach(h->host->jobs, l->job, script_on_done, l, &l->handle, &e);
 	if (r < 0) {
 		l->over = true;
-		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "the run of script %s cannot be found again: %s", l->name,
+			e.msg);
 	}
 	return r;
 }

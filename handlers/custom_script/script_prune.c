@@ -35,10 +35,11 @@ static bool in_use(const struct handler *h, const struct script_kept *k)
 static void on_forgotten(const struct job_result *r, void *userdata)
 {
 	struct handler *h = userdata;
+	char phrase[128];
 
 	if (r->end != JOB_SUCCEEDED)
 		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = h->forget_id), "old runs could not be removed: %s",
-			r->message ? r->message : "");
+			job_result_why(r, phrase));
 	/* What it has left itself is small, and the service's own. */
 	jobs_forget(h->host->jobs, h->forget_id, true);
 	jobs_handle_free(h->forget);

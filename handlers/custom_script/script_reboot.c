@@ -12,10 +12,11 @@
 static void on_reboot_result(const struct job_result *r, void *userdata)
 {
 	struct handler *h = userdata;
+	char phrase[128];
 
 	if (r->end != JOB_SUCCEEDED)
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "the machine could not be rebooted: %s; it is tried again",
-			r->message ? r->message : "");
+			job_result_why(r, phrase));
 	jobs_forget(h->host->jobs, r->id ? r->id : "", true);
 	jobs_handle_free(h->reboot);
 	h->reboot = NULL;

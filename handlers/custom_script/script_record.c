@@ -44,7 +44,7 @@ void script_record_save_or_log(struct handler *h)
 	struct error e = ERROR_INIT;
 
 	if (script_record_save(h, &e) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "%s; a restart would not know what has run", e.msg);
 }
 
 static int load(struct handler *h, struct error *err)

@@ -1,5 +1,4 @@
 /* What goes out to others: acknowledgements to the platform, questions to the other VMs of a shared event. */
-#include <stdlib.h>
 
 #include "agent/azure/imds.h"
 #include "agent/base/cleanup.h"

@@ -1,6 +1,6 @@
 /*
- * Draining: the shell around core's drain machine. It carries the core's actions out in their order, and brings what is
- * watched, answered and ordered to it as inputs. Every decision is the core's.
+ * Draining: the shell around core's drain machine. It brings what is watched, answered and ordered to the core as inputs, and
+ * actions.c carries out what that wants done. Every decision is the core's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,11 +10,9 @@
 #include "agent/azure/imds.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
-#include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
-#include "agent/codec/timefmt.h"
 #include "agent/core/drain_core.h"
 #include "agent/core/drain_record.h"
 #include "agent/core/drain_status.h"
@@ -32,203 +30,12 @@
 
 #define MESSAGE_MAX 600
 
-static void run_actions(struct handler *h);
-
 struct drain_now drain_now(const struct handler *h)
 {
 	return (struct drain_now){ .wall = loop_now_wall(h->host->loop), .boot = loop_now_boot(h->host->loop) };
 }
 
-/* After every input: what the core wants done. An input that did not get through changes nothing, so it is said and the
- * next one (a poll, a timer) brings the same again. */
-void drain_after_input(struct handler *h, int r, const char *input)
-{
-	if (r == -ENOMEM || r == -ENOBUFS)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s could not be taken in: %s", input, strerror(-r));
-	run_actions(h);
-}
-
-/* ---- the record ---- */
-
-static void persist(struct handler *h)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-	struct error e = ERROR_INIT;
-	int r = drain_record_encode(drain_core_state(h->core), &text);
-
-	if (r < 0)
-		(void)error_errno(&e, r, "cannot encode the drain record");
-	else
-		r = record_save(h->record, text.data, text.len, &e);
-	if (r < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
-			"%s; draining goes on, but a restart would not know of it", e.msg);
-	else if (r == 1 && !h->fallback_told)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"),
-			"the drain record is kept in %s: it is lost at a reboot", h->host->paths->run);
-	h->fallback_told = r == 1;
-}
-
-/* A record that is damaged is not a reason to stand still, but it is said: what it knew is lost. */
-static int load_record(struct handler *h, struct drain_state **ret, struct error *err)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
-	struct error e = ERROR_INIT;
-	int r = record_load(h->record, &text, NULL, &e);
-
-	*ret = NULL;
-	if (r == 0)
-		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
-	if (r == -EPROTO) {
-		*err = e;
-		return r;
-	}
-	if (r < 0 && r != -ENOENT)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
-			"%s; starting without it: look for units that are still stopped", e.msg);
-	return 0;
-}
-
-/* ---- the core's actions ---- */
-
-void drain_say(struct handler *h, enum log_level level, const char *event_id, bool milestone, const char *text)
-{
-	struct told_line *l = &h->told[h->n_told % TOLD_MAX];
-	char *copy = strdup(text);
-
-	log_for(level, (.handler = "drain", .event_id = event_id, .milestone = milestone), "%s", text);
-	if (!copy || level == LOG_LEVEL_DEBUG) {
-		free(copy);
-		return;
-	}
-	free(l->text);
-	*l = (struct told_line){
-		.number = ++h->n_told, .wall = loop_now_wall(h->host->loop), .level = level, .text = copy
-	};
-}
-
-static void set_target(struct handler *h, bool on)
-{
-	struct error e = ERROR_INIT;
-
-	/* Nobody waits for it: units of others may hang on it. */
-	if (h->host->bus &&
-	    bus_unit_job(h->host->bus, on ? UNIT_START : UNIT_STOP, "evenkeel-drained.target", false, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", e.msg);
-}
-
-static void begin_step(struct handler *h, const struct drain_action *a)
-{
-	char text[MESSAGE_MAX], span[TIMEFMT_MAX];
-
-	(void)snprintf(text, sizeof(text), "%s %s, at most %s%s", a->undo ? "undoing" : "step", a->step->name,
-		       timefmt_span(a->timeout_usec, span), a->attach ? ", taken up again" : "");
-	drain_say(h, LOG_LEVEL_INFO, NULL, false, text);
-	if (drain_steps_begin(h->steps, a, drain_core_state(h->core)) < 0)
-		drain_after_input(h,
-				  drain_core_step_result(h->core, a->token, STEP_OUTCOME_FAILED, 0, "out of memory",
-							 drain_now(h)),
-				  "a step that could not be begun");
-}
-
-/* A step that an earlier process of ours began: a command left its job, units may have been stopped in any number, a request
- * may have arrived. */
-static enum step_outcome outcome_of_former(struct handler *h, int64_t token)
-{
-	const struct drain_state *s = drain_core_state(h->core);
-
-	for (size_t i = 0; i < s->ledger.n; i++)
-		if (drain_state_step(s, i)->token == token &&
-		    !drain_steps_leaves_trace((enum step_type)drain_plan_step(s->plan, i)->settings.type))
-			return STEP_OUTCOME_CANCELLED;
-	return STEP_OUTCOME_NEVER_BEGUN;
-}
-
-static void stop_step(struct handler *h, int64_t token)
-{
-	if (drain_steps_stop(h->steps, token) == -ENOENT)
-		drain_after_input(
-			h, drain_core_step_result(h->core, token, outcome_of_former(h, token), 0, NULL, drain_now(h)),
-			"a step's end");
-}
-
-static void carry_out(struct handler *h, const struct drain_action *a)
-{
-	switch (a->kind) {
-	case DRAIN_PERSIST:
-		persist(h);
-		break;
-	case DRAIN_TAKE_SNAPSHOT:
-		drain_take_snapshot(h, a->token);
-		break;
-	case DRAIN_BEGIN_STEP:
-		begin_step(h, a);
-		break;
-	case DRAIN_SHORTEN_STEP:
-		drain_steps_shorten(h->steps, a->token, a->timeout_usec);
-		break;
-	case DRAIN_STOP_STEP:
-		stop_step(h, a->token);
-		break;
-	case DRAIN_ACKNOWLEDGE:
-		drain_acknowledge(h, a);
-		break;
-	case DRAIN_ASK_PEERS:
-		drain_ask_peers(h, a);
-		break;
-	case DRAIN_PROBE:
-		h->host->set_serving(h->host, a->on);
-		break;
-	case DRAIN_TARGET:
-		set_target(h, a->on);
-		break;
-	case DRAIN_ASK_HEALTH:
-		h->host->ask_application(h->host);
-		break;
-	case DRAIN_SET_TIMER:
-		loop_timer_at(h->core_timer, a->at_boot);
-		break;
-	case DRAIN_PUT_BACK:
-		drain_steps_put_back(h->steps, drain_core_state(h->core));
-		break;
-	case DRAIN_TELL:
-		drain_say(h, a->level, a->event_id, a->milestone, a->text);
-		drain_notify(h, a);
-		break;
-	}
-}
-
-/* What others wait for: peers of a shared event, and a shutdown that is held back. */
-static void tell_drained(struct handler *h)
-{
-	const struct drain_state *s = drain_core_state(h->core);
-	bool drained = s->host == HOST_DRAINED && !drain_core_boot_pending(h->core);
-
-	h->host->set_drained(h->host, drained && s->result != DRAIN_ABORTED);
-	for (size_t i = 0; drained && i < s->holds.n; i++)
-		if (drain_state_hold(s, i)->kind == HOLD_SHUTDOWN)
-			guard_let_go(h->guard);
-}
-
-/* Inputs that come while actions are carried out only add to the list: one loop takes them all. */
-static void run_actions(struct handler *h)
-{
-	struct drain_action a;
-
-	if (h->running_actions)
-		return;
-	h->running_actions = true;
-	while (drain_core_next(h->core, &a)) {
-		carry_out(h, &a);
-		drain_action_done(&a);
-	}
-	h->running_actions = false;
-	drain_steps_tidy(h->steps, drain_core_state(h->core));
-	tell_drained(h);
-	drain_count(h);
-	rehearsal_look(h);
-	h->host->changed(h->host);
-}
+/* ---- what comes in ---- */
 
 static void on_step_result(void *userdata, int64_t token, enum step_outcome outcome, int exit_code, const char *detail)
 {
@@ -244,8 +51,6 @@ static void on_core_timer(void *userdata)
 
 	drain_after_input(h, drain_core_timer(h->core, drain_now(h)), "a timer");
 }
-
-/* ---- what comes in ---- */
 
 static int on_name(void *userdata, const char *name)
 {
@@ -320,6 +125,26 @@ static void on_shutdown(void *userdata, bool preparing)
 
 /* ---- the core's life ---- */
 
+/* A record that is damaged is not a reason to stand still, but it is said: what it knew is lost. */
+static int load_record(struct handler *h, struct drain_state **ret, struct error *err)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_RECORD);
+	struct error e = ERROR_INIT;
+	int r = record_load(h->record, &text, NULL, &e);
+
+	*ret = NULL;
+	if (r == 0)
+		r = drain_record_decode(buf_str(&text), text.len, ret, &e);
+	if (r == -EPROTO) {
+		*err = e;
+		return r;
+	}
+	if (r < 0 && r != -ENOENT)
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
+			"%s; starting without it: look for units that are still stopped", e.msg);
+	return 0;
+}
+
 static int open_core(struct handler *h, struct error *err)
 {
 	_cleanup_(drain_state_freep) struct drain_state *state = TAKE_PTR(h->found);
@@ -341,7 +166,7 @@ static int open_core(struct handler *h, struct error *err)
 		drain_core_free(TAKE_PTR(h->core));
 		return error_errno(err, r, "the drain record cannot be taken up");
 	}
-	run_actions(h);
+	drain_run_actions(h);
 	return 0;
 }
 
@@ -423,7 +248,7 @@ static int drain_apply(struct handler *h, const struct handler_goal *goal, struc
 		return error_oom(err);
 	}
 	if (r >= 0 && h->settings && drain_steps_check(h->host->paths, h->settings, &e) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "a drain would not succeed: %s", e.msg);
 	return r;
 }
 

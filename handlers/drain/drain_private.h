@@ -90,7 +90,10 @@ struct handler {
 
 /* drain.c */
 struct drain_now drain_now(const struct handler *h);
-/* After every input: what the core wants done. `input` names it, for when it did not get through. */
+
+/* actions.c: what the core wants done */
+void drain_run_actions(struct handler *h);
+/* The same after an input. `input` names it, for when it did not get through (r). */
 void drain_after_input(struct handler *h, int r, const char *input);
 /* Logs it, and shows it to those who look on. */
 void drain_say(struct handler *h, enum log_level level, const char *event_id, bool milestone, const char *text);

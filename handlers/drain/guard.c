@@ -68,8 +68,8 @@ static void on_job(const struct job_result *r, void *userdata)
 		loop_timer_after(g->reload, RELOAD_USEC);
 	} else {
 		(void)snprintf(g->trouble, sizeof(g->trouble), "%s/%s: %s", g->host->paths->logind, LOGIND_DROPIN,
-			       str_empty(r->message) ? job_result_phrase(r, phrase) : r->message);
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", g->trouble);
+			       job_result_why(r, phrase));
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "shutdowns are not held back as the settings say: %s", g->trouble);
 	}
 	jobs_handle_free(TAKE_PTR(g->job));
 	jobs_forget(g->host->jobs, JOB_ID, true);
@@ -77,7 +77,8 @@ static void on_job(const struct job_result *r, void *userdata)
 		struct error e = ERROR_INIT;
 
 		if (unit_kill(g->host->bus, "systemd-logind.service", SIGHUP, &e) < 0)
-			log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", e.msg);
+			log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "systemd-logind has not heard how long shutdowns may be held back: %s",
+				e.msg);
 		settle(g); /* other settings may have come meanwhile */
 	}
 	g->host->changed(g->host);

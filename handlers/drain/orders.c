@@ -27,7 +27,7 @@ static int order_drain(struct handler *h, const char *reason, struct buf *reply,
 	if (r == -ENOTSUP)
 		return no_section(err);
 	if (r < 0)
-		return error_errno(err, r, "the order to drain");
+		return error_errno(err, r, "the order to drain could not be taken in");
 	return buf_puts(reply, "draining; evenkeel restore ends it");
 }
 
@@ -37,7 +37,7 @@ static int order_restore(struct handler *h, const char *argument, struct buf *re
 
 	drain_after_input(h, r, "the order to restore");
 	if (r < 0)
-		return error_errno(err, r, "the order to restore");
+		return error_errno(err, r, "the order to restore could not be taken in");
 	return buf_puts(reply, r == DRAIN_STILL_HELD
 				       ? "an event still holds this VM drained; evenkeel restore --force lets go of it"
 				       : "restoring what was drained");
@@ -54,7 +54,7 @@ static int order_acknowledge(struct handler *h, const char *event_id, struct buf
 	if (r == -EALREADY)
 		return error_set(err, ERROR_USER, r, "the event %s has started, or is acknowledged already", event_id);
 	if (r < 0)
-		return error_errno(err, r, "the order to acknowledge %s", event_id);
+		return error_errno(err, r, "the order to acknowledge %s could not be taken in", event_id);
 	return buf_printf(reply, "acknowledging %s", event_id);
 }
 
@@ -95,7 +95,7 @@ static int order_quiesce(struct handler *h, const char *argument, struct buf *re
 	if (r == -ENOTSUP)
 		return no_section(err);
 	if (r < 0)
-		return error_errno(err, r, "the order to quiesce");
+		return error_errno(err, r, "the order to quiesce could not be taken in");
 	return buf_printf(reply, "quiescing; it resumes by itself after %llu s", (unsigned long long)lasts);
 }
 
@@ -108,7 +108,7 @@ static int order_resume(struct handler *h, struct buf *reply, struct error *err)
 		return error_set(err, ERROR_USER, r,
 				 "nothing is quiesced: it was not asked for, or it has resumed by itself");
 	if (r < 0)
-		return error_errno(err, r, "the order to resume");
+		return error_errno(err, r, "the order to resume could not be taken in");
 	return buf_puts(reply, drain_state_n_holds(drain_core_state(h->core)) > 0
 				       ? "something else still holds this VM drained"
 				       : "resuming");

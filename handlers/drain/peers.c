@@ -99,7 +99,7 @@ static int ask_next(struct slot *s, struct error *err)
 	s->name = p->next++;
 	r = peer_url(p->url, p->names[s->name], &url);
 	if (r < 0)
-		return error_errno(err, r, "the peerUrl of %s", p->names[s->name]);
+		return error_errno(err, r, "cannot make the peerUrl of %s", p->names[s->name]);
 	return http_submit(
 		p->http,
 		&(struct http_request){ .url = url.data, .timeout_usec = ANSWER_USEC, .max_body = LIMIT_ERROR_BODY },

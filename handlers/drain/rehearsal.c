@@ -243,7 +243,7 @@ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_
 	trial.drain = h->settings;
 	trial.type = type;
 	r = drain_trial_run(&trial, out);
-	return r < 0 ? error_errno(err, r, "the dry run") : 0;
+	return r < 0 ? error_errno(err, r, "the plan of the rehearsal cannot be told") : 0;
 }
 
 int rehearsal_open(struct handler *h)

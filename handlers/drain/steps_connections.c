@@ -5,7 +5,6 @@
  */
 #include "handlers/drain/steps_private.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

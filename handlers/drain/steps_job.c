@@ -119,7 +119,7 @@ void drain_steps_forget_all(struct drain_steps *s)
 	struct error e = ERROR_INIT;
 
 	if (fs_list(s->host->paths->jobs, LIMIT_JOB_DIRECTORIES, &names, &e) < 0) {
-		log_warning("%s", e.msg);
+		log_warning("jobs of former steps are not forgotten: %s", e.msg);
 		return;
 	}
 	for (char **n = names; *n; n++)
@@ -128,11 +128,6 @@ void drain_steps_forget_all(struct drain_steps *s)
 }
 
 /* ---- its end ---- */
-
-const char *step_job_phrase(const struct job_result *r, char out[static 128])
-{
-	return !str_empty(r->message) ? r->message : job_result_phrase(r, out);
-}
 
 void step_job_end(struct doing *d, const struct job_result *r)
 {
@@ -143,9 +138,9 @@ void step_job_end(struct doing *d, const struct job_result *r)
 	else if (d->stopping)
 		step_end_stopped(d);
 	else if (r->end == JOB_TIMED_OUT)
-		step_end(d, STEP_OUTCOME_TIMEOUT, 0, step_job_phrase(r, phrase));
+		step_end(d, STEP_OUTCOME_TIMEOUT, 0, job_result_why(r, phrase));
 	else
-		step_end(d, STEP_OUTCOME_FAILED, (int)r->exit_code, step_job_phrase(r, phrase));
+		step_end(d, STEP_OUTCOME_FAILED, (int)r->exit_code, job_result_why(r, phrase));
 }
 
 static void on_job(const struct job_result *r, void *userdata);

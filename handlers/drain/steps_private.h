@@ -123,8 +123,7 @@ char *step_job_find(const struct drain_steps *s, int64_t token);
 void step_job_forget(struct doing *d);
 /* A job is stopped, and its callback ends the step. */
 void step_job_stop(struct doing *d);
-/* "exit code 3", or what the runner says of it; and how the step ends when the job has ended. */
-const char *step_job_phrase(const struct job_result *r, char out[static 128]);
+/* How the step ends when the job has ended. */
 void step_job_end(struct doing *d, const struct job_result *r);
 void step_job_take_up(struct doing *d, const char *id);
 

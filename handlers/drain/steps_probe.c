@@ -147,7 +147,7 @@ static void remember(struct drain_steps *s, bool there)
 
 	s->table.there = there;
 	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s; a restart would not know whether probes are refused", e.msg);
 }
 
 /* What nft says itself is worth more than its exit code. */
@@ -156,7 +156,7 @@ static const char *tell(const struct job_result *r, char out[static DETAIL_MAX])
 	char phrase[128];
 	int line = r->stderr_tail ? (int)strcspn(r->stderr_tail, "\n") : 0;
 
-	(void)snprintf(out, DETAIL_MAX, "%s%s%.*s", step_job_phrase(r, phrase), line ? ": " : "", line > 200 ? 200 : line,
+	(void)snprintf(out, DETAIL_MAX, "%s%s%.*s", job_result_why(r, phrase), line ? ": " : "", line > 200 ? 200 : line,
 		       line ? r->stderr_tail : "");
 	return out;
 }
@@ -257,7 +257,7 @@ static void change_table(struct drain_steps *s, const struct drain_state *state)
 		r = jobs_start(s->host->jobs, &req, on_table, s, &s->table.handle, &e);
 	if (r < 0) {
 		s->table.again_boot = usec_add(loop_now_boot(s->host->loop), AGAIN_USEC);
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "the table that refuses probes: %s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "the table that refuses probes cannot be set: %s; it is tried again", e.msg);
 	}
 }
 

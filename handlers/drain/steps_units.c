@@ -9,7 +9,6 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
-#include "agent/base/str.h"
 #include "agent/io/bus.h"
 
 static void next_unit(struct doing *d);
@@ -20,7 +19,7 @@ static void kill_unit(struct doing *d)
 	struct error e = ERROR_INIT;
 
 	if (!d->undo && unit_kill(d->steps->host->bus, d->units[d->at], SIGKILL, &e) < 0)
-		log_warning("%s", e.msg);
+		log_warning("%s has not stopped in time and cannot be killed: %s", d->units[d->at], e.msg);
 }
 
 static void note_failure(struct doing *d, const char *detail)

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/cleanup.h"
 #include "agent/base/str.h"
 
 #define RUN_MAX_USEC (30 * USEC_PER_SEC)

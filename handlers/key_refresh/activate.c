@@ -100,10 +100,11 @@ static void over(struct item *i)
 static void on_kept(const struct job_result *result, void *userdata)
 {
 	struct item *i = userdata;
+	char phrase[128];
 
 	if (result->end != JOB_SUCCEEDED)
 		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: former files cannot be removed: %s", i->name,
-			str_empty(result->message) ? "" : result->message);
+			job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	item_ended(i);
@@ -127,7 +128,7 @@ static void settle(struct item *i)
 	(void)item_save(i, FS_REPLACE, NULL);
 	log_way(i, LOG_LEVEL_INFO, i->plan.record.version, "is in use", NULL);
 	item_tell(i, "is in use");
-	telling_count(i, "installed");
+	measure_install(i, "installed");
 	i->phase = PHASE_ACTIVATING;
 	if (key_job_switch(i->h->host->paths, &i->plan, KEY_SWITCH_KEEP, i->plan.record.set, NULL, &j, &e) < 0 ||
 	    item_start_files(i, &j, on_kept, &e) < 0) {
@@ -161,7 +162,7 @@ void activate_not_again(struct item *i)
 
 static void rejected(struct item *i)
 {
-	telling_count(i, "rejected");
+	measure_install(i, "rejected");
 	plan_next(i);
 	over(i);
 }

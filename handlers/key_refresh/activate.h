@@ -1,9 +1,8 @@
 /*
  * Putting a renewed certificate or secret to use, step by step (agent/core/key_activation.h decides, this does): activate.c
- * goes from step to step, activate_files.c makes and switches files, activate_run.c runs check and commands, verify.c asks the endpoint, reload.c
- * reloads units for all who wait for it, hooks.c runs the hooks, tell.c says what they are told, sweep.c removes what a kill has
- * left. For this handler's own files
- * only.
+ * goes from step to step, activate_files.c makes and switches files, activate_run.c runs check and commands, verify.c asks the
+ * endpoint, reload.c reloads units for all who wait for it, hooks.c runs the hooks, activate_facts.c says what commands and
+ * hooks are told, sweep.c removes what a kill has left. For this handler's own files only.
  */
 #pragma once
 
@@ -86,7 +85,7 @@ void sweep_free(struct sweep *s);
 /* When nothing is at work for the first time, what nobody waits for goes. */
 void sweep_look(struct sweep *s);
 
-/* ---- tell.c ---- */
+/* ---- activate_facts.c ---- */
 
 enum told_phase { TOLD_CHECK, TOLD_ACTIVATE, TOLD_ROLLBACK, TOLD_HOOKS };
 /* Environment and standard input of a command (evenkeel-hooks(7)). */

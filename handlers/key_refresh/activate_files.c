@@ -1,5 +1,4 @@
 /* The files of an activation: whether there is a way back, the new ones beside those in use, the switch to and fro. */
-#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +98,7 @@ static void on_files(const struct job_result *result, void *userdata)
 	if (result->end == JOB_SUCCEEDED && item_way(i)->step != ACTIVATION_STAGING)
 		activate_note_reach(i, result);
 	else if (result->end != JOB_SUCCEEDED)
-		why = strdup(str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		why = strdup(job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);
 	if (result->end == JOB_INTERRUPTED)

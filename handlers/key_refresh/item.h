@@ -1,6 +1,6 @@
 /*
- * What key refresh is made of: the handler, which knows who is next (key_refresh.c), and its items, which do the work
- * (item.c, activate.c). For this handler's own files only.
+ * What key refresh is made of: the handler (key_refresh.c), which knows who is next (turns.c), and its items, which do the work
+ * (item.c and its parts, activate.c). For this handler's own files only.
  */
 #pragma once
 
@@ -23,6 +23,8 @@ struct loop_timer;
 struct reloads;
 struct sweep;
 struct vault_call;
+struct vault_secret;
+struct x509_bundle;
 
 #define HANDLER	   "keyRefresh"
 #define RECORD_MAX (64UL * 1024)
@@ -74,7 +76,6 @@ struct handler {
 	const struct handler_host *host;
 	const struct key_refresh_settings *settings; /* of the goal state; NULL: the section is absent */
 	struct vaults *vaults;
-	const char **suffixes; /* NULL-terminated; the texts belong to the settings */
 	struct key_goal goal;
 	char *goal_path, *wanted_path, *directory;
 	struct item **items;
@@ -93,15 +94,21 @@ void item_free(struct item *i); /* a job that runs runs on */
 /* Goes over to this wish. What did not change is left alone; what failed is tried at once for a new goal state. */
 _nodiscard_ int item_set_wish(struct item *i, const struct key_wish *wish, bool new_goal);
 
-/* Asks the vault, and does what follows from the answer. When it has ended the item is idle, plan.next_boot says when
- * it is due again, and the handler's timer is armed. */
+/* item_fetch.c: asks the vault, and does what follows from the answer. When it has ended the item is idle, plan.next_boot says
+ * when it is due again, and the handler's timer is armed. */
 void item_fetch(struct item *i);
 
-/* Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has ended. */
+/* item_files.c. Uninstall: stops asking, and removes the files if the settings say so; also called when a job that ran has
+ * ended. */
 void item_retire(struct item *i);
 
-/* telling.c: what others are told. `result`: installed, failed, rejected. */
-void telling_count(const struct item *i, const char *result);
+/* turns.c: of the handler's timer, whose `userdata` the handler is; begins with whoever is due, and arms it again */
+void key_refresh_turn(void *userdata);
+/* By a pause, unless an operator has ordered it. */
+bool item_is_paused(const struct item *i);
+
+/* measures.c: for who watches many VMs. `result`: installed, failed, rejected. */
+void measure_install(const struct item *i, const char *result);
 void key_refresh_measure(const struct handler *h, struct metrics *m);
 
 /* view.c: what operators see and order, as struct handler_class says. */
@@ -121,30 +128,24 @@ static inline struct key_activation *item_way(struct item *i)
 struct key_clock item_clock(const struct handler *h);
 /* 0, or why it could not be written; that has been logged. */
 int item_save(struct item *i, unsigned flags, struct error *err);
-/* Starts one of the jobs that write files. */
-_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
-void item_forget_job(struct item *i);
 /* Whoever is to be told of certificates hears what has become of the installed version. */
 void item_tell(const struct item *i, const char *words);
+/* The end of a try: it is idle; who is next is seen from the loop. */
+void item_ended(struct item *i);
+/* The same after plan.problem, which is told if it is the first one. */
+void item_failed(struct item *i, bool first);
 void item_install_failed(struct item *i, const struct error *why);
-/* It is idle; who is next is seen from the loop. */
-void item_ended(struct item *i);
 
-DEFINE_CLEANUP(struct item *, item_free)
-
-/* ---- for the other parts of this handler ---- */
-
-struct key_job;
-struct vault_secret;
-struct x509_bundle;
-
-/* Runs a job that writes or removes files; `done` forgets it. */
-_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
-void item_forget_job(struct item *i);
-/* Idle again; the handler looks for what is next. */
-void item_ended(struct item *i);
-/* The url names a version. */
+/* item_fetch.c: whether the url names a version */
 bool item_is_pinned(const struct item *i);
 /* What the vault gave. *ret_bundle stays as it is for a plain secret. */
 _nodiscard_ int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
 				struct key_found *ret, struct error *err);
+
+/* item_files.c: puts what was found into use, or in place where nothing is to be told of it */
+void item_install(struct item *i, const struct x509_bundle *bundle, const struct vault_secret *secret);
+/* Starts one of the jobs that write or remove files; `done` forgets it. */
+_nodiscard_ int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err);
+void item_forget_job(struct item *i);
+
+DEFINE_CLEANUP(struct item *, item_free)

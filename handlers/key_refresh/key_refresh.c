@@ -40,7 +40,7 @@ static void save_goal(struct handler *h)
 	else
 		r = fs_write(h->goal_path, text.data, text.len, 0600, FS_REPLACE, &e);
 	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; after a restart the time for first installs begins anew", e.msg);
 }
 
 /* -EPROTO: of a later version. */
@@ -57,7 +57,7 @@ static int load_goal(struct handler *h, struct error *err)
 		return r;
 	}
 	if (r < 0 && r != -ENOENT)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; the time for first installs begins anew", e.msg);
 	return 0;
 }
 
@@ -78,98 +78,6 @@ static int refuse_newer(struct handler *h, struct error *err)
 			r = jd_check_format(buf_str(&text), text.len, path, RECORD_MAX, KEY_RECORD_FORMAT, err);
 	}
 	return r;
-}
-
-/* ---- who is next ---- */
-
-static size_t at_work(const struct handler *h)
-{
-	size_t n = 0;
-
-	/* Who waits for others does not keep them from coming. */
-	for (size_t k = 0; k < h->n; k++) {
-		enum item_phase phase = h->items[k]->phase;
-
-		n += phase != PHASE_IDLE && phase != PHASE_WAITING && phase != PHASE_TOLD;
-	}
-	return n;
-}
-
-/* A vault that has refused is asked by one first. */
-static bool somebody_asks(const struct handler *h, const char *url)
-{
-	for (size_t k = 0; k < h->n; k++)
-		if (h->items[k]->phase == PHASE_FETCHING && key_pace_same(key_url(&h->items[k]->plan.wish), url))
-			return true;
-	return false;
-}
-
-/* By a pause, unless an operator has ordered it. */
-static bool is_paused(const struct item *i)
-{
-	return handler_paused(i->h->host) && !i->ordered;
-}
-
-/* A further try waits for the end of a pause; what an earlier process of ours was in the middle of goes on. */
-static usec_t way_due(const struct item *i)
-{
-	return is_paused(i) && i->later_boot != 0 ? USEC_INFINITY : activate_due(i);
-}
-
-/* When it may be asked for; USEC_INFINITY: not before something else has ended. */
-static usec_t due_at(const struct handler *h, const struct item *i, usec_t now)
-{
-	const char *url = key_url(&i->plan.wish);
-
-	if (i->phase != PHASE_IDLE || !key_activation_may_poll(&i->plan.record.activation) || is_paused(i))
-		return USEC_INFINITY;
-	if (i->plan.next_boot <= now && key_pace_careful(&h->pace, url) && somebody_asks(h, url))
-		return USEC_INFINITY;
-	return usec_max(i->plan.next_boot, key_pace_until(&h->pace, url, now));
-}
-
-/* Wakes up for the next try and for a first install that is late then. The end of one that is at work comes by itself.
- */
-static usec_t next_wake(const struct handler *h, usec_t now, bool room)
-{
-	usec_t soonest = USEC_INFINITY;
-
-	for (size_t k = 0; k < h->n; k++) {
-		const struct key_item *p = &h->items[k]->plan;
-
-		if (room)
-			soonest = usec_min(soonest, usec_min(due_at(h, h->items[k], now), way_due(h->items[k])));
-		if (!key_installed(p) && p->deadline_boot > now)
-			soonest = usec_min(soonest, p->deadline_boot);
-	}
-	return soonest;
-}
-
-/* What has been begun is gone on with first. */
-static void begin_next(struct handler *h, struct item *i, usec_t now)
-{
-	if (i->phase == PHASE_TOLD)
-		activate_commands(i);
-	else if (!h->retiring && way_due(i) <= now)
-		activate_go(i);
-	else if (!h->retiring && due_at(h, i, now) <= now)
-		item_fetch(i);
-}
-
-static void on_due(void *userdata)
-{
-	struct handler *h = userdata;
-	usec_t now = loop_now_boot(h->host->loop), wake;
-
-	for (size_t k = 0; k < h->n && at_work(h) < KEY_PARALLEL; k++)
-		begin_next(h, h->items[k], now);
-	wake = usec_min(reloads_look(h->reloads, now), hooks_look(h->hooks, now));
-	if (!h->retiring)
-		wake = usec_min(wake, next_wake(h, now, at_work(h) < KEY_PARALLEL));
-	sweep_look(h->sweep);
-	/* What has just been begun may have armed it already. */
-	loop_timer_at(h->timer, usec_min(wake, loop_timer_due(h->timer)));
-	h->host->changed(h->host);
 }
 
 /* ---- items ---- */
@@ -234,20 +142,6 @@ static void drop_items(struct handler *h)
 	h->n = 0;
 }
 
-static int set_suffixes(struct handler *h, const struct key_refresh_settings *k)
-{
-	char *const *from = k->vault_suffixes.items;
-	const char **to = calloc(k->vault_suffixes.n + 1, sizeof(*to));
-
-	if (!to)
-		return -ENOMEM;
-	for (size_t i = 0; i < k->vault_suffixes.n; i++)
-		to[i] = from[i];
-	free(h->suffixes);
-	h->suffixes = to;
-	return 0;
-}
-
 /* ---- the handler ---- */
 
 static void handler_free(struct handler *h)
@@ -261,7 +155,6 @@ static void handler_free(struct handler *h)
 	loop_timer_free(h->timer);
 	vaults_free(h->vaults);
 	key_goal_done(&h->goal);
-	free(h->suffixes);
 	key_pace_done(&h->pace);
 	free(h->goal_path);
 	free(h->wanted_path);
@@ -283,7 +176,7 @@ static int key_refresh_start(const struct handler_host *host, struct handler **r
 	h->directory = path_join(host->paths->records, "key-refresh");
 	if (!h->goal_path || !h->wanted_path || !h->directory || vaults_new(&h->vaults) < 0 ||
 	    reloads_new(h, &h->reloads) < 0 || hooks_new(h, &h->hooks) < 0 || sweep_new(h, &h->sweep) < 0 ||
-	    loop_timer_new(host->loop, "key-refresh", on_due, h, &h->timer) < 0)
+	    loop_timer_new(host->loop, "key-refresh", key_refresh_turn, h, &h->timer) < 0)
 		return error_oom(err);
 	r = fs_mkdirs(h->directory, 0700, err);
 	if (r < 0)
@@ -330,9 +223,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 		hooks_forgive(h->hooks);
 	timeout = usec_from_seconds((uint64_t)k->initial_sync_timeout_seconds);
 	deadline = key_goal_deadline(&h->goal, timeout, loop_now_boot(h->host->loop), loop_now_wall(h->host->loop));
-	r = set_suffixes(h, k);
-	if (r >= 0)
-		r = set_items(h, goal->settings, new_goal, deadline);
+	r = set_items(h, goal->settings, new_goal, deadline);
 	if (r < 0) {
 		/* Items without a wish must not be looked at. */
 		drop_items(h);
@@ -347,7 +238,7 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 
 static bool is_kept_back(const struct item *i, usec_t now)
 {
-	return is_paused(i) && i->phase == PHASE_IDLE && usec_min(activate_due(i), i->plan.next_boot) <= now;
+	return item_is_paused(i) && i->phase == PHASE_IDLE && usec_min(activate_due(i), i->plan.next_boot) <= now;
 }
 
 static int key_refresh_report(struct handler *h, handler_report_fn add, void *userdata)

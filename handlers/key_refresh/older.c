@@ -10,7 +10,6 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/x509.h"
-#include "agent/io/loop.h"
 #include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
 #include "handlers/key_refresh/item.h"
@@ -51,7 +50,7 @@ static void on_written(const struct job_result *result, void *userdata)
 	if (result->end == JOB_SUCCEEDED)
 		go_on(i);
 	else
-		do_without(i, str_empty(result->message) ? job_result_phrase(result, phrase) : result->message);
+		do_without(i, job_result_why(result, phrase));
 }
 
 static int write_files(struct item *i, const struct vault_secret *s, struct error *err)
@@ -87,7 +86,7 @@ void older_begin(struct item *i, const struct vault_secret *newest)
 			   key_url(&i->plan.wish), newest->previous);
 	struct handler *h = i->h;
 	const struct vault_request req = { .url = url,
-					   .suffixes = h->suffixes,
+					   .suffixes = &h->settings->vault_suffixes,
 					   .identity_endpoint = h->settings->identity_endpoint,
 					   .identity = key_identity(h->settings, &i->plan.wish),
 					   .want_pem = true,

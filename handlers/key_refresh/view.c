@@ -153,7 +153,7 @@ void key_refresh_note_wanted(const struct handler *h)
 		r = fs_write(h->wanted_path, text.data, text.len, 0600, FS_REPLACE, &e);
 	}
 	if (r < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "what evenkeel certs tells without the service: %s",
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "what evenkeel certs tells without the service is out of date: %s",
 			e.msg);
 }
 

@@ -1,19 +1,15 @@
 /*
- * Applying: carries out what agent/core/userdata_apply.h decides, one part after the other, each a job. What has begun stands
- * in the record before it begins, so that after a kill, a restart or a boot it goes on where it was and nothing runs twice.
+ * Applying: carries out what agent/core/userdata_apply.h decides: which revision is begun, waited with, given up or over. Its
+ * parts are part_run.c's. What has begun stands in the record before it begins, so that after a kill, a restart or a boot it
+ * goes on where it was and nothing runs twice.
  */
-#include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
-#include "agent/base/limits.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
-#include "agent/codec/timefmt.h"
-#include "agent/core/exit_codes.h"
 #include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "handlers/common/cloud_init.h"
@@ -23,7 +19,6 @@
 #define UNKNOWN_MOST	(15 * USEC_PER_MINUTE) /* for cloud-init, where nothing says that it runs */
 #define RUNNING_MOST	(2 * USEC_PER_HOUR)    /* for its final stage, which a script of its own may hold up for ever */
 #define CANCEL_GRACE	(10 * USEC_PER_SEC)
-#define BUSY_USEC	(10 * USEC_PER_SEC) /* too many jobs at once */
 #define AGAIN_USEC	(60 * USEC_PER_SEC) /* when something of this machine's did not work */
 #define REVISIONS_WHOLE 5		    /* whose parts and output are kept */
 
@@ -172,157 +167,6 @@ static void fail_revision(struct handler *h, struct userdata_revision *r, const 
 	end_revision(h, r, false);
 }
 
-/* ---- parts ---- */
-
-static void say_result(struct userdata_run *run, const struct job_result *r)
-{
-	char span[TIMEFMT_MAX], phrase[128];
-	_cleanup_free_ char *text = NULL;
-
-	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
-	if (r->end == JOB_NOT_STARTED || r->end == JOB_INTERRUPTED)
-		text = str_format("%.300s", r->message ? r->message : "not started");
-	else if (r->end == JOB_SUCCEEDED)
-		text = str_format("exit code 0 after %s%s", span,
-				  r->survivors > 0 ? "; it has left processes running" : "");
-	else
-		text = str_format("%s after %s", job_result_phrase(r, phrase), span);
-	run->code = r->end == JOB_SUCCEEDED ? CODE_NONE : r->code ? r->code : CODE_EXECUTION_UNKNOWN;
-	free(run->message);
-	run->message = TAKE_PTR(text);
-}
-
-static struct userdata_run *running_part(const struct userdata_revision *r, size_t *ret_index)
-{
-	struct userdata_run *runs = r->runs.items;
-
-	for (size_t i = 0; i < r->runs.n; i++)
-		if (runs[i].state == USERDATA_RUN_RUNNING) {
-			*ret_index = i;
-			return &runs[i];
-		}
-	return NULL;
-}
-
-static void judge(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i,
-		  const struct job_result *result)
-{
-	enum userdata_after after = userdata_after(h->section, run, result, h->attached);
-
-	say_result(run, result);
-	if (h->cancelling && after != USERDATA_ENDED_WELL)
-		after = USERDATA_ENDED_BADLY;
-	switch (after) {
-	case USERDATA_ENDED_WELL:
-		run->state = USERDATA_RUN_DONE;
-		break;
-	case USERDATA_ENDED_BADLY:
-		run->state = USERDATA_RUN_FAILED;
-		break;
-	case USERDATA_BEGIN_AGAIN:
-		run->state = USERDATA_RUN_PENDING;
-		run->attempts--;
-		break;
-	case USERDATA_TRY_AGAIN:
-		run->state = USERDATA_RUN_PENDING;
-		h->try_at = usec_add(loop_now_boot(h->host->loop),
-				     usec_from_seconds((uint64_t)h->section->retry.delay_seconds));
-		h->progress.phase = USERDATA_DELAYED;
-		h->progress.next_boot = h->try_at;
-		break;
-	}
-	log_for(after == USERDATA_ENDED_WELL ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-		(.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s): %s%s", USERDATA_REVISION_CHARS,
-		r->sha256, i + 1, run->name, run->message ? run->message : "",
-		after == USERDATA_TRY_AGAIN ? "; it is tried again" : "");
-	userdata_save_or_log(h);
-}
-
-static void on_done(const struct job_result *result, void *userdata)
-{
-	struct handler *h = userdata;
-	struct userdata_revision *r = userdata_memory_running(&h->memory);
-	size_t i = 0;
-	struct userdata_run *run = r ? running_part(r, &i) : NULL;
-
-	jobs_handle_free(TAKE_PTR(h->job));
-	if (run) {
-		jobs_forget(h->host->jobs, run->job ? run->job : "", false);
-		judge(h, r, run, i, result);
-	}
-	h->attached = false;
-	h->host->changed(h->host);
-	userdata_apply_soon(h);
-}
-
-static void attach(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i)
-{
-	struct job_result gone = { .end = JOB_INTERRUPTED,
-				   .code = CODE_INTERRUPTED,
-				   .message = (char[]){ "interrupted: its job cannot be found any more" } };
-	struct error e = ERROR_INIT;
-
-	h->attached = true;
-	if (jobs_attach(h->host->jobs, run->job ? run->job : "", on_done, h, &h->job, &e) >= 0)
-		return;
-	log_for(LOG_LEVEL_ERROR, (.handler = HANDLER, .job = run->job), "%s", e.msg);
-	judge(h, r, run, i, &gone);
-	h->attached = false;
-	userdata_apply_soon(h);
-}
-
-static void start(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i)
-{
-	struct error e = ERROR_INIT;
-	int k;
-
-	h->attached = false;
-	h->progress.phase = USERDATA_APPLYING;
-	k = userdata_part_start(h, r, i, on_done, &e);
-	if (k == -EBUSY) {
-		run->state = USERDATA_RUN_PENDING;
-		run->attempts--;
-		h->try_at = usec_add(loop_now_boot(h->host->loop), BUSY_USEC);
-		userdata_apply_soon(h);
-	} else if (k < 0) {
-		struct job_result not_run = { .end = JOB_NOT_STARTED, .code = CODE_INTERNAL, .message = e.msg };
-
-		judge(h, r, run, i, &not_run);
-		userdata_apply_soon(h);
-	} else {
-		log_for(LOG_LEVEL_INFO, (.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s) begins",
-			USERDATA_REVISION_CHARS, r->sha256, i + 1, run->name);
-	}
-	h->host->changed(h->host);
-}
-
-/* True when something is under way. */
-static bool next_part(struct handler *h, struct userdata_revision *r)
-{
-	struct userdata_run *runs = r->runs.items;
-
-	for (size_t i = 0; i < r->runs.n; i++) {
-		if (runs[i].state == USERDATA_RUN_RUNNING) {
-			attach(h, r, &runs[i], i);
-			return true;
-		}
-		if (runs[i].state != USERDATA_RUN_PENDING)
-			continue;
-		if (handler_paused(h->host) && !r->ordered) {
-			h->progress.phase = USERDATA_PAUSED;
-			h->host->changed(h->host);
-			return true;
-		}
-		if (h->try_at > loop_now_boot(h->host->loop)) {
-			loop_timer_at(h->apply_timer, h->try_at);
-			return true;
-		}
-		start(h, r, &runs[i], i);
-		return true;
-	}
-	return false;
-}
-
 /* ---- newer content ---- */
 
 /* Whether what is being applied must give way. */
@@ -400,7 +244,7 @@ static void advance(struct handler *h)
 	userdata_offer(h);
 	if (!h->section || userdata_offer_into_runs(h, r) < 0)
 		return;
-	if (!next_part(h, r))
+	if (!userdata_next_part(h, r))
 		end_revision(h, r, false);
 }
 

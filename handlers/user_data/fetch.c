@@ -1,5 +1,4 @@
 /* What an include names, fetched: one URL after the other, bounded, by the one HTTP client. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -12,7 +12,6 @@
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "agent/io/record.h"
@@ -40,7 +39,7 @@ void userdata_save_or_log(struct handler *h)
 	struct error e = ERROR_INIT;
 
 	if (userdata_save(h, &e) < 0)
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s; a restart would not know what has been applied", e.msg);
 }
 
 static int load(struct handler *h, struct error *err)
@@ -72,7 +71,7 @@ static void keep_applied(const struct handler *h, const void *data, size_t len)
 	struct error e = ERROR_INIT;
 
 	if (path && fs_write(path, data, len, 0600, FS_REPLACE, &e) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; evenkeel userdata diff shows a former difference", e.msg);
 }
 
 /* A content that has not been known so far. False: out of memory, or it could not be recorded. */
@@ -104,7 +103,7 @@ bool userdata_note(struct handler *h, enum userdata_state state)
 			keep_applied(h, buf_str(&copy), copy.len);
 	}
 	if (userdata_save(h, &e) < 0) {
-		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "revision %.*s waits: %s", USERDATA_REVISION_CHARS, r->sha256, e.msg);
 		return false;
 	}
 	log_for(LOG_LEVEL_INFO, (.handler = HANDLER), "revision %.*s %s", USERDATA_REVISION_CHARS, r->sha256,

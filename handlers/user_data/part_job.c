@@ -7,10 +7,8 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
-#include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/base/time.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/paths.h"
 #include "handlers/user_data/userdata_private.h"
 

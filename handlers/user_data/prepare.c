@@ -14,7 +14,6 @@
 #include "agent/base/str.h"
 #include "agent/codec/base64.h"
 #include "agent/codec/json_record.h"
-#include "agent/core/settings_common.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 #include "handlers/common/cloud_init.h"
@@ -37,6 +36,7 @@ static char *plan_path(const struct handler *h)
 void userdata_prepare_done(struct handler *h)
 {
 	_cleanup_free_ char *path = plan_path(h);
+	struct error e = ERROR_INIT;
 
 	userdata_fetch_free(h->fetch);
 	h->fetch = NULL;
@@ -45,8 +45,8 @@ void userdata_prepare_done(struct handler *h)
 	h->fetch_tries = 0;
 	h->progress = (struct userdata_progress){ .phase = USERDATA_IDLE };
 	free(TAKE_PTR(h->fetch_problem));
-	if (path && fs_unlink(path, NULL) < 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s cannot be removed", path);
+	if (path && fs_unlink(path, &e) < 0)
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the plan of what was applied stays: %s", e.msg);
 }
 
 /* ---- the plan on disk ---- */
@@ -60,7 +60,7 @@ static int write_plan(struct handler *h, struct error *err)
 	if (!path)
 		return error_oom(err);
 	r = jd_encode_record(&userdata_parts_type, PLAN_FORMAT, &h->parts, &text);
-	return r < 0 ? error_errno(err, r, "%s", path) : fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
+	return r < 0 ? error_errno(err, r, "cannot write down %s", path) : fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
 }
 
 static int read_plan(struct handler *h, const char *sha256, struct error *err)
@@ -133,7 +133,7 @@ static void on_fetched(struct handler *h, const struct userdata_body *bodies, si
 		h->try_at = usec_add(loop_now_boot(h->host->loop), wait);
 		h->progress.problem = h->fetch_problem;
 		h->progress.next_boot = h->try_at;
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s; it is tried again", e.msg);
 	} else {
 		free(TAKE_PTR(h->fetch_problem));
 		h->progress.problem = NULL;

@@ -87,6 +87,9 @@ void userdata_keep_applied(const struct handler *h); /* the content of the plan 
 _nodiscard_ int userdata_prepare(struct handler *h, struct userdata_revision *r, struct error *err);
 void userdata_prepare_done(struct handler *h); /* forgets the plan, in memory and on disk */
 
+/* part_run.c: goes on with the parts of this revision. False: they are over. */
+bool userdata_next_part(struct handler *h, struct userdata_revision *r);
+
 /* part_job.c */
 _nodiscard_ int userdata_part_start(struct handler *h, const struct userdata_revision *r, size_t i, jobs_done_fn done,
 				    struct error *err);

@@ -43,7 +43,7 @@ static void save_record(struct handler *h)
 	if (r < 0)
 		h->plan.copy_problem = e;
 	else if (r > 0)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the record is kept below %s only; a reboot loses it",
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the record of what user data is there is kept below %s only; a reboot loses it",
 			h->host->paths->run);
 }
 
@@ -260,7 +260,7 @@ int userdata_watch_open(struct handler *h, struct error *err)
 		return r;
 	r = fs_read_nofollow(h->copy_path, LIMIT_USER_DATA_DECODED, &copy, &e);
 	if (r < 0 && r != -ENOENT)
-		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s", e.msg);
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "the last good copy of user data is lost: %s", e.msg);
 	r = userdata_found(&h->plan, r < 0 ? NULL : buf_str(&copy), copy.len, loop_now_wall(h->host->loop));
 	if (r >= 0)
 		r = loop_timer_new(h->host->loop, "user-data", on_due, h, &h->watch_timer);

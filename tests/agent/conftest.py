@@ -1,7 +1,9 @@
 """Fixtures of all tests of the built program."""
 
 import pytest
-from vm import BINARY, VM, Platform
+from vm import BINARY, VM, Platform  # first: it knows where the modules of tests/support are
+
+from keys import Keys
 
 
 def pytest_configure(config):
@@ -37,3 +39,11 @@ def service(vm):
     vm.command("install")
     vm.start_daemon()
     return vm
+
+
+@pytest.fixture
+def keys_vm(tmp_path, fresh_platform):
+    """A VM that refreshes keys, of which none may have got about when the test is over."""
+    with Keys(tmp_path, fresh_platform) as vm:
+        yield vm
+        vm.check_nothing_leaked()

@@ -9,20 +9,13 @@ import time
 import pytest
 from azurite import Azurite
 from scripting import ACCOUNT, Scripts
-from vm import Platform, free_port, wait_until
+from vm import free_port, wait_until
 
 BLOBS = f"https://{ACCOUNT}.blob.core.windows.net"
 AZURITE = "emulated"
 REAL = f"https://{AZURITE}.blob.core.windows.net"
 BLOCK_MAX = 4 << 20
 MARK = re.compile(rb"\n\[evenkeel: (\d+) bytes left out here\]\n")
-
-
-@pytest.fixture(scope="module")
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,21 @@ import shutil
 import time
 
 import pytest
-from test_key_refresh import HOME, RECORDS, SECRETS, platform, vm  # noqa: F401 (fixtures)
-from configured import VAULT_NAME
-from test_telling import Webhook, hooks, scrape, value
+from keys import HOME, RECORDS, SECRETS, VAULT_NAME
+from observers import Webhook, hooks, scrape, value
 from vm import free_port, me, wait_until
 
 ATTENTION = 6
+
+
+@pytest.fixture
+def platform(fresh_platform):
+    return fresh_platform
+
+
+@pytest.fixture
+def vm(keys_vm):
+    return keys_vm
 
 
 def certs(vm, *arguments, code=0):

@@ -14,17 +14,13 @@ import threading
 import time
 
 import pytest
-from vm import BINARY, HANDLER, SOURCE, VM, descendants, free_port, http_get, script, wait_until
+from vm import BINARY, HANDLER, SOURCE, VM, descendants, files_with, free_port, http_get, lines, script, wait_until
 
 NOBODY = 65534
 IDLE_LIMIT = 15
 CONNECTIONS = 32
 CANARY = "c4n4ry7531"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else or to mount")
-
-
-def lines(path):
-    return path.read_text().split() if path.exists() else []
 
 
 class Port:
@@ -393,18 +389,6 @@ def processes_with(text):
     return found
 
 
-def files_with(root, text):
-    found = []
-    for directory, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(directory, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                with open(path, "rb") as file:
-                    if text.encode() in file.read():
-                        found.append(os.path.relpath(path, root))
-    return found
-
-
 def test_secrets_stay_secret(service):
     """Planted in every place that takes a secret; looked for in every place that others can see."""
     def waiting(name):
@@ -564,7 +548,7 @@ def test_schema(vm):
 def test_status_verb(vm):
     done = vm.run("status")
     assert done.returncode == 4 and "the service is not running" in done.stderr
-    port = Port(vm)
+    Port(vm)
     vm.start_daemon(binary=BINARY)
     done = vm.run("status")
     assert done.returncode == 0 and done.stderr == ""

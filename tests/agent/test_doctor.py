@@ -17,20 +17,13 @@ import time
 import pytest
 from configured import NOWHERE, VAULT, VAULT_NAME, Configured
 from scripting import ACCOUNT
-from vm import BINARY, HANDLER, SANITIZED, Platform, me, next_version
+from vm import BINARY, HANDLER, SANITIZED, me, next_version
 
 CLOCK_SHIFT = BINARY.parents[2] / "tests/libclock_shift.so"
 STORAGE = f"{ACCOUNT}.blob.core.windows.net"
 CODES = {"ok": 0, "note": 0, "warning": 6, "error": 7}
 ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not ROOT, reason="needs namespaces")
-
-
-@pytest.fixture(scope="module")
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
 
 
 class Patient(Configured):

@@ -12,14 +12,10 @@ import threading
 import time
 
 import pytest
-from vm import BINARY, HANDLER, VM, check_status, free_port, http_get, next_version, script, wait_until
+from vm import BINARY, HANDLER, VM, check_status, free_port, http_get, lines, next_version, script, wait_until
 
 VERBS = ("install", "enable", "update", "disable", "uninstall")
 CANARY = "c4n4ry-in-the-protected-settings"
-
-
-def lines(path):
-    return path.read_text().split() if path.exists() else []
 
 
 def first_line(done):

@@ -9,129 +9,15 @@ import socket
 import ssl
 import stat
 import struct
-import subprocess
 import threading
 import time
 
 import pytest
-from test_key_refresh import HOME, RECORDS, SECRETS, Keys
-from test_telling import Webhook
-from vm import SANITIZED, Platform, me, wait_until
+from keys import HOME, RECORDS, SECRETS, SLOW, VAULT_NAME, Renewing
+from observers import Webhook
+from vm import me, wait_until
 
-VAULT_NAME = "demovault"
-SLOW = 4 if SANITIZED else 1
 ROOT = os.geteuid() == 0
-
-
-@pytest.fixture(scope="module")
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
-
-
-class Renewing(Keys):
-    """A VM whose check, commands and hooks are scripts of the test: each writes down what it was told."""
-
-    def __init__(self, directory, platform):
-        super().__init__(directory, platform)
-        self.notes = self.root / "notes"
-
-    def _prepare(self):
-        super()._prepare()
-        self.notes.mkdir()
-        for name in ("check", "reload"):
-            self.script(name)
-
-    def start(self, online=True, **options):
-        self.online = online
-        self.start_daemon(binary=self.binary, **options)
-        return self
-
-    def script(self, name, body="", directory=None):
-        """A command that notes environment, standard input and the certificate it sees, then does `body`."""
-        path = (directory or self.root) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"""#!/bin/sh
-n={self.notes}/$(date +%s%N)-{name}
-env | grep ^EVENKEEL_ >$n.env; cat >$n.json
-[ -z "$EVENKEEL_FILE_FULLCHAIN" ] || cat "$EVENKEEL_FILE_FULLCHAIN" >$n.pem
-[ -z "$EVENKEEL_FILE_SECRET" ] || cat "$EVENKEEL_FILE_SECRET" >$n.pem
-mv $n.env $n.told
-{body}
-""")
-        path.chmod(0o755)
-        return [str(path)]
-
-    def hook(self, name, body=""):
-        directory = self.file("/etc/evenkeel/hooks/activate.d")
-        self.script(name, body, directory)
-        for path in (directory, directory.parent, directory.parent.parent):
-            path.chmod(0o755)
-
-    def told(self, name=""):
-        """What has run, in order: {"script", "environment", "input", "seen"}."""
-        found = []
-        for path in sorted(self.notes.glob(f"*-{name or '*'}.told")):
-            pem = path.with_suffix(".pem")
-            found.append({"script": path.stem.partition("-")[2],
-                          "environment": dict(line.split("=", 1) for line in path.read_text().splitlines()),
-                          "input": json.loads(path.with_suffix(".json").read_text()),
-                          "seen": pem.read_text() if pem.exists() else None})
-        return found
-
-    def forget(self):
-        for path in self.notes.iterdir():
-            path.unlink()
-
-    def phases(self):
-        return [(one["script"], one["environment"]["EVENKEEL_PHASE"]) for one in self.told()]
-
-    def activate(self, **more):
-        return {"check": [str(self.root / "check")], "commands": [[str(self.root / "reload")]], **more}
-
-    def renew(self, name="web"):
-        """A new version, and a daemon that looks for it at once. (certificate, version)"""
-        if self._daemon:
-            self.stop_daemon()
-        certificate = self.make(name)
-        version = self.put(certificate, name)
-        self.start()
-        return certificate, version
-
-    def first(self, **more):
-        """Installed once with these settings; what was told of that is forgotten."""
-        certificate = self.make()
-        version = self.put(certificate)
-        self.refresh({"name": "web", "activate": self.activate(**more)})
-        self.start()
-        self.wait_installed(version)
-        self.settle()
-        self.forget()
-        return certificate, version
-
-    def settle(self):
-        """No step is under way and no job is left."""
-        def settled():
-            record = self.record()
-            return record.get("activation", {}).get("step", "none") == "none" and not list(self.jobs())
-        wait_until("the activation to end", settled, 20 * SLOW)
-
-    def jobs(self):
-        return (self.root / "var/lib/evenkeel/jobs").glob("key-*")
-
-    def record(self, name="web"):
-        try:
-            return json.loads(self.file(f"{RECORDS}/{name}.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-
-    def in_use(self, name="web"):
-        """Certificate and key as an application reads them: they must belong together."""
-        directory = self.file(f"{HOME}/{name}")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "fullchain.pem", directory / "privkey.pem")
-        return (directory / "privkey.pem").read_text()
 
 
 @pytest.fixture

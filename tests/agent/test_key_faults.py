@@ -4,13 +4,12 @@ new one, and at no moment a key that others can read."""
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import time
 
 import pytest
-from test_key_refresh import HOME, platform, vm  # noqa: F401 (fixtures)
-from vm import BINARY, SANITIZED, me, wait_until
+from keys import HOME
+from vm import BINARY, SANITIZED, may_mount, may_trace, me, wait_until
 
 # What changes something on disk, in the order of its doing; a kill forestalls the call that it hits.
 CHANGES = ("write,fsync,fdatasync,mkdir,mkdirat,symlink,symlinkat,link,linkat,rename,renameat,renameat2,unlink,unlinkat,rmdir,"
@@ -19,13 +18,14 @@ TAKES_SPACE = "write,fsync,mkdir,mkdirat,symlink,symlinkat,link,linkat,rename,re
 STEPS_MAX = 120
 
 
-def may_trace():
-    return shutil.which("strace") and subprocess.run(["strace", "-D", "-qq", "-e", "trace=none", "true"],
-                                                     capture_output=True).returncode == 0
+@pytest.fixture
+def platform(fresh_platform):
+    return fresh_platform
 
 
-def may_mount():
-    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+@pytest.fixture
+def vm(keys_vm):
+    return keys_vm
 
 
 def no_key_is_open(directory, mark=b"PRIVATE"):

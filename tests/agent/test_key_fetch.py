@@ -7,20 +7,21 @@ import subprocess
 import time
 
 import pytest
-from configured import VAULT_NAME
-from test_key_refresh import HOME, PEM, RECORDS, SECRETS, Keys, platform
+from keys import HOME, PEM, RECORDS, SECRETS, VAULT_NAME
 from vectors import Vectors, openssl
 from vm import me, wait_until
 
-__all__ = ["platform"]
 PFX = "application/x-pkcs12"
 
 
 @pytest.fixture
-def vm(tmp_path, platform):
-    with Keys(tmp_path, platform) as vm:
-        yield vm
-        vm.check_nothing_leaked()
+def platform(fresh_platform):
+    return fresh_platform
+
+
+@pytest.fixture
+def vm(keys_vm):
+    return keys_vm
 
 
 @pytest.fixture

@@ -7,69 +7,17 @@ import subprocess
 import time
 
 import pytest
-from configured import VAULT, VAULT_NAME, Configured
-from vm import Platform, me, wait_until
+from keys import HOME, RECORDS, SECRETS, VAULT_NAME
+from vm import wait_until
 
-SECRETS = f"https://{VAULT}/secrets"
-PEM = "application/x-pem-file"
-HOME = "/var/lib/evenkeel/certificates"
-RECORDS = "/var/lib/evenkeel/state/key-refresh"
+@pytest.fixture
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
-
-
-class Keys(Configured):
-    """A VM that refreshes keys; the private keys it has seen must not be anywhere but in the files asked for."""
-
-    def __init__(self, directory, platform):
-        super().__init__(directory, platform)
-        self.made = []
-
-    def make(self, name="web", **more):
-        certificate = self.platform.make_certificate(f"{name}.example", **{"key": "ec", "chain": 2, **more})
-        self.made.append(certificate)
-        return certificate
-
-    def put(self, certificate, name="web", **more):
-        return self.platform.put_secret(VAULT_NAME, name, certificate["pem"], **{"content_type": PEM, **more})
-
-    def refresh(self, *certificates, **section):
-        """Settings for these certificates, each {"name", …}; owner and group are who we are."""
-        user, group = me()
-        listed = [{"url": f"{SECRETS}/{one.get('name', 'web')}", "owner": user, "group": group, **one} for one in certificates]
-        secrets = [{"owner": user, "group": group, **one} for one in section.pop("secrets", [])]
-        self.configure(keyRefresh={"certificates": listed, "secrets": secrets, "pollingIntervalInSeconds": 60, **section})
-
-    def say(self, name="web"):
-        return self.says(f"keyRefresh/{name}")
-
-    def wait_installed(self, version, name="web", level="success", limit=20):
-        return self.wait_says(f"keyRefresh/{name}", level, f"Version {version}", limit)
-
-    def set_of(self, name="web"):
-        """{file: bytes} as an application reads them."""
-        directory = self.file(f"{HOME}/{name}")
-        return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_symlink() and path.name != "current"}
-
-    def check_nothing_leaked(self):
-        told = self.log_text() + str(self.status() if self._daemon else "")
-        below = b"".join(path.read_bytes() for folder in ("var/lib/evenkeel/state", "var/lib/evenkeel/jobs", "run/evenkeel", "var/log")
-                         for path in (self.root / folder).rglob("*") if path.is_file())
-        for certificate in self.made:
-            line = certificate["key"].splitlines()[1]
-            assert line not in told and line.encode() not in below
-
-
-@pytest.fixture
-def vm(tmp_path, platform):
-    with Keys(tmp_path, platform) as vm:
-        yield vm
-        vm.check_nothing_leaked()
+def vm(keys_vm):
+    return keys_vm
 
 
 def pem_of(data):

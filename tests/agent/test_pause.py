@@ -4,9 +4,9 @@ import json
 import re
 
 import pytest
+from applying import ApplyingVM
 from draining import PATIENCE, Programme
-from test_key_activation import Renewing
-from test_user_data_apply import ApplyingVM
+from keys import Renewing
 from vm import Platform, http_get, me, wait_until
 
 PROGRAMME = Programme(auto_start=False)

@@ -4,7 +4,7 @@ import json
 import struct
 
 import pytest
-from test_user_data_apply import ApplyingVM, multipart, settings_part
+from applying import ApplyingVM
 from vm import VM, free_port, http_get, me, wait_until
 from stage import VAULT
 
@@ -214,7 +214,7 @@ def test_settings_that_user_data_has_brought(tmp_path, fresh_platform):
         steps = [{"type": "run", "user": me()[0], "command": ["sh", "-c", f"echo drain >>{vm.ran}"], "undo": ["sh", "-c", f"echo restore >>{vm.ran}"]}]
         vm.apply(user={"parts": ["settings"], "settingsSections": ["drain"]})
         vm.has_baseline()
-        vm.push(multipart(settings_part({"drain": {"steps": steps}})))
+        vm.push(b"MIME-Version: 1.0\nContent-Type: application/vnd.evenkeel+json\n\n" + json.dumps({"drain": {"steps": steps}}).encode())
         vm.wait_says("drain", "success", "watching")
         event = fresh_platform.add_event("Reboot", not_before_in_seconds=900)
         fresh_platform.wait_for_acknowledgement(event, 20)

@@ -8,13 +8,24 @@ import ssl
 import threading
 import time
 
+import pytest
+from keys import HOME
 from servers import Haproxy, Nginx
-from test_key_refresh import HOME, platform, vm  # noqa: F401 (fixtures)
 from vm import wait_until
 
 NAMES = ("nginx", "haproxy")
 ROTATIONS = 3
 CLIENTS = 2  # of each server
+
+
+@pytest.fixture
+def platform(fresh_platform):
+    return fresh_platform
+
+
+@pytest.fixture
+def vm(keys_vm):
+    return keys_vm
 
 
 class Clients:

@@ -7,7 +7,6 @@ same numbers: 1 a real reboot, 2 the real Azure agent, 13 a whole cgroup.
 13 timeouts · 14 other users · 15 HOME · 16 directories · 17 modes · 18 which scripts may run · 19 proxy · 20 running again ·
 21 upgrades · 22 results · 23 text file busy · 24 noexec · 25 encodings"""
 
-import base64
 import fcntl
 import grp
 import gzip
@@ -18,14 +17,13 @@ import pathlib
 import pwd
 import re
 import subprocess
-import tempfile
 import threading
 import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from vm import BINARY, SANITIZED, VM, next_version, script, wait_until
+from vm import BINARY, SANITIZED, VM, encoded, files_with, lines, message, next_version, script, serving, wait_until
 
 NUMBERS = range(1, 26)
 ACCOUNT = "fakeaccount"
@@ -67,26 +65,16 @@ class ScriptVM(VM):
 
 @pytest.fixture
 def new_vm(platform):
-    """Makes a directory that other users can reach, and in it a VM with the service running."""
-    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
-        os.chmod(directory, 0o755)
-        with ScriptVM(directory, platform) as vm:
-            vm.command("install")
-            vm.start_daemon()
-            vm.put_tenant()
-            yield vm
+    """A VM with the service running, for the test alone."""
+    with serving(ScriptVM, platform) as vm:
+        yield vm
 
 
 @pytest.fixture(scope="module")
 def vm(platform):
     """The same, shared by the tests that leave it as it was."""
-    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
-        os.chmod(directory, 0o755)
-        with ScriptVM(directory, platform) as vm:
-            vm.command("install")
-            vm.start_daemon()
-            vm.put_tenant()
-            yield vm
+    with serving(ScriptVM, platform) as vm:
+        yield vm
 
 
 @pytest.fixture
@@ -101,10 +89,6 @@ def scripts(*all, **section):
     return {"customScript": {"scripts": [{"name": f"s{i}", **one} for i, one in enumerate(all)], **section}}
 
 
-def message(status):
-    return status["formattedMessage"]["message"]
-
-
 def substatus(status, name="customScript/s0"):
     return next(item for item in status["substatus"] if item["name"] == name)
 
@@ -114,26 +98,9 @@ def output(status):
     return message(status).split("[stdout]\n", 1)[1].split("\n[stderr]\n")[0].split("\n")
 
 
-def encoded(data):
-    return base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
-
-
-def lines(path):
-    return path.read_text().split() if path.exists() else []
-
-
 def job(vm):
     """The directory of the last run."""
     return max((vm.root / "var/lib/evenkeel/jobs").iterdir(), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def files_with(root, text):
-    found = []
-    for directory, _, names in os.walk(root):
-        for path in (os.path.join(directory, name) for name in names):
-            if os.path.isfile(path) and not os.path.islink(path) and text.encode() in pathlib.Path(path).read_bytes():
-                found.append(os.path.relpath(path, root))
-    return found
 
 
 def test_every_ask_has_a_test():

@@ -1,7 +1,6 @@
 """Custom Script v2's settings as they are (custom-script.md 1 to 3, 5): an operator changes publisher and type, and reads the
 same words and numbers, gets the same files, the same shell and the same output as from its version 2.1.16."""
 
-import base64
 import gzip
 import json
 import os
@@ -12,7 +11,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from vm import VM, wait_until
+from vm import VM, encoded, message, wait_until
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="Custom Script's scripts run as root")
 
@@ -23,10 +22,6 @@ INVALID = FAILED + "invalid configuration: "
 
 def schema(part, sentence):
     return FAILED + f"json validation error: invalid {part} settings JSON: {sentence}"
-
-
-def encoded(text):
-    return base64.b64encode(text if isinstance(text, bytes) else text.encode()).decode()
 
 
 class Files:
@@ -85,10 +80,6 @@ def settled(vm, public=None, protected=None, raw=None):
         vm.put_file(vm.number, raw)
     vm.command("enable", vm.number)
     return vm.settled(vm.number)
-
-
-def message(status):
-    return status["formattedMessage"]["message"]
 
 
 def work(vm):

@@ -5,7 +5,6 @@
 status and log · 8 Run Command: password in the log, parameters pasted into a shell, timeouts that leave grandchildren and are not
 called so · 9 line endings converted in memory"""
 
-import base64
 import gzip
 import json
 import os
@@ -13,12 +12,11 @@ import pathlib
 import re
 import signal
 import subprocess
-import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from vm import VM, descendants, script, wait_until
+from vm import VM, descendants, encoded, files_with, message, script, serving, wait_until
 
 NUMBERS = range(1, 10)
 CANARY = "c4n4ry9902"
@@ -28,14 +26,9 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="Custom Script's scripts r
 @pytest.fixture(scope="module")
 def vm(platform):
     """One VM with the service for everything that leaves it as it was; every test takes the next number."""
-    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
-        os.chmod(directory, 0o755)  # other users run scripts in it
-        with VM(directory, platform) as vm:
-            vm.number = -1
-            vm.command("install")
-            vm.start_daemon()
-            vm.put_tenant()
-            yield vm
+    with serving(VM, platform) as vm:
+        vm.number = -1
+        yield vm
 
 
 def begin(vm, public, protected=None):
@@ -47,24 +40,6 @@ def begin(vm, public, protected=None):
 
 def settled(vm, public, protected=None, limit=15):
     return vm.settled(begin(vm, public, protected), limit=limit)
-
-
-def message(status):
-    return status["formattedMessage"]["message"]
-
-
-def encoded(data):
-    return base64.b64encode(data).decode()
-
-
-def files_with(root, text):
-    """Every file below root that shows the text, by name."""
-    found = []
-    for directory, _, names in os.walk(root):
-        for path in (os.path.join(directory, name) for name in names):
-            if os.path.isfile(path) and not os.path.islink(path) and text.encode() in pathlib.Path(path).read_bytes():
-                found.append(os.path.relpath(path, root))
-    return found
 
 
 def alive(pid):

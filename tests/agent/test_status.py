@@ -17,8 +17,8 @@ import time
 
 import pytest
 from configured import Configured
-from test_key_refresh import Keys
-from vm import BINARY, SANITIZED, SOURCE, Platform, free_port, http_get, script
+from keys import Keys
+from vm import BINARY, SANITIZED, SOURCE, free_port, http_get, script
 
 PATIENCE = 60 if SANITIZED else 20
 MAN = SOURCE / "agent/app/man"
@@ -67,10 +67,8 @@ def plain(text):
 
 
 @pytest.fixture
-def platform():
-    with Platform() as platform:
-        yield platform
-        assert platform.problems() == []
+def platform(fresh_platform):
+    return fresh_platform
 
 
 @pytest.fixture
@@ -296,6 +294,29 @@ def test_options_that_are_nearly_right(vm):
     assert vm.run("help", "xyzzy").returncode == 2
     # What stands behind a file that is run is the file's.
     assert vm.run("scripts", "run", "/nowhere", "--help").returncode == 4
+
+
+WRONG = [("status", "x"), ("events", "--json", "x"), ("drain", "a", "b"), ("restore", "x"), ("ack", "a", "b"), ("quiesce", "--for"),
+         ("resume", "x"), ("simulate",), ("simulate", "Reboot now"), ("simulate", "--in"), ("pause", "--end", "why"), ("pause", "a", "b"),
+         ("certs", "x"), ("userdata", "x"), ("logs", "--lines", "0"), ("logs", "--lines", "many"), ("logs", "x"), ("validate",),
+         ("validate", "a", "b"), ("schema", "x"), ("version", "x"), ("doctor", "x"), ("support-bundle", "a", "b"), ("completion",),
+         ("scripts", "x"), ("scripts", "logs"), ("scripts", "logs", "--run", "0", "a"), ("scripts", "logs", "--run", "1", "--job", "j"),
+         ("scripts", "run"), ("scripts", "run", "--"), ("scripts", "run", "--timeout", "604801", "/bin/true")]
+
+
+def test_a_call_that_is_wrong_is_told_how_it_is_meant(vm):
+    """As the help of the verb has it; of scripts logs and scripts run, their line alone."""
+    for verb, *words in WRONG:
+        done = vm.run(verb, *words)
+        *told, more = done.stderr.splitlines()
+        usage = [line[6:] for line in vm.run("help", verb).stdout.split("\n\n")[0].splitlines()]
+        alone = [line for line in usage if words and words[0] in ("logs", "run") and line.startswith(f" evenkeel scripts {words[0]}")]
+        assert done.returncode == 2 and done.stdout == "", (verb, words)
+        assert told[0].startswith("usage: evenkeel ") and [line[6:] for line in told] == (alone or usage), (verb, words)
+        assert more == f"evenkeel help {verb} tells more"
+    for words in (("pause", "--for", "0"), ("quiesce", "--within", "8d"), ("simulate", "Reboot", "--in", "soon")):
+        done = vm.run(*words)
+        assert done.returncode == 2 and f'"{words[-1]}" is no duration' in done.stderr, words
 
 
 ASKS = {"status": (), "events": (), "drain": (), "restore": (), "ack": ("x",), "quiesce": (), "resume": (), "simulate": ("Reboot",),

@@ -2,21 +2,17 @@
 
 import base64
 import gzip
-import hashlib
 import os
 import stat
 import time
 
 import pytest
-from configured import PATIENCE, Configured
+from applying import revision
+from configured import Configured
 
 LEAF = "/metadata/instance/compute/userData"
 SCRIPT = b"#!/bin/sh\necho TOP-SECRET-WORD\n"
 COPY = "/var/lib/evenkeel/state/user-data"
-
-
-def revision(data):
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 @pytest.fixture

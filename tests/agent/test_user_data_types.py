@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 PROBE = pathlib.Path(os.environ.get("EK_TEST_BINARY_DIR") or ROOT / "build/dev") / "tests/userdata_probe"
 
 import cloudinit_oracle  # noqa: E402
+from required import need  # noqa: E402
 
 # What we name and cloud-init has no word for, or the reverse, is not in the way of a comparison of types.
 SCRIPTS = {"text/x-shellscript", "text/x-shellscript-per-boot", "text/x-shellscript-per-instance"}
@@ -258,10 +259,8 @@ CORPORA = {"plain": plain, "gzip": zipped, "messages": messages, "structures": s
 
 @pytest.fixture(scope="module")
 def oracle():
-    if not cloudinit_oracle.available():
-        if os.environ.get("EK_MACHINE_REQUIRED"):
-            pytest.fail("cloud-init is not in build/cloud-init: scripts/bootstrap puts it there")
-        pytest.skip("cloud-init is not in build/cloud-init: scripts/bootstrap puts it there")
+    here = cloudinit_oracle.available()
+    need(None if here else "cloud-init is not in build/cloud-init: scripts/bootstrap puts it there", "EK_MACHINE_REQUIRED")
     return cloudinit_oracle.Oracle()
 
 

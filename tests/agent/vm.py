@@ -1,6 +1,8 @@
 """A VM without systemd for these tests: the rehearsal's stage with the platform in this process, the Azure agent's part with
 every freedom it takes, and a close look at all that the program leaves behind."""
 
+import base64
+import contextlib
 import http.client
 import json
 import os
@@ -9,9 +11,9 @@ import re
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 SOURCE = pathlib.Path(os.environ.get("EK_TEST_SOURCE_DIR") or pathlib.Path(__file__).resolve().parents[2])
@@ -20,8 +22,9 @@ sys.path[:0] = [str(SOURCE / "tests/support"), str(SOURCE / "tests/platform")]
 from fakeplatform import Platform  # noqa: E402
 from stage import HANDLER, Stage, StageError, free_port, http_get, me, wait_until  # noqa: E402
 
-__all__ = ["BINARY", "HANDLER", "SANITIZED", "SOURCE", "Platform", "StageError", "VM", "check_status", "descendants",
-           "free_port", "http_get", "me", "next_version", "script", "wait_until"]
+__all__ = ["BINARY", "HANDLER", "SANITIZED", "SOURCE", "Platform", "StageError", "VM", "check_status", "descendants", "encoded",
+           "files_with", "free_port", "http_get", "lines", "may_mount", "may_trace", "me", "message", "next_version", "script",
+           "serving", "wait_until"]
 
 BINARY = pathlib.Path(os.environ.get("EK_TEST_BINARY_DIR") or SOURCE / "build/dev") / "agent/app/evenkeel"
 # A sanitized program starts and forks ten times slower.
@@ -73,6 +76,40 @@ def descendants(pid):
 def script(command, name="deploy", **more):
     """Settings of one custom script."""
     return {"customScript": {"scripts": [{"name": name, "runAs": me()[0], "commandToExecute": command, **more}]}}
+
+
+def may_trace():
+    """Whether strace is here and may look at what it starts."""
+    return shutil.which("strace") and subprocess.run(["strace", "-D", "-qq", "-e", "trace=none", "true"],
+                                                     capture_output=True).returncode == 0
+
+
+def may_mount():
+    return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+
+
+def encoded(data):
+    """Text or bytes, as settings have them in base64."""
+    return base64.b64encode(data if isinstance(data, bytes) else data.encode()).decode()
+
+
+def lines(path):
+    """The words of a file, none while there is no file."""
+    return path.read_text().split() if path.exists() else []
+
+
+def files_with(root, text):
+    """Every file below root that shows the text, by name."""
+    found = []
+    for directory, _, names in os.walk(root):
+        for path in (os.path.join(directory, name) for name in names):
+            if os.path.isfile(path) and not os.path.islink(path) and text.encode() in pathlib.Path(path).read_bytes():
+                found.append(os.path.relpath(path, root))
+    return found
+
+
+def message(status):
+    return status["formattedMessage"]["message"]
 
 
 def check_status(text):
@@ -320,3 +357,15 @@ def check_sanitizers(text):
     """What AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer have to say is a failure wherever it is said."""
     found = re.search(r"^.*(Sanitizer|runtime error:).*$", text, re.MULTILINE)
     assert not found, text[found.start():found.start() + 6000]
+
+
+@contextlib.contextmanager
+def serving(kind, platform):
+    """with serving(VM, platform) as vm: in a directory that other users can reach, with the service running."""
+    with tempfile.TemporaryDirectory(prefix="evenkeel.") as directory:
+        os.chmod(directory, 0o755)
+        with kind(directory, platform) as vm:
+            vm.command("install")
+            vm.start_daemon()
+            vm.put_tenant()
+            yield vm

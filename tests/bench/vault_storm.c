@@ -159,14 +159,16 @@ static void look_round(struct storm *s, uint32_t a, usec_t now)
 		arm(s, a, soonest);
 }
 
+/* What every vault has. */
+static const struct key_found certificate = { .version = "0123456789abcdef0123456789abcdef",
+					      .not_before = WALL - USEC_PER_DAY,
+					      .not_after = WALL + 90 * USEC_PER_DAY,
+					      .created = WALL - USEC_PER_DAY };
+
 static void on_answer(struct storm *s, const struct event *e)
 {
 	struct agent *agent = &s->agents[e->agent];
 	struct key_item *i = &agent->items[e->item];
-	const struct key_found found = { .version = "0123456789abcdef0123456789abcdef",
-					 .not_before = WALL - USEC_PER_DAY,
-					 .not_after = WALL + 90 * USEC_PER_DAY,
-					 .created = WALL - USEC_PER_DAY };
 	struct key_clock c = clock_at(s, e->at);
 	struct error why = ERROR_INIT;
 	usec_t left = WINDOW - (e->at - START) % WINDOW;
@@ -175,7 +177,7 @@ static void on_answer(struct storm *s, const struct event *e)
 	agent->fetching--;
 	if (e->taken)
 		key_pace_answered(&agent->pace, key_url(&i->wish), e->at);
-	if (e->taken && key_judge(i, &found, false, true, c.now_wall, &why) == KEY_INSTALL) {
+	if (e->taken && key_judge(i, &certificate, false, true, c.now_wall, &why) == KEY_INSTALL) {
 		push(s, (struct event){ .at = e->at + INSTALL, .agent = e->agent, .item = e->item, .what = INSTALLED });
 		look_round(s, e->agent, e->at);
 		return;
@@ -197,14 +199,10 @@ static void on_installed(struct storm *s, const struct event *e)
 {
 	struct agent *agent = &s->agents[e->agent];
 	struct key_item *i = &agent->items[e->item];
-	const struct key_found found = { .version = "0123456789abcdef0123456789abcdef",
-					 .not_before = WALL - USEC_PER_DAY,
-					 .not_after = WALL + 90 * USEC_PER_DAY,
-					 .created = WALL - USEC_PER_DAY };
 	struct key_clock c = clock_at(s, e->at);
 
 	agent->busy--;
-	if (key_was_installed(i, &found, i->shape, key_url(&i->wish), "system-assigned", &c) < 0)
+	if (key_was_installed(i, &certificate, i->shape, key_url(&i->wish), "system-assigned", &c) < 0)
 		abort();
 	s->n_installed++;
 	s->last_installed = e->at;

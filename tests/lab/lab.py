@@ -24,7 +24,7 @@ import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "machine"))
+sys.path[:0] = [str(HERE.parent / "machine"), str(HERE.parent / "support")]
 
 import image  # noqa: E402
 import machine  # noqa: E402

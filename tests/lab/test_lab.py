@@ -1,10 +1,7 @@
 """A maintenance of every type costs not one request with EvenKeel, and some without it."""
 
-import os
-
-import pytest
-
 import lab
+from required import need
 
 
 def tell(text):
@@ -13,11 +10,7 @@ def tell(text):
 
 
 def test_not_one_request_is_lost():
-    reason = lab.unavailable()
-    if reason and os.environ.get("EK_MACHINE_REQUIRED"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    need(lab.unavailable(), "EK_MACHINE_REQUIRED")
     outcomes = lab.play(lab.quick(), tell)
     tell(f"\n{lab.table(outcomes)}\n")
     assert lab.complaints(outcomes) == []

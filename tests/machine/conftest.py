@@ -1,16 +1,18 @@
 """Machines for tests: made on demand, ended with the test, described in the report when it fails."""
 
 import contextlib
-import os
 import pathlib
 import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 import image  # noqa: E402
 import machine  # noqa: E402
+import product  # noqa: E402
+from required import need  # noqa: E402
 
 MACHINES = pytest.StashKey[list]()
 
@@ -18,11 +20,7 @@ MACHINES = pytest.StashKey[list]()
 @pytest.fixture(scope="session")
 def machines_can_run():
     """Skips where no machine can be booted; $EK_MACHINE_REQUIRED, set in CI, makes that a failure."""
-    reason = machine.unavailable()
-    if reason and os.environ.get("EK_MACHINE_REQUIRED"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    need(machine.unavailable(), "EK_MACHINE_REQUIRED")
     image.ensure()
 
 
@@ -47,20 +45,23 @@ def new_machine(machines_can_run, machines_in_report):
 @pytest.fixture
 def machine_with_program(new_machine):
     """A booted machine with a platform, our units and the program of this build, `machine.program`; not started."""
-    build = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
     one = new_machine()
     one.boot()
     one.start_platform()
-    unit = (build / "units/evenkeel.service").read_text()
-    [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
-    one.copy_in(build / "agent/app/evenkeel", path)
-    for name in ("evenkeel.service", "evenkeel.socket"):
-        one.copy_in(build / "units" / name, f"/etc/systemd/system/{name}")
-    for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
-        one.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
+    product.put_program(one)
     one.run("systemctl daemon-reload && systemctl start dbus systemd-logind")
-    one.program = path
     return one
+
+
+@pytest.fixture
+def extension(new_machine):
+    """Our extension on a booted machine with the Azure agent, and a vault."""
+    one = new_machine(agent=True)
+    one.start_platform(vaults=[product.VAULT])
+    extension = product.Extension(one)
+    one.boot()
+    yield extension
+    assert one.platform.problems() == []
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,11 +1,16 @@
 """EvenKeel on a booted machine: steered as the platform steers it, judged by what the platform is told and what is on disk."""
 
 import json
+import os
+import pathlib
 
 import packages
 
 NAME = "EvenKeel.EvenKeelForLinux"
 OLD, NEW = "0.1.0", "0.2.0"
+
+# the vault that a machine of these tests can reach
+VAULT = "shop.vault.azure.net"
 
 # where the scripts, hooks and steps of these tests note that they ran, one word a line
 RAN = "/var/lib/ran"
@@ -104,6 +109,19 @@ def shown(machine, prop, unit="evenkeel"):
 def daemon_program(machine):
     """The file that the running daemon was started from, None while there is none."""
     return machine.run(["readlink", f"/proc/{shown(machine, 'MainPID')}/exe"], check=False).strip()
+
+
+def put_program(machine):
+    """Copies the program of this build to where its unit, which comes with it, starts it: `machine.program`. Nothing is started."""
+    build = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
+    unit = (build / "units/evenkeel.service").read_text()
+    [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    machine.copy_in(build / "agent/app/evenkeel", path)
+    for name in ("evenkeel.service", "evenkeel.socket"):
+        machine.copy_in(build / "units" / name, f"/etc/systemd/system/{name}")
+    for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
+        machine.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
+    machine.program = path
 
 
 def program(version):

@@ -14,6 +14,7 @@ import pytest
 import image
 import machine as machines
 import product
+from required import need
 
 BUILD = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
 SEED = "/var/lib/cloud/seed/nocloud"
@@ -35,24 +36,13 @@ def script(word):
 
 @pytest.fixture
 def machine():
-    reason = machines.unavailable(image.CLOUD_PACKAGES)
-    if reason and os.environ.get("EK_MACHINE_REQUIRED"):
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    need(machines.unavailable(image.CLOUD_PACKAGES), "EK_MACHINE_REQUIRED")
     image.ensure(image.CLOUD_PACKAGES)
     with machines.Machine(packages=image.CLOUD_PACKAGES) as one:
         one.write("/etc/cloud/cloud.cfg.d/99_test.cfg", CLOUD_CONFIG)
-        unit = (BUILD / "units/evenkeel.service").read_text()
-        [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
-        one.copy_in(BUILD / "agent/app/evenkeel", path)
-        for name in ("evenkeel.service", "evenkeel.socket"):
-            one.copy_in(BUILD / "units" / name, f"/etc/systemd/system/{name}")
-        for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
-            one.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
+        product.put_program(one)
         one.write("/etc/evenkeel/evenkeel.json", json.dumps(SETTINGS))
         one.run("systemctl enable evenkeel.service evenkeel.socket")
-        one.program = path
         one.start_platform()
         yield one
 

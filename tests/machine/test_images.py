@@ -6,12 +6,9 @@ import os
 import pathlib
 import uuid
 
-import pytest
-
 import script_extension
-from product import (NAME, OLD, RAN, WEB_UNIT, Extension, daemon_program, draining, program, ran, script, shown, told, web_is)
+from product import NAME, OLD, RAN, VAULT, WEB_UNIT, daemon_program, draining, program, ran, script, shown, told, web_is
 
-VAULT = "shop.vault.azure.net"
 # told in the settings, in the vault, and nowhere else in this file
 SECRET, WORD = "correct-horse-battery-staple", "tr0ub4dor-and-three"
 GATE = f"echo begin >>{RAN}; until test -e /run/go; do sleep 0.05; done"
@@ -20,16 +17,6 @@ CLOCK = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"]) / "tests/libclock_fast.so
 
 def enabled(machine):
     return machine.run("systemctl is-enabled evenkeel.service evenkeel.socket", check=False).split()
-
-
-@pytest.fixture
-def extension(new_machine):
-    machine = new_machine(agent=True)
-    machine.start_platform(vaults=[VAULT])
-    extension = Extension(machine)
-    machine.boot()
-    yield extension
-    assert machine.platform.problems() == []
 
 
 def test_a_dependent_waits_and_a_handler_vanishes(extension, tmp_path):

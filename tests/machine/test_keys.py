@@ -1,13 +1,11 @@
 """Key refresh and user data on a booted machine: the daemon in its sandbox, files installed by confined units of systemd."""
 
 import json
-import os
-import pathlib
 
 import pytest
 
-BUILD = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"])
-VAULT = "shop.vault.azure.net"
+from product import VAULT, put_program
+
 SCRIPT = b"#!/bin/sh\ntrue\n"
 
 
@@ -16,15 +14,8 @@ def machine(new_machine):
     one = new_machine()
     one.boot()
     one.start_platform(vaults=(VAULT,))
-    unit = (BUILD / "units/evenkeel.service").read_text()
-    [path] = [line.partition("=")[2].split()[0] for line in unit.splitlines() if line.startswith("ExecStart=")]
-    one.copy_in(BUILD / "agent/app/evenkeel", path)
-    for name in ("evenkeel.service", "evenkeel.socket"):
-        one.copy_in(BUILD / "units" / name, f"/etc/systemd/system/{name}")
-    for name in ("evenkeel-jobs.slice", "evenkeel-drained.target"):
-        one.copy_in(pathlib.Path(__file__).parents[2] / "agent/app/units" / name, f"/etc/systemd/system/{name}")
+    put_program(one)
     one.run("useradd --system app && systemctl daemon-reload")
-    one.program = path
     return one
 
 

@@ -6,23 +6,10 @@ import re
 import subprocess
 import uuid
 
-import pytest
-
-from product import (NAME, NEW, OLD, RAN, Extension, daemon_program, files, program, ran, script, shown, substatus)
+from product import NAME, NEW, OLD, RAN, VAULT, daemon_program, files, program, ran, script, shown, substatus
 
 # told to a script as a secret; may be nowhere that another user or a thief of the disk can read
 SECRET = "correct-horse-battery-staple"
-VAULT = "shop.vault.azure.net"
-
-
-@pytest.fixture
-def extension(new_machine):
-    machine = new_machine(agent=True)
-    machine.start_platform(vaults=[VAULT])
-    extension = Extension(machine)
-    machine.boot()
-    yield extension
-    assert machine.platform.problems() == []
 
 
 def seen_secret(machine):

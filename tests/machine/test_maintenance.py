@@ -5,7 +5,7 @@ import socket
 import pytest
 
 import packages
-from product import (NEW, OLD, RAN, WEB_UNIT, Extension, acknowledgements, configure, daemon_program, draining, program, ran,
+from product import (NEW, OLD, WEB_UNIT, Extension, acknowledgements, configure, daemon_program, draining, program, ran,
                      ready, shown, told, web_is)
 
 PROBES = "168.63.129.16"

@@ -1,8 +1,6 @@
 """Custom scripts on a booted machine, where they are units: what only systemd, cgroups and a real reboot show. The numbers are
 those of tests/agent/test_script_asks.py and test_script_peers.py."""
 
-import json
-
 from product import configure, ran, told
 
 RAN = "/var/lib/ran"

@@ -17,9 +17,9 @@ import typing
 
 import machine as machines
 import packages
-from product import NAME, NEW, OLD, RAN, WEB_UNIT, Extension, acknowledgements, daemon_program, draining, program, ran, shown, substatus, told, web_is
+from product import (NAME, NEW, OLD, RAN, VAULT, WEB_UNIT, Extension, acknowledgements, daemon_program, draining, program, ran, shown,
+                     substatus, told, web_is)
 
-VAULT = "shop.vault.azure.net"
 PORT = 8008
 STATUS_SECONDS = 5
 HOOKS = {"drain.d": "drain-hook", "restore.d": "restore-hook", "activate.d": "activate-hook"}

@@ -27,7 +27,7 @@
 #include "agent/codec/pkcs12.h"
 #include "agent/codec/uri.h"
 #include "agent/codec/x509.h"
-#include "tests/oom/failing.h"
+#include "tests/support/failing.h"
 #include "tests/support/certificates.h"
 
 static long tls_fail_at = -1, tls_count; /* of OpenSSL's */
@@ -43,7 +43,7 @@ static void *tls_realloc(void *p, size_t size, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	return tls_count++ == tls_fail_at ? NULL : realloc(p, size);
+	return tls_count++ == tls_fail_at ? NULL : __real_realloc(p, size);
 }
 
 static void tls_free(void *p, const char *file, int line)

@@ -15,7 +15,7 @@
 #include "agent/core/settings_common.h"
 #include "agent/core/userdata_apply.h"
 #include "agent/core/userdata_parts.h"
-#include "tests/oom/failing.h"
+#include "tests/support/failing.h"
 
 static const char message[] =
 	"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b\"\n\n"

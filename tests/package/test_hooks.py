@@ -12,6 +12,7 @@ import time
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from required import need  # noqa: E402
 from stage import free_port  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -23,9 +24,8 @@ SERVERS = ROOT / "build/servers"
 def program(name):
     """nginx and haproxy, installed or unpacked by scripts/bootstrap."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{SERVERS}/usr/sbin")
-    if not found and os.environ.get("CI"):
-        pytest.fail(f"{name} is missing: run scripts/bootstrap")
-    return found or pytest.skip(f"needs {name}: run scripts/bootstrap")
+    need(None if found else f"needs {name}: run scripts/bootstrap")
+    return found
 
 
 def environment(tmp_path, **more):

@@ -1,10 +1,8 @@
 """What is delivered: the zip and its manifests, the VM application's script under its limits, the units, embedded texts."""
 import json
 import os
-import pathlib
 import shutil
 import stat
-import subprocess
 import textwrap
 import xml.etree.ElementTree as xml
 import zipfile

@@ -1,6 +1,5 @@
 """The RPM package: it builds from the tree without a network, and is looked at without installing it."""
 import json
-import pathlib
 import re
 import shutil
 import textwrap

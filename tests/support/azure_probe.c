@@ -205,21 +205,20 @@ static void set_identity(struct probe *p, char *word)
 static int begin_vault(struct probe *p, char **words, struct error *err)
 {
 	char **known = words + 5;
+	struct jd_list suffixes = { .items = words + 5 };
 	struct vault_request req = {
 		.url = words[1],
 		.identity_endpoint = words[2],
 		.identity = &p->identity,
 		.want_pem = str_equal(words[4], "pem"),
-		.suffixes = (const char *const *)words + 5,
+		.suffixes = &suffixes,
 		.vaults = p->vaults,
 	};
 
-	while (*known && !str_equal(*known, "known"))
-		known++;
-	if (*known) {
-		*known++ = NULL;
-		req.known_versions = (const char *const *)known;
-	}
+	for (; *known && !str_equal(*known, "known"); known++)
+		suffixes.n++;
+	if (*known)
+		req.known_versions = (const char *const *)known + 1;
 	set_identity(p, words[3]);
 	return vault_get(p->loop, p->http, p->tokens, &req, on_secret, p, &p->vault, err);
 }

@@ -4,7 +4,7 @@ import os
 import pathlib
 import shutil
 
-import pytest
+from required import need
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 DIRECTORY = pathlib.Path(os.environ.get("EK_NODE_DIR") or SOURCE / "build" / "node")
@@ -13,12 +13,9 @@ DIRECTORY = pathlib.Path(os.environ.get("EK_NODE_DIR") or SOURCE / "build" / "no
 def module(name):
     """The directory of an installed module. Skips the test where it is missing, but on CI it must be there."""
     directory = DIRECTORY / "node_modules" / name
-    if shutil.which("node") and (directory / "package.json").is_file():
-        return directory
-    reason = f"needs node and {name} in {DIRECTORY}: run scripts/bootstrap"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    there = shutil.which("node") and (directory / "package.json").is_file()
+    need(None if there else f"needs node and {name} in {DIRECTORY}: run scripts/bootstrap")
+    return directory
 
 
 def command(script, *arguments):

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-import pytest
+from required import need
 from stage import free_port, wait_until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -19,12 +19,8 @@ LIBRARIES = DIRECTORY / f"usr/lib/{platform.machine()}-linux-gnu"
 def program(name):
     """Its path. Skips the test where it is missing, but on CI it must be there."""
     found = shutil.which(name, path=f"{DIRECTORY}/usr/sbin:{os.environ.get('PATH', '')}:/usr/sbin")
-    if found:
-        return found
-    reason = f"needs {name} in {DIRECTORY}: run scripts/bootstrap"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    need(None if found else f"needs {name} in {DIRECTORY}: run scripts/bootstrap")
+    return found
 
 
 def command(name, *arguments):

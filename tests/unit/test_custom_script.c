@@ -31,18 +31,14 @@
 #include "agent/core/metrics.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
+#include "tests/support/place.h"
 
 #define POLL_USEC (5 * USEC_PER_MSEC)
 #define MOST_POLLS 4000
 #define COMPONENTS 40
 
 struct world {
-	char dir[64], boot_id[MACHINE_ID_MAX];
-	char *binary;
-	struct paths paths;
-	struct loop *loop;
-	struct executor *executor;
-	struct jobs *jobs;
+	struct place place;
 	struct metrics *metrics;
 	unsigned notices;
 	struct handler_host host;
@@ -89,10 +85,8 @@ static void open_world(struct world *w)
 {
 	struct error e = ERROR_INIT;
 
-	assert_int_equal(loop_new(&w->loop, NULL), 0);
-	assert_int_equal(executor_new(&w->executor, w->loop, NULL, w->binary, w->paths.run_jobs, NULL), 0);
-	assert_int_equal(jobs_new(&w->jobs, w->loop, w->executor, &w->paths, w->boot_id, NULL), 0);
-	w->host = (struct handler_host){ .loop = w->loop, .jobs = w->jobs, .paths = &w->paths, .boot_id = w->boot_id,
+	place_open(&w->place);
+	w->host = (struct handler_host){ .loop = w->place.loop, .jobs = w->place.jobs, .paths = &w->place.paths, .boot_id = w->place.boot_id,
 					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready,
 					 .tell = on_tell, .metrics = w->metrics, .daemon = w };
 	if (custom_script_class.start(&w->host, &w->handler, &e) < 0)
@@ -104,27 +98,16 @@ static void close_world(struct world *w)
 	custom_script_class.free(w->handler);
 	loop_timer_free(w->poll);
 	w->poll = NULL;
-	jobs_free(w->jobs);
-	executor_free(w->executor);
-	loop_free(w->loop);
+	place_close(&w->place);
 }
 
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const char *build = getenv("EK_TEST_BINARY_DIR");
 
-	if (!w || !build)
+	if (!w || place_make(&w->place) < 0)
 		return -1;
-	strcpy(w->dir, "/tmp/ek-scripts-XXXXXX");
-	if (!mkdtemp(w->dir) || chmod(w->dir, 0755) < 0 || setenv("EVENKEEL_ROOT", w->dir, 1) < 0)
-		return -1;
-	w->binary = str_format("%s/tests/ek_runner_test", build);
-	if (paths_init(&w->paths, NULL, NULL) < 0 || machine_boot_id(&w->paths, w->boot_id, NULL) < 0 ||
-	    fs_mkdirs(w->paths.jobs, 0711, NULL) < 0 || fs_mkdirs(w->paths.run_jobs, 0700, NULL) < 0 ||
-	    fs_mkdirs(w->paths.records, 0700, NULL) < 0 || status_model_new(&w->model) < 0)
-		return -1;
-	if (metrics_new(&w->metrics) < 0)
+	if (fs_mkdirs(w->place.paths.records, 0700, NULL) < 0 || status_model_new(&w->model) < 0 || metrics_new(&w->metrics) < 0)
 		return -1;
 	open_world(w);
 	*state = w;
@@ -140,10 +123,8 @@ static int teardown(void **state)
 	settings_done(&w->former);
 	status_model_free(w->model);
 	metrics_free(w->metrics);
-	if (fs_remove_tree(w->dir, NULL) < 0)
+	if (place_remove(&w->place) < 0)
 		return -1;
-	paths_done(&w->paths);
-	free(w->binary);
 	free(w);
 	return 0;
 }
@@ -186,7 +167,7 @@ static void apply_with(struct world *w, const char *sequence, const char *sectio
 	(void)buf_puts(&text, "{\"customScript\":");
 	for (const char *p = section; *p; p++)
 		if (*p == '@')
-			(void)buf_puts(&text, w->dir);
+			(void)buf_puts(&text, w->place.dir);
 		else
 			(void)buf_putc(&text, *p == '\'' ? '"' : *p);
 	(void)buf_puts(&text, "}");
@@ -229,9 +210,9 @@ static void on_poll(void *userdata)
 	look(w);
 	loop_timer_after(w->poll, POLL_USEC);
 	if (w->until(w) || (w->stop_at && time_boot() >= w->stop_at))
-		loop_exit(w->loop, 0);
+		loop_exit(w->place.loop, 0);
 	else if (++w->polls > MOST_POLLS)
-		loop_exit(w->loop, 1);
+		loop_exit(w->place.loop, 1);
 }
 
 static void run_until(struct world *w, bool (*until)(struct world *w))
@@ -241,9 +222,9 @@ static void run_until(struct world *w, bool (*until)(struct world *w))
 	w->until = until;
 	w->polls = 0;
 	if (!w->poll)
-		assert_int_equal(loop_timer_new(w->loop, "poll", on_poll, w, &w->poll), 0);
+		assert_int_equal(loop_timer_new(w->place.loop, "poll", on_poll, w, &w->poll), 0);
 	loop_timer_after(w->poll, POLL_USEC);
-	r = loop_run(w->loop);
+	r = loop_run(w->place.loop);
 	if (r != 0)
 		fail_msg("it did not come to an end: %s", w->n ? w->c[0].message : "");
 }
@@ -275,7 +256,7 @@ static bool first_waits(struct world *w)
 
 static char *path_in(struct world *w, const char *name)
 {
-	return str_format("%s/%s", w->dir, name);
+	return str_format("%s/%s", w->place.dir, name);
 }
 
 static char *said(struct world *w, const char *name)
@@ -300,9 +281,9 @@ static void boot_again(struct world *w)
 {
 	_cleanup_free_ char *directory = path_in(w, "proc/sys/kernel/random"), *path = path_join(directory, "boot_id");
 
-	strcpy(w->boot_id, "the-next-boot");
+	strcpy(w->place.boot_id, "the-next-boot");
 	assert_int_equal(fs_mkdirs(directory, 0755, NULL), 0);
-	assert_int_equal(fs_write(path, w->boot_id, strlen(w->boot_id), 0644, FS_NO_SYNC, NULL), 0);
+	assert_int_equal(fs_write(path, w->place.boot_id, strlen(w->place.boot_id), 0644, FS_NO_SYNC, NULL), 0);
 }
 
 /* A kill -9 of the daemon, and the next one. */
@@ -659,9 +640,9 @@ static void kill_job(struct world *w, const char *prefix)
 {
 	_cleanup_strv_ char **names = NULL;
 
-	assert_int_equal(fs_list(w->paths.run_jobs, 1000, &names, NULL), 0);
+	assert_int_equal(fs_list(w->place.paths.run_jobs, 1000, &names, NULL), 0);
 	for (char **n = names; *n; n++) {
-		_cleanup_free_ char *path = path_join(w->paths.run_jobs, *n);
+		_cleanup_free_ char *path = path_join(w->place.paths.run_jobs, *n);
 		struct buf b = BUF_INIT(100);
 
 		if (!str_starts(*n, prefix) || !str_ends(*n, ".pid"))
@@ -824,7 +805,7 @@ static bool four_are_left(struct world *w)
 {
 	_cleanup_strv_ char **names = NULL;
 
-	return fs_list(w->paths.jobs, 100, &names, NULL) == 0 && strv_length(names) == 4;
+	return fs_list(w->place.paths.jobs, 100, &names, NULL) == 0 && strv_length(names) == 4;
 }
 
 static void test_keep_runs(void **state)
@@ -845,7 +826,7 @@ static void test_keep_runs(void **state)
 	w->stop_at = usec_add(time_boot(), 30 * USEC_PER_SEC);
 	run_until(w, four_are_left);
 	w->stop_at = 0;
-	assert_int_equal(fs_list(w->paths.jobs, 100, &names, NULL), 0);
+	assert_int_equal(fs_list(w->place.paths.jobs, 100, &names, NULL), 0);
 	assert_int_equal(strv_length(names), 4);
 	for (char **n = names; *n; n++)
 		longer += str_starts(*n, "cs-a-b-c-");

@@ -22,41 +22,11 @@
 #include "agent/core/drain_record.h"
 #include "agent/core/drain_status.h"
 #include "agent/core/settings.h"
+#include "tests/support/failing.h"
 
 #define SEC USEC_PER_SEC
 #define MSEC USEC_PER_MSEC
 #define START (UINT64_C(1795000000) * SEC) /* 2026-11-18 11:06:40 */
-
-/* Allocations of the core fail at will. */
-static long fail_at = -1, allocations;
-static bool fails(void)
-{
-	return fail_at >= 0 && allocations++ == fail_at;
-}
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-char *__real_strdup(const char *s);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-char *__wrap_strdup(const char *s);
-void *__wrap_malloc(size_t n)
-{
-	return fails() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails() ? NULL : __real_reallocarray(p, n, size);
-}
-char *__wrap_strdup(const char *s)
-{
-	return fails() ? NULL : __real_strdup(s);
-}
 
 /* The rig. */
 
@@ -1200,7 +1170,7 @@ static void test_out_of_memory(void **state)
 			buf_reset(&before);
 			buf_reset(&after);
 			OK(drain_record_encode(drain_core_state(r.core), &before));
-			allocations = 0;
+			count = 0;
 			fail_at = n;
 			switch (input) {
 			case 0:
@@ -1253,7 +1223,7 @@ static void test_out_of_memory(void **state)
 		struct drain_state *s = NULL;
 		int ret;
 
-		allocations = 0;
+		count = 0;
 		fail_at = n;
 		ret = drain_record_decode(r.record, strlen(r.record), &s, NULL);
 		fail_at = -1;

@@ -450,6 +450,94 @@ static void test_stale_pid_file(void **state)
 	}
 }
 
+/* "any run ID", as a runner is called, with a child; in `group`, or in one of its own with 0. */
+static pid_t spawn_called_run(struct world *w, const char *id, pid_t group)
+{
+	static const char script[] = "sleep 30 &\necho $! > ../child\necho $$ > \"../called-$1\"\nwait\n";
+	_cleanup_free_ char *cwd = path_of(w, "cwd"), *file = path_of(w, "cwd/run"), *called = str_format("called-%s", id);
+	char name[] = "any", run[] = "run";
+	char *argv[] = { name, run, called + strlen("called-"), NULL };
+	pid_t pid;
+
+	assert_int_equal(fs_mkdirs(cwd, 0700, NULL), 0);
+	assert_int_equal(fs_write(file, script, strlen(script), 0600, FS_NO_SYNC, NULL), 0);
+	pid = fork();
+	if (pid == 0) {
+		if (setpgid(0, group) == 0 && chdir(cwd) == 0)
+			(void)execv("/bin/sh", argv);
+		_exit(1);
+	}
+	assert_int_equal(pid_in(w, called), pid);
+	return pid;
+}
+
+static pid_t spawn_leader(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)setpgid(0, 0);
+		(void)pause();
+		_exit(1);
+	}
+	(void)setpgid(pid, pid);
+	return pid;
+}
+
+static void end_of(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void write_pid_file(struct world *w, const char *id, pid_t pid)
+{
+	_cleanup_free_ char *path = str_format("%s/%s.pid", w->run_jobs, id), *text = str_format("%d 12345 0\n", pid);
+
+	assert_int_equal(fs_mkdirs(w->run_jobs, 0700, NULL), 0);
+	assert_int_equal(fs_write(path, text, strlen(text), 0600, FS_NO_SYNC, NULL), 0);
+}
+
+/* The guard was killed: the runner, of its group, is found; and it is told to stop like any other. */
+static void test_orphan(void **state)
+{
+	struct world *w = *state;
+	pid_t leader = spawn_leader(), orphan = spawn_called_run(w, "same", leader);
+
+	end_of(leader);
+	write_pid_file(w, "same", leader);
+	assert_int_equal(executor_attach(w->executor, "same", on_done, w, &w->job, NULL), 0);
+	turn(w, 50 * USEC_PER_MSEC);
+	assert_int_equal(w->calls, 0);
+	executor_stop(w->job, 10 * USEC_PER_SEC);
+	wait_end(w);
+	assert_int_equal(w->last.end, EXECUTOR_ENDED);
+	assert_int_equal(waitpid(orphan, NULL, 0), orphan);
+	assert_true(is_gone_soon(pid_in(w, "child")));
+}
+
+/* Another root's service, or a test beside this one, runs a job of the same id: it is not ours to watch, nor to stop. */
+static void test_not_our_orphan(void **state)
+{
+	struct world *w = *state;
+	pid_t leader = spawn_leader(), other = spawn_called_run(w, "same", 0);
+
+	end_of(leader);
+	write_pid_file(w, "same", leader);
+	assert_int_equal(executor_attach(w->executor, "same", on_done, w, &w->job, NULL), 0);
+	wait_end(w);
+	assert_int_equal(w->last.end, EXECUTOR_NOT_FOUND);
+	assert_true(is_running(other));
+	/* Nor when it has the very number of our dead one, which then leads a group of strangers. */
+	write_pid_file(w, "same", other);
+	assert_int_equal(executor_attach(w->executor, "same", on_done, w, &w->job, NULL), 0);
+	wait_end(w);
+	assert_int_equal(w->last.end, EXECUTOR_NOT_FOUND);
+	assert_true(is_running(other));
+	assert_int_equal(kill(-other, SIGKILL), 0);
+	assert_int_equal(waitpid(other, NULL, 0), other);
+}
+
 static void test_no_systemd_below_a_root(void **state)
 {
 	struct world *w = *state;
@@ -473,7 +561,9 @@ int main(void)
 		TEST(test_stop_polite),	    TEST(test_stop_stubborn),
 		TEST(test_survivors),	    TEST(test_clean_start),
 		TEST(test_watch_again),	    TEST(test_killed_daemon),
-		TEST(test_stale_pid_file), TEST(test_no_systemd_below_a_root),
+		TEST(test_stale_pid_file),
+		TEST(test_orphan),
+		TEST(test_not_our_orphan), TEST(test_no_systemd_below_a_root),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

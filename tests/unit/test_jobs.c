@@ -28,16 +28,12 @@
 #include "agent/io/machine.h"
 #include "agent/io/paths.h"
 #include "handlers/common/jobs.h"
+#include "tests/support/place.h"
 
 #define ID_MAX 64
 
 struct world {
-	char dir[64], boot_id[MACHINE_ID_MAX];
-	char *binary;
-	struct paths paths;
-	struct loop *loop;
-	struct executor *executor;
-	struct jobs *jobs;
+	struct place place;
 	struct loop_timer *timer;
 	void (*at_time)(struct world *w);
 	struct jobs_handle *handle;
@@ -49,23 +45,13 @@ struct world {
 	int number;
 };
 
-static void open_world(struct world *w)
-{
-	assert_int_equal(loop_new(&w->loop, NULL), 0);
-	assert_int_equal(executor_new(&w->executor, w->loop, NULL, w->binary, w->paths.run_jobs, NULL), 0);
-	assert_int_equal(jobs_new(&w->jobs, w->loop, w->executor, &w->paths, w->boot_id, NULL), 0);
-}
-
-/* As a kill -9 of the daemon would leave it: nothing is said to anybody. */
 static void close_world(struct world *w)
 {
 	jobs_handle_free(w->handle);
 	w->handle = NULL;
 	loop_timer_free(w->timer);
 	w->timer = NULL;
-	jobs_free(w->jobs);
-	executor_free(w->executor);
-	loop_free(w->loop);
+	place_close(&w->place);
 }
 
 static void forget_last(struct world *w)
@@ -79,19 +65,10 @@ static void forget_last(struct world *w)
 static int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const char *build = getenv("EK_TEST_BINARY_DIR");
 
-	if (!w || !build)
+	if (!w || place_make(&w->place) < 0)
 		return -1;
-	strcpy(w->dir, "/tmp/ek-jobs-XXXXXX");
-	if (!mkdtemp(w->dir) || chmod(w->dir, 0755) < 0 || setenv("EVENKEEL_ROOT", w->dir, 1) < 0)
-		return -1;
-	w->binary = str_format("%s/tests/ek_runner_test", build);
-	if (paths_init(&w->paths, NULL, NULL) < 0 || machine_boot_id(&w->paths, w->boot_id, NULL) < 0)
-		return -1;
-	if (fs_mkdirs(w->paths.jobs, 0711, NULL) < 0 || fs_mkdirs(w->paths.run_jobs, 0700, NULL) < 0)
-		return -1;
-	open_world(w);
+	place_open(&w->place);
 	*state = w;
 	return 0;
 }
@@ -102,23 +79,21 @@ static int teardown(void **state)
 
 	close_world(w);
 	forget_last(w);
-	(void)umount2(w->paths.jobs, MNT_DETACH);
-	if (fs_remove_tree(w->dir, NULL) < 0)
+	(void)umount2(w->place.paths.jobs, MNT_DETACH);
+	if (place_remove(&w->place) < 0)
 		return -1;
-	paths_done(&w->paths);
-	free(w->binary);
 	free(w);
 	return 0;
 }
 
 static char *path_in(struct world *w, const char *name)
 {
-	return str_format("%s/%s", w->dir, name);
+	return str_format("%s/%s", w->place.dir, name);
 }
 
 static char *job_file(struct world *w, const char *id, const char *name)
 {
-	_cleanup_free_ char *directory = path_of_job(&w->paths, id);
+	_cleanup_free_ char *directory = path_of_job(&w->place.paths, id);
 
 	return str_format("%s/%s", directory, name);
 }
@@ -154,7 +129,7 @@ static void on_done(const struct job_result *r, void *userdata)
 	w->message = strdup(r->message ? r->message : "");
 	w->out = strdup(r->stdout_tail ? r->stdout_tail : "");
 	w->err = strdup(r->stderr_tail ? r->stderr_tail : "");
-	loop_exit(w->loop, 0);
+	loop_exit(w->place.loop, 0);
 }
 
 static void on_time(void *userdata)
@@ -167,7 +142,7 @@ static void on_time(void *userdata)
 static void at(struct world *w, usec_t span, void (*fn)(struct world *w))
 {
 	w->at_time = fn;
-	assert_int_equal(loop_timer_new(w->loop, "test", on_time, w, &w->timer), 0);
+	assert_int_equal(loop_timer_new(w->place.loop, "test", on_time, w, &w->timer), 0);
 	loop_timer_after(w->timer, span);
 }
 
@@ -175,7 +150,7 @@ static void wait_done(struct world *w)
 {
 	int before = w->calls;
 
-	assert_int_equal(loop_run(w->loop), 0);
+	assert_int_equal(loop_run(w->place.loop), 0);
 	assert_int_equal(w->calls, before + 1);
 	jobs_handle_free(w->handle);
 	w->handle = NULL;
@@ -188,7 +163,7 @@ static void start(struct world *w, struct job *job, const struct job_secrets *se
 	const struct jobs_request req = { .job = job, .secrets = secrets };
 	struct error e = ERROR_INIT;
 
-	if (jobs_start(w->jobs, &req, on_done, w, &w->handle, &e) < 0)
+	if (jobs_start(w->place.jobs, &req, on_done, w, &w->handle, &e) < 0)
 		fail_msg("%s", e.msg);
 }
 
@@ -258,7 +233,7 @@ static void test_command(void **state)
 
 		assert_int_equal(mode_of(path), 0600);
 	}
-	jobs_forget(w->jobs, "env", true);
+	jobs_forget(w->place.jobs, "env", true);
 	assert_int_not_equal(access(work, F_OK), 0);
 }
 
@@ -284,7 +259,7 @@ static void test_secrets_are_nowhere(void **state)
 	assert_true(str_starts(w->out, "7\n"));
 	assert_non_null(strstr(w->out, "run secret"));
 	assert_null(strstr(w->out, "hunter2"));
-	handed = str_format("%s/secret.secrets", w->paths.run_jobs);
+	handed = str_format("%s/secret.secrets", w->place.paths.run_jobs);
 	assert_int_not_equal(access(handed, F_OK), 0);
 	command = job_file(w, "secret", "command.sh");
 	assert_int_not_equal(access(command, F_OK), 0);
@@ -444,16 +419,16 @@ static void test_kept_result(void **state)
 	job.id = (char[]){ "kept" };
 	run_script(w, &job, "true\n", 5);
 	path = job_file(w, "kept", "result.json");
-	jobs_keep_result(w->jobs, "kept", &gone);
+	jobs_keep_result(w->place.jobs, "kept", &gone);
 	text = read_file(path);
 	assert_null(strstr(text, "gone"));
 	assert_int_equal(unlink(path), 0);
-	jobs_keep_result(w->jobs, "kept", &gone);
+	jobs_keep_result(w->place.jobs, "kept", &gone);
 	again = read_file(path);
 	assert_non_null(strstr(again, "\"id\":\"kept\""));
 	assert_non_null(strstr(again, "\"end\":\"interrupted\""));
-	jobs_keep_result(w->jobs, "nobody", &gone);
-	jobs_keep_result(w->jobs, "../kept", &gone);
+	jobs_keep_result(w->place.jobs, "nobody", &gone);
+	jobs_keep_result(w->place.jobs, "../kept", &gone);
 }
 
 /* ---- ending ---- */
@@ -577,7 +552,7 @@ static void test_output_cap(void **state)
 	assert_true(str_starts(text, "first\nxxx"));
 	assert_true(str_ends(text, "x\nthe last line\n"));
 	assert_non_null(strstr(text, "bytes left out here]"));
-	assert_int_equal(jobs_tail(w->jobs, "loud", false, 10, &tail), 0);
+	assert_int_equal(jobs_tail(w->place.jobs, "loud", false, 10, &tail), 0);
 	assert_string_equal(tail.data, "last line\n");
 	buf_done(&tail);
 }
@@ -914,7 +889,7 @@ static void test_a_set_is_taken_back(void **state)
 
 static pid_t runner_pid(struct world *w, const char *id)
 {
-	_cleanup_free_ char *path = str_format("%s/%s.pid", w->paths.run_jobs, id), *text = NULL;
+	_cleanup_free_ char *path = str_format("%s/%s.pid", w->place.paths.run_jobs, id), *text = NULL;
 
 	for (int i = 0; i < 500 && access(path, F_OK) < 0; i++)
 		usleep(1000);
@@ -932,15 +907,15 @@ static void test_restart(void **state)
 	job.argv = (struct jd_list){ argv, 3 };
 	start(w, &job, NULL);
 	close_world(w);
-	open_world(w);
-	assert_int_equal(jobs_attach(w->jobs, "long", on_done, w, &w->handle, NULL), 0);
+	place_open(&w->place);
+	assert_int_equal(jobs_attach(w->place.jobs, "long", on_done, w, &w->handle, NULL), 0);
 	wait_done(w);
 	assert_int_equal(w->end, JOB_EXITED);
 	assert_int_equal(w->exit_code, 5);
 	/* Once more, when all is over: the result stands. */
 	close_world(w);
-	open_world(w);
-	assert_int_equal(jobs_attach(w->jobs, "long", on_done, w, &w->handle, NULL), 0);
+	place_open(&w->place);
+	assert_int_equal(jobs_attach(w->place.jobs, "long", on_done, w, &w->handle, NULL), 0);
 	wait_done(w);
 	assert_int_equal(w->exit_code, 5);
 	/* And starting it again only tells that. */
@@ -954,10 +929,10 @@ static void test_unknown(void **state)
 {
 	struct world *w = *state;
 
-	assert_int_equal(jobs_attach(w->jobs, "never-heard-of", on_done, w, &w->handle, NULL), 0);
+	assert_int_equal(jobs_attach(w->place.jobs, "never-heard-of", on_done, w, &w->handle, NULL), 0);
 	wait_done(w);
 	assert_int_equal(w->end, JOB_NOT_STARTED);
-	assert_int_equal(jobs_attach(w->jobs, "../up", on_done, w, &w->handle, NULL), -EINVAL);
+	assert_int_equal(jobs_attach(w->place.jobs, "../up", on_done, w, &w->handle, NULL), -EINVAL);
 }
 
 static void test_kills(void **state)
@@ -983,8 +958,8 @@ static void test_kills(void **state)
 		if (pid > 0)
 			(void)kill(pid, SIGKILL);
 		close_world(w);
-		open_world(w);
-		assert_int_equal(jobs_attach(w->jobs, id, on_done, w, &w->handle, NULL), 0);
+		place_open(&w->place);
+		assert_int_equal(jobs_attach(w->place.jobs, id, on_done, w, &w->handle, NULL), 0);
 		wait_done(w);
 		interrupted += w->end == JOB_INTERRUPTED;
 		ended += w->end == JOB_SUCCEEDED;
@@ -1004,7 +979,7 @@ static void test_kills(void **state)
 			if (!str_equal(text, "x\n") && !(str_empty(text) && w->end == JOB_INTERRUPTED))
 				fail_msg("round %d: \"%s\", end %d: %s", i, text, w->end, w->message);
 		}
-		jobs_forget(w->jobs, id, true);
+		jobs_forget(w->place.jobs, id, true);
 	}
 	assert_int_equal(interrupted + ended + not_started, 40);
 	assert_true(interrupted > 0);
@@ -1028,9 +1003,9 @@ static void test_reboot(void **state)
 	usleep(50000);
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	close_world(w);
-	strcpy(w->boot_id, "another-boot");
-	open_world(w);
-	assert_int_equal(jobs_attach(w->jobs, "boot", on_done, w, &w->handle, NULL), 0);
+	strcpy(w->place.boot_id, "another-boot");
+	place_open(&w->place);
+	assert_int_equal(jobs_attach(w->place.jobs, "boot", on_done, w, &w->handle, NULL), 0);
 	wait_done(w);
 	assert_int_equal(w->end, JOB_INTERRUPTED);
 	assert_non_null(strstr(w->message, "interrupted by a reboot"));
@@ -1059,7 +1034,7 @@ static void test_full_disk(void **state)
 	struct world *w = *state;
 	struct job job = new_job(JOB_COMMAND);
 
-	if (!mount_small(w->paths.jobs, "size=512k,mode=711", 0))
+	if (!mount_small(w->place.paths.jobs, "size=512k,mode=711", 0))
 		skip();
 	job.id = (char[]){ "fills" };
 	run_shell(w, &job, "echo before; head -c 2000000 /dev/zero > filler; echo after; head -c 100000 /dev/zero | tr '\\0' y; "
@@ -1068,7 +1043,7 @@ static void test_full_disk(void **state)
 	assert_int_equal(w->exit_code, 6);
 	assert_true(str_ends(w->out, "y\nend\n"));
 	assert_non_null(strstr(w->message, "not all of its output could be kept"));
-	fill(w->paths.jobs);
+	fill(w->place.paths.jobs);
 	/* There is no room for another: it is done all the same, below /run. */
 	job.id = (char[]){ "next" };
 	run_shell(w, &job, "pwd; echo done");
@@ -1081,7 +1056,7 @@ static void test_noexec(void **state)
 	struct world *w = *state;
 	struct job job = new_job(JOB_SCRIPT);
 
-	if (!mount_small(w->paths.jobs, "size=2m,mode=711", MS_NOEXEC))
+	if (!mount_small(w->place.paths.jobs, "size=2m,mode=711", MS_NOEXEC))
 		skip();
 	run_script(w, &job, "#!/bin/sh\necho runs", 20);
 	assert_int_equal(w->end, JOB_SUCCEEDED);

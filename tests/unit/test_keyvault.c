@@ -10,10 +10,13 @@
 
 #include "agent/azure/keyvault_internal.h"
 #include "agent/base/str.h"
+#include "agent/codec/json.h"
 
 #define VERSION "0123456789abcdef0123456789ABCDEF"
 
-static const char *const added[] = { ".vault.microsoftazure.example", NULL };
+static char added_suffix[] = ".vault.microsoftazure.example";
+static char *added_suffixes[] = { added_suffix };
+static const struct jd_list added = { .items = added_suffixes, .n = 1 };
 
 static void test_urls(void **state)
 {
@@ -39,7 +42,7 @@ static void test_urls(void **state)
 		char host[256], name[256], version[256], resource[256];
 		struct error err = ERROR_INIT;
 
-		if (vault_url_parse(cases[i].url, added, host, name, version, resource, &err) < 0)
+		if (vault_url_parse(cases[i].url, &added, host, name, version, resource, &err) < 0)
 			fail_msg("%s", err.msg);
 		assert_string_equal(host, cases[i].host);
 		assert_string_equal(name, cases[i].name);

@@ -20,7 +20,6 @@
 #include <string.h>
 
 #include "agent/base/cleanup.h"
-#include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
 #include "agent/codec/timefmt.h"
@@ -241,7 +240,7 @@ void activate_phrase(const struct job_result *r, struct buf *out)
 {
 	char phrase[128];
 
-	(void)buf_puts(out, str_empty(r->message) ? job_result_phrase(r, phrase) : r->message);
+	(void)buf_puts(out, job_result_why(r, phrase));
 	if (!str_empty(r->stderr_tail))
 		put_lines(out, r->stderr_tail);
 	else if (!str_empty(r->stdout_tail))

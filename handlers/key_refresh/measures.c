@@ -1,9 +1,9 @@
-/* What others are told of certificates and secrets: notices to webhooks, and measures for who watches many VMs. */
+/* Metrics of certificates and secrets, for who watches many VMs. */
 #include "agent/core/metrics.h"
 #include "handlers/key_refresh/item.h"
 
 /* The status tells why one could not be, and that it is a problem. */
-void telling_count(const struct item *i, const char *result)
+void measure_install(const struct item *i, const char *result)
 {
 	metrics_count(i->h->host->metrics, METRIC_CERTIFICATE_INSTALLS, i->name, result);
 }

@@ -1,6 +1,7 @@
 /*
- * Allocations that fail, one after the other: the linker's --wrap leads malloc, calloc, reallocarray, strdup and strndup
- * here. The one with number fail_at (from 0; -1: none) fails; count tells how many there were.
+ * Allocations that fail, one after the other: the linker leads malloc, calloc, realloc, reallocarray, strdup and strndup here
+ * (ek_allocations_fail() in tests/CMakeLists.txt). The one with number fail_at (from 0; -1: none) fails; count tells how many
+ * there were. For one file of a program.
  */
 #pragma once
 
@@ -16,11 +17,13 @@ static bool fails(void)
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
 void *__real_reallocarray(void *p, size_t n, size_t size);
 char *__real_strdup(const char *s);
 char *__real_strndup(const char *s, size_t n);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t size);
 void *__wrap_reallocarray(void *p, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
@@ -33,6 +36,11 @@ void *__wrap_malloc(size_t size)
 void *__wrap_calloc(size_t n, size_t size)
 {
 	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *p, size_t size)
+{
+	return fails() ? NULL : __real_realloc(p, size);
 }
 
 void *__wrap_reallocarray(void *p, size_t n, size_t size)
