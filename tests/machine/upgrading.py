@@ -3,14 +3,23 @@
 An instant is a row of data: how a component comes there, what it says there, and what has run, how often, when it has come to
 its end. A moment is one instant of each component at once. A case is a moment, a direction, and a disturbance at a point of the
 agent's way from one version to the other.
+
+`python3 upgrading.py -j N` tries every case, N moments at a time, and sums up; the other tests try those in COVERING.
 """
 
+import argparse
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import http.client
 import json
+import os
+import pathlib
 import socket
+import statistics
+import subprocess
+import sys
 import threading
 import time
 import typing
@@ -549,3 +558,53 @@ class Bench:
         self.end(version)
         return {"seconds": round(seconds, 3), "longest": round(client.longest, 3), "cut": client.cut,
                 "answers": sum(client.answers.values()), "commands": self.commands}
+
+
+# ---- every case
+
+
+def sum_up(paths):
+    """Prints what cases have noted; returns how many have failed."""
+    results = [json.loads(line) for path in paths for line in pathlib.Path(path).read_text().splitlines()]
+    passed = [result for result in results if "failed" not in result]
+    for result in results:
+        if "failed" in result:
+            print(f"{result['case']}: {result['failed']}")
+    if passed:
+        seconds = sorted(result["seconds"] for result in passed)
+        print(f"{len(passed)} of {len(results)} cases went well; right status after the end of enable: "
+              f"{statistics.median(seconds):.2f} s (median), {seconds[-1]:.2f} s (longest); "
+              f"{sum(result['answers'] for result in passed)} answers of the listener, none refused, {sum(result['cut'] for result in passed)} "
+              f"cut off by a kill of the service, the longest after {max(result['longest'] for result in passed):.2f} s")
+    return len(results) - len(passed)
+
+
+def try_all(jobs):
+    directory = packages.ROOT / "build" / "upgrades"
+    directory.mkdir(parents=True, exist_ok=True)
+    for version in (OLD, NEW):
+        packages.extension(version)
+
+    def tried(name, expression):
+        results = directory / f"{name}.jsonl"
+        results.unlink(missing_ok=True)
+        with open(directory / f"{name}.log", "w") as log:
+            return subprocess.run(
+                [sys.executable, "-B", "-m", "pytest", "-v", "-p", "no:cacheprovider", str(packages.ROOT / "tests/machine/test_upgrades.py"),
+                 "-k", expression], env={**os.environ, "EK_UPGRADES": "all", "EK_UPGRADES_RESULTS": str(results)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log).returncode
+
+    parts = {"others": "not test_case", **{moment: f"test_case and {moment}-" for moment in MOMENTS}}
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        codes = dict(zip(parts, pool.map(tried, parts, parts.values())))
+    sum_up([directory / f"{moment}.jsonl" for moment in MOMENTS if (directory / f"{moment}.jsonl").exists()])
+    for name, code in codes.items():
+        if code != 0:
+            print(f"{name} failed: {directory / name}.log")
+    return any(codes.values())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Tries every case of an upgrade.")
+    parser.add_argument("-j", type=int, default=2, help="so many moments at a time, each on a machine of its own")
+    sys.exit(try_all(parser.parse_args().j))
