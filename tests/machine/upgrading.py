@@ -569,7 +569,7 @@ def sum_up(paths):
     passed = [result for result in results if "failed" not in result]
     for result in results:
         if "failed" in result:
-            print(f"{result['case']}: {result['failed']}")
+            print(f"{result['case']}: {result['failed'][:400]}")
     if passed:
         seconds = sorted(result["seconds"] for result in passed)
         print(f"{len(passed)} of {len(results)} cases went well; right status after the end of enable: "
