@@ -58,6 +58,8 @@ static const struct doctor_check checks[] = {
 	  "use a distribution with systemd 249 or newer", doctor_check_systemd },
 	{ "noexec", "mount options of where programs, scripts and hooks are",
 	  "mount it without noexec: scripts and the agent itself are run from there", doctor_check_noexec },
+	{ "selinux", "SELinux's mode, and the label of the binary that systemd starts",
+	  "restorecon -R -v /usr/local/libexec/evenkeel", doctor_check_selinux },
 	{ "space", "free bytes and inodes where state, logs and sockets are",
 	  "make room: df -h, df -i", doctor_check_space },
 	{ "packages", "locks that package managers hold",

@@ -11,7 +11,6 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
-#include "generated/version.h"
 
 #define NAMES_MAX      10000
 #define ACTIVATE_HOOKS "/etc/evenkeel/hooks/activate.d"
@@ -78,10 +77,8 @@ static void check_directory(struct doctor *d, const char *path, mode_t most, boo
 
 void doctor_check_permissions(struct doctor *d)
 {
-	static const char *const units[] = { "evenkeel.service", "evenkeel.socket", "evenkeel-jobs.slice",
-					     "evenkeel-drained.target" };
 	const struct paths *p = d->paths;
-	_cleanup_free_ char *binary = str_format("%s/%s/evenkeel", p->libexec, EK_VERSION),
+	_cleanup_free_ char *binary = installation_binary(p),
 			    *dropins = path_join(p->etc, "evenkeel.d"), *main_file = path_join(p->etc, "evenkeel.json");
 	bool ok = true;
 
@@ -98,8 +95,8 @@ void doctor_check_permissions(struct doctor *d)
 		check_files(d, dropins, ".json", 0644, &ok);
 	(void)check_path(d, p->libexec, S_IFDIR, 0755, &ok);
 	(void)check_path(d, binary, S_IFREG, 0755, &ok);
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		_cleanup_free_ char *unit = path_join(p->units, units[i]);
+	for (size_t i = 0; installation_unit(i); i++) {
+		_cleanup_free_ char *unit = path_join(p->units, installation_unit(i));
 
 		(void)check_path(d, unit, S_IFREG, 0644, &ok);
 	}

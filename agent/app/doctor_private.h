@@ -131,6 +131,9 @@ void doctor_check_permissions(struct doctor *d);
 void doctor_check_logind(struct doctor *d);
 void doctor_check_hooks(struct doctor *d);
 
+/* doctor_selinux.c */
+void doctor_check_selinux(struct doctor *d);
+
 /* doctor_units.c */
 void doctor_check_service(struct doctor *d);
 void doctor_check_units(struct doctor *d);

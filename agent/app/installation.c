@@ -45,6 +45,11 @@ static const struct {
 	{ "evenkeel-drained.target", unit_evenkeel_drained_target },
 };
 
+const char *installation_unit(size_t i)
+{
+	return i < ARRAY_SIZE(units) ? units[i].name : NULL;
+}
+
 /* ---- small documents ---- */
 
 static const struct jd_type word = { .kind = JD_TEXT, .max = 200 };
@@ -148,10 +153,9 @@ int installation_make_directories(const struct paths *p, struct error *err)
 	return 0;
 }
 
-/* Absolute path of the binary that service and runners use; heap. */
-static char *installed_binary(const struct paths *p)
+char *installation_binary(const struct paths *p)
 {
-	return str_format("%s/%s/evenkeel", p->libexec, EK_VERSION);
+	return str_format("%s/%s/bin/evenkeel", p->libexec, EK_VERSION);
 }
 
 /* What the unit's ExecStart= says: where the binary is once the root is "/". */
@@ -180,7 +184,7 @@ static bool same_bytes(const char *one, const char *other)
 /* 1 when the file was written, 0 when it was there already: a service that runs it goes on as it is. */
 static int put_binary(const struct paths *p, const char *binary, struct error *err)
 {
-	_cleanup_free_ char *directory = path_join(p->libexec, EK_VERSION);
+	_cleanup_free_ char *directory = str_format("%s/%s/bin", p->libexec, EK_VERSION);
 	struct stat ours, there;
 	int r;
 
@@ -310,7 +314,7 @@ static int start_service(struct bus *bus, bool restart, struct error *err)
 bool installation_is_current(const struct paths *p)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
-	_cleanup_free_ char *binary = installed_binary(p);
+	_cleanup_free_ char *binary = installation_binary(p);
 	_cleanup_free_ char *unit = path_join(p->units, units[0].name);
 
 	return binary && unit && owner_read(p, &o, NULL) == 0 && str_equal(o.version, EK_VERSION) && fs_exists(binary) &&
@@ -335,9 +339,18 @@ static void prune_binaries(const struct paths *p, const char *former)
 	}
 }
 
+/* Before the service is started: systemd looks at them then. */
+static void put_labels(const struct paths *p)
+{
+	struct error e = ERROR_INIT;
+
+	if (installation_label(p, &e) < 0)
+		log_warning("SELinux labels are as they were: %s; evenkeel doctor tells whether they are right", e.msg);
+}
+
 int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id, struct error *err)
 {
-	_cleanup_free_ char *binary = installed_binary(p);
+	_cleanup_free_ char *binary = installation_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
 	bool was_current = installation_is_current(p);
 	int changed, units_changed, r;
@@ -363,6 +376,7 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
+	put_labels(p);
 	if (bus)
 		r = start_service(bus, changed || units_changed || !was_current, err);
 	if (r >= 0)

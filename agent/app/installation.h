@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "agent/base/error.h"
 #include "agent/base/macros.h"
@@ -44,6 +45,14 @@ _nodiscard_ int installation_make_directories(const struct paths *p, struct erro
  * makes one. Idempotent. */
 _nodiscard_ int installation_put(const struct paths *p, struct bus *bus, const char *kind, bool new_id,
 				 struct error *err);
+/* The binary that this version's service and runners are; heap. Its directory's name is what gives it a label that systemd may
+ * start (SELinux's policies know .../bin/ below /usr/local, and no libexec there). */
+char *installation_binary(const struct paths *p);
+/* Names of the units that are written, one after the other; NULL: there are no more. */
+const char *installation_unit(size_t i);
+/* Gives what was put there the labels that SELinux's policy has for it. 0 also where SELinux is off. Without them systemd may
+ * not start the service, all else is as it was: a failure is told, never a reason to stop. */
+_nodiscard_ int installation_label(const struct paths *p, struct error *err);
 /* True when units, binary and owner are those of this version. */
 bool installation_is_current(const struct paths *p);
 

@@ -52,7 +52,7 @@ static int start_job(struct runner *r, struct error *err)
 static void do_files(struct runner *r)
 {
 	struct error e = ERROR_INIT;
-	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &e)
+	int k = r->job.kind == JOB_INSTALL  ? runner_install(&r->job, &r->secrets, &r->paths, &r->result.notice, &e)
 		: r->job.kind == JOB_FORGET ? runner_forget(&r->job, &r->paths, &e)
 					    : runner_remove(&r->job, &e);
 

@@ -113,7 +113,9 @@ bool text_is_script(const char *name, const void *head, size_t len);
 
 /* ---- runner_install.c: JOB_INSTALL and JOB_REMOVE ---- */
 
-_nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err);
+/* *ret_notice: what went wrong beside it, or NULL. */
+_nodiscard_ int runner_install(const struct job *job, const struct job_secrets *secrets, const struct paths *p,
+			       char **ret_notice, struct error *err);
 _nodiscard_ int runner_remove(const struct job *job, struct error *err);
 
 /* ---- runner_acl.c: access lists as the kernel keeps them (linux/posix_acl_xattr.h) ---- */

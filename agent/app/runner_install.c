@@ -37,15 +37,12 @@ static int check_directory(const char *path, uid_t also, struct error *err)
 	return 0;
 }
 
-/* Makes what is missing, 0755, then judges the real path with all its parents. Heap. */
+/* Judges the real path with all its parents. Heap. */
 static int open_way(const char *directory, uid_t also, char **ret, struct error *err)
 {
-	_cleanup_free_ char *real = NULL;
-	int r = fs_mkdirs(directory, 0755, err);
+	_cleanup_free_ char *real = realpath(directory, NULL);
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	real = realpath(directory, NULL);
 	if (!real)
 		return error_errno(err, -errno, "cannot find %s", directory);
 	for (char *p = real; r >= 0 && p; p = strchr(p + 1, '/')) {
@@ -166,12 +163,15 @@ static int remove_plain(const struct job *job, const char *directory, struct err
 
 /* ---- the jobs ---- */
 
-int runner_install(const struct job *job, const struct job_secrets *secrets, struct error *err)
+int runner_install(const struct job *job, const struct job_secrets *secrets, const struct paths *p, char **ret_notice,
+		   struct error *err)
 {
 	_cleanup_free_ char *directory = NULL;
 	struct ownership o;
 	int r = file_ownership(job->files.items, &o, err);
 
+	if (r >= 0)
+		r = directory_make(p, job->directory, ret_notice, err);
 	if (r >= 0)
 		r = open_way(job->directory, o.uid, &directory, err);
 	if (r < 0)

@@ -1,6 +1,6 @@
 /*
- * The parts of JOB_INSTALL and JOB_REMOVE, for their own files only: runner_install.c judges the directory, runner_file.c makes
- * one file as it is to be, runner_set.c installs files as a set.
+ * The parts of JOB_INSTALL and JOB_REMOVE, for their own files only: runner_install.c judges the directory,
+ * runner_directory.c makes it, runner_file.c makes one file as it is to be, runner_set.c installs files as a set.
  */
 #pragma once
 
@@ -9,6 +9,14 @@
 #include "agent/base/error.h"
 #include "agent/base/macros.h"
 #include "agent/core/job.h"
+
+struct paths;
+
+/* ---- runner_directory.c ---- */
+
+/* mkdir -p, 0755; what was made has the labels that SELinux's policy has for it. That these could not be given is no failure:
+ * *ret_notice tells it, on the heap, else it stays as it is. */
+_nodiscard_ int directory_make(const struct paths *p, const char *path, char **ret_notice, struct error *err);
 
 /* ---- runner_file.c ---- */
 

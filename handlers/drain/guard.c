@@ -63,6 +63,8 @@ static void on_job(const struct job_result *r, void *userdata)
 	struct guard *g = userdata;
 	char phrase[128];
 
+	if (r->end == JOB_SUCCEEDED && !str_empty(r->notice))
+		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", r->notice);
 	if (r->end == JOB_SUCCEEDED) {
 		g->trouble[0] = '\0';
 		loop_timer_after(g->reload, RELOAD_USEC);

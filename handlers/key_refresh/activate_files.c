@@ -64,11 +64,18 @@ bool activate_guards(const struct item *i)
 
 /* ---- who cannot get at them ---- */
 
+static void tell_notice(const struct item *i, const struct job_result *result)
+{
+	if (!str_empty(result->notice))
+		log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "%s: %s", i->name, result->notice);
+}
+
 void activate_note_reach(struct item *i, const struct job_result *result)
 {
 	struct key_record *r = &i->plan.record;
 	char *const *opened = result->opened.items;
 
+	tell_notice(i, result);
 	free(TAKE_PTR(r->unreachable));
 	if (!str_empty(result->warning))
 		r->unreachable = strndup(result->warning, utf8_cut(result->warning, strlen(result->warning), UNREACHABLE_MAX));
@@ -97,7 +104,9 @@ static void on_files(const struct job_result *result, void *userdata)
 
 	if (result->end == JOB_SUCCEEDED && item_way(i)->step != ACTIVATION_STAGING)
 		activate_note_reach(i, result);
-	else if (result->end != JOB_SUCCEEDED)
+	else if (result->end == JOB_SUCCEEDED)
+		tell_notice(i, result);
+	else
 		why = strdup(job_result_why(result, phrase));
 	jobs_forget(i->h->host->jobs, i->job_id, true);
 	item_forget_job(i);

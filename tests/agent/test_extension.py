@@ -478,7 +478,7 @@ def test_upgrade_and_downgrade(service, newer):
     assert owner(service) == {**first, "version": version}
     assert not (service.root / "var/lib/evenkeel/state/upgrade.json").exists()
     unit = (service.root / "etc/systemd/system/evenkeel.service").read_text()
-    assert f"/usr/local/libexec/evenkeel/{version}/evenkeel daemon" in unit
+    assert f"/usr/local/libexec/evenkeel/{version}/bin/evenkeel daemon" in unit
 
     service.unpack(service.version, service.binary)
     service.go_over(4, version, service.version, downgrade=True)

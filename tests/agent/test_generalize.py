@@ -71,7 +71,7 @@ def test_generalize(service, platform):
     vm.enable(0, {})
     assert vm.settled()["status"] == "success"
     vm.stop_daemon()
-    binary = vm.root / f"usr/local/libexec/evenkeel/{vm.version}/evenkeel"
+    binary = vm.root / f"usr/local/libexec/evenkeel/{vm.version}/bin/evenkeel"
     done = vm.run("generalize", "--yes", "--all")
     assert done.returncode == 0, done
     assert not settings.exists() and not binary.exists() and left(vm) == {"etc/tls/set/of-others"}

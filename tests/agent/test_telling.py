@@ -43,7 +43,9 @@ def test_problem_is_told_once_and_signed(vm):
         assert headers["X-EvenKeel-Signature"] == f"sha256={signature}"
         assert abs(int(stamp) - time.time()) < 60
         assert path == "/secret-path/T0"
-        # A new daemon knows what has been told; what is well again is told, too.
+        # A new daemon knows what has been told; what is well again is told, too. (Whose answer is not noted may be sent again.)
+        kept = vm.file("/run/evenkeel/notices.json")
+        wait_until("the answer to be noted", lambda: not json.loads(kept.read_text())["queues"][0].get("notices"), PATIENCE)
         vm.restart()
         hooks(vm, {"url": to.url, "hmacKey": {"secretRef": "h"}}, health={})
         vm.reload()

@@ -125,7 +125,7 @@ def put_program(machine):
 
 
 def program(version):
-    return f"/usr/local/libexec/evenkeel/{version}/evenkeel"
+    return f"/usr/local/libexec/evenkeel/{version}/bin/evenkeel"
 
 
 def ready(machine):

@@ -1,8 +1,14 @@
 """The doors without the Azure agent on a booted machine: the Debian package and the VM application."""
 
+import io
+import stat
+import subprocess
+import tarfile
+
 import pytest
 
 import packages
+from selinux_policy import Policy
 from product import (NEW, OLD, RAN, WEB_UNIT, configure, daemon_program, draining, files, program, ran, ready, script, shown, told,
                      web_is)
 
@@ -32,6 +38,18 @@ def drained(machine):
 
 def active(machine):
     return machine.run(["systemctl", "is-active", *UNITS], check=False).split()
+
+
+def test_selinux_lets_systemd_start_what_is_where_it_is(tmp_path):
+    """dpkg gives the policy's labels."""
+    policy = Policy(tmp_path)
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", packages.debian()], stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        types = {entry.name[1:]: policy.type_of(entry.name[1:], stat.S_IFDIR if entry.isdir() else stat.S_IFREG)
+                 for entry in tar if entry.name != "."}
+    assert types["/usr/bin/evenkeel"] == "bin_t"
+    assert {kind for name, kind in types.items() if "/systemd/system/" in name} == {"systemd_unit_t"}
+    assert {kind for name, kind in types.items() if name.startswith("/etc/")} == {"etc_t"}
 
 
 def test_debian_package(machine):

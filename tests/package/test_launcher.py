@@ -131,14 +131,14 @@ def test_what_is_no_program_for_this_kernel_or_system_is_told(scene):
 
 def test_lost_modes_and_noexec(scene):
     """The kernel refuses the launcher itself on such a filesystem; a shell that reads it gets the program from elsewhere."""
-    elsewhere = "/usr/local/libexec/evenkeel/launch/evenkeel"
+    elsewhere = "/usr/local/libexec/evenkeel/launch/bin/evenkeel"
     assert scene(f"""
         chmod 0644 bin/*/evenkeel; ek bin/evenkeel enable
         mkdir /run/noexec; mount -t tmpfs -o noexec tmpfs /run/noexec; cp -r bin /run/noexec/
         cd /run/noexec
-        ek sh bin/evenkeel where; ls -A /usr/local/libexec/evenkeel/launch
+        ek sh bin/evenkeel where; ls -A /usr/local/libexec/evenkeel/launch/bin
         AZURE_GUEST_AGENT_EXTENSION_PATH=/told ek sh bin/evenkeel where
         mount -o remount,noexec /usr/local; ek sh bin/evenkeel install
     """) == [f"7 {ARCH} enable", f"7 {elsewhere} /run/noexec", f"{ARCH} where", "evenkeel",
              f"7 {elsewhere} /told", f"{ARCH} where",
-             "51 EvenKeel: programs cannot be executed in bin (mounted noexec?), nor in /usr/local/libexec/evenkeel/launch"]
+             "51 EvenKeel: programs cannot be executed in bin (mounted noexec?), nor in /usr/local/libexec/evenkeel/launch/bin"]

@@ -88,9 +88,9 @@ service)
 		rm -rf "$libexec" /usr/local/bin/evenkeel
 		exit
 	fi
-	mkdir -p "$libexec/@V@" /usr/local/bin
-	[ "$0" = "$libexec/@V@/evenkeel" ] || cp --remove-destination "$0" "$libexec/@V@/evenkeel"
-	ln -sfn "$libexec/@V@/evenkeel" /usr/local/bin/evenkeel
+	mkdir -p "$libexec/@V@/bin" /usr/local/bin
+	[ "$0" = "$libexec/@V@/bin/evenkeel" ] || cp --remove-destination "$0" "$libexec/@V@/bin/evenkeel"
+	ln -sfn "$libexec/@V@/bin/evenkeel" /usr/local/bin/evenkeel
 	[ ! -e /run/no-luck-@V@ ] || { echo "no luck"; exit 1; }
 	;;
 esac
@@ -145,7 +145,7 @@ def test_application_installs_twice_updates_and_goes_back(scene):
         ek 1.1.0 update; target; ls -A /usr/local/libexec/evenkeel
     """) == ["0 EvenKeel 1.0.0: installed and running"] * 2 + [
         "0 EvenKeel 1.1.0: installed and running", "0 EvenKeel 1.2.0: installed and running", "1.1.0", "1.2.0",
-        "0 EvenKeel 1.1.0: installed and running", "/usr/local/libexec/evenkeel/1.1.0/evenkeel", "1.1.0", "1.2.0"]
+        "0 EvenKeel 1.1.0: installed and running", "/usr/local/libexec/evenkeel/1.1.0/bin/evenkeel", "1.1.0", "1.2.0"]
 
 
 def test_application_checks_its_settings_before_it_changes_anything(scene):
@@ -158,7 +158,7 @@ def test_application_checks_its_settings_before_it_changes_anything(scene):
         ls -A /usr/local/libexec/evenkeel
     """) == ["0 EvenKeel 1.0.0: installed and running", "600 0", "evenkeel.json", "1",
              "0 EvenKeel 1.0.0: installed and running", "1",
-             "3 EvenKeel 1.1.0: evenkeel-config: line 1: bad", "/usr/local/libexec/evenkeel/1.0.0/evenkeel", "good", "1.0.0"]
+             "3 EvenKeel 1.1.0: evenkeel-config: line 1: bad", "/usr/local/libexec/evenkeel/1.0.0/bin/evenkeel", "good", "1.0.0"]
 
 
 def test_application_says_in_one_line_what_failed(scene):
@@ -184,7 +184,7 @@ def test_application_keeps_the_former_version_when_the_new_one_fails(scene):
         ek 1.0.0 install; touch /run/no-luck-1.1.0; ek 1.1.0 update; target; tail -n 1 /run/calls
     """) == ["0 EvenKeel 1.0.0: installed and running",
              "12 EvenKeel 1.1.0: the service could not be set up: no luck",
-             "/usr/local/libexec/evenkeel/1.0.0/evenkeel", "service install"]
+             "/usr/local/libexec/evenkeel/1.0.0/bin/evenkeel", "service install"]
 
 
 def test_application_removes_what_it_brought_and_no_more(scene):
@@ -196,7 +196,7 @@ def test_application_removes_what_it_brought_and_no_more(scene):
         ek 1.0.0 install; echo other >/etc/evenkeel/evenkeel.json; ek 1.0.0 remove; cat /etc/evenkeel/evenkeel.json
     """) == ["0 EvenKeel 1.0.0: installed and running",
              f"0 EvenKeel 1.0.0: removed; program and service stay for the VM extension {HANDLER}",
-             "/usr/local/libexec/evenkeel/1.0.0/evenkeel"] + ["0 EvenKeel 1.0.0: removed"] * 2 + [
+             "/usr/local/libexec/evenkeel/1.0.0/bin/evenkeel"] + ["0 EvenKeel 1.0.0: removed"] * 2 + [
              "0 EvenKeel 1.0.0: installed and running", "0 EvenKeel 1.0.0: removed", "other"]
 
 

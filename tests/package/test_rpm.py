@@ -2,10 +2,16 @@
 import json
 import re
 import shutil
+import stat
+import sys
 import textwrap
 
 import pytest
 from delivered import MACHINE, ROOT, can_unshare, made, run
+
+sys.path.append(str(ROOT / "tests/support"))
+
+from selinux_policy import Policy  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="rpmbuild is not here")
 
@@ -33,6 +39,18 @@ def test_contents(rpm):
     for page in ("man1/evenkeel.1", "man5/evenkeel.json.5", "man7/evenkeel-hooks.7"):
         assert any(name.startswith(f"/usr/share/man/{page}") for name in files)
     assert not any(name.startswith("/usr/local") or "/tests/" in name for name in files)
+
+
+def test_selinux_lets_systemd_start_what_is_where_it_is(rpm, tmp_path):
+    """rpm gives the policy's labels."""
+    policy = Policy(tmp_path)
+    listed = [line.split() for line in asked(rpm, "--queryformat", "[%{FILEMODES} %{FILENAMES}\\n]").splitlines()]
+    types = {name: policy.type_of(name, stat.S_IFMT(int(mode))) for mode, name in listed}
+    assert types.pop("/usr/bin/evenkeel") == "bin_t"
+    units = {types.pop(name) for name in [*types] if name.startswith("/usr/lib/systemd/system/")}
+    assert len(units) == 1 and units <= {"systemd_unit_t", "systemd_unit_file_t"}
+    assert {kind for name, kind in types.items() if name.startswith("/etc/")} == {"etc_t"}
+    assert {kind for name, kind in types.items() if name.startswith("/usr/share/")} <= {"usr_t", "man_t", "doc_t"}
 
 
 def test_requirements_are_those_of_the_program(rpm):
@@ -72,7 +90,7 @@ done
 chmod +x /run/bin/*
 : >/run/calls
 PATH=/run/bin:/usr/bin:/bin
-extension() { echo "ExecStart=/usr/local/libexec/evenkeel/0.1.0/evenkeel daemon" >/etc/systemd/system/evenkeel.service; }
+extension() { echo "ExecStart=/usr/local/libexec/evenkeel/0.1.0/bin/evenkeel daemon" >/etc/systemd/system/evenkeel.service; }
 """
 
 

@@ -187,7 +187,7 @@ class Stage:
 
     def start_daemon(self, binary=None):
         """What the unit's ExecStart= runs, from where `install` has put it."""
-        binary = binary or self.root / f"usr/local/libexec/evenkeel/{self.version}/evenkeel"
+        binary = binary or self.root / f"usr/local/libexec/evenkeel/{self.version}/bin/evenkeel"
         with open(self.log, "ab") as log:
             self._daemon = subprocess.Popen([binary, "daemon", "--foreground"], env=self.environment(),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
