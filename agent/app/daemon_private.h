@@ -8,6 +8,7 @@
 #include "agent/app/daemon_machine.h"
 #include "agent/app/daemon_pause.h"
 #include "agent/app/deployment.h"
+#include "agent/app/endpoints.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/notifier.h"
 #include "agent/app/telemetry.h"
@@ -47,6 +48,7 @@ struct daemon {
 	struct settings settings;
 	bool have_settings;
 	char *key; /* of what is in force */
+	char *files_key; /* of the files below /etc, whoever else says something */
 	char *user_key; /* of the settings that user data has brought, or NULL */
 	bool user_settings_lost; /* those cannot be read, until user data brings them again */
 	char *user_data_refused; /* why they are not in force, or NULL */
@@ -66,6 +68,7 @@ struct daemon {
 
 	/* What others ask. */
 	struct listener *api;
+	struct endpoints *endpoints;
 	struct health *health;
 	struct telemetry *telemetry;
 	struct notifier *notifier;

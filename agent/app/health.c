@@ -19,7 +19,6 @@
 #include "agent/io/http.h"
 #include "agent/io/listener.h"
 #include "agent/io/loop.h"
-#include "agent/io/service.h"
 
 #define MESSAGE_MAX 600
 /* While /ready waits for the application only, it is asked this often, and no longer than this. */
@@ -28,11 +27,6 @@
 
 struct health {
 	struct daemon *daemon;
-	struct listener *listener;
-	char *bound; /* the endpoint it listens on */
-	char *kept;  /* the name under which the service manager keeps its socket over a restart */
-	bool looked; /* at what the process before has left */
-	char bind_error[MESSAGE_MAX];
 
 	/* The application's check: one at a time. */
 	struct loop_timer *next;
@@ -284,68 +278,6 @@ static void on_request(const struct listener_request *req, struct listener_reply
 	}
 }
 
-/* The name of the endpoint's socket in the service manager's hands, where no ":" may be; heap. */
-static char *name_kept(const char *endpoint)
-{
-	char *name = str_format(SERVICE_KEPT "%s", endpoint);
-
-	for (char *c = name; c && *c; c++)
-		if (*c == ':')
-			*c = '_';
-	return name;
-}
-
-/* The socket of the process before us, or a new one, which the service manager keeps for the next. */
-static int open_socket(struct health *h, const char *endpoint, int *ret_fd, struct error *err)
-{
-	int r;
-
-	free(h->kept);
-	h->kept = name_kept(endpoint);
-	if (!h->kept)
-		return error_oom(err);
-	r = h->looked ? -ENOENT : service_take_kept(h->kept);
-	h->looked = true;
-	if (r >= 0) {
-		*ret_fd = r;
-		return 0;
-	}
-	r = listener_bind_tcp(endpoint, ret_fd, err);
-	if (r >= 0)
-		service_keep_socket(h->kept, *ret_fd);
-	return r;
-}
-
-static void close_listener(struct health *h)
-{
-	listener_free(TAKE_PTR(h->listener));
-	if (h->kept)
-		service_forget_socket(h->kept);
-	free(TAKE_PTR(h->kept));
-}
-
-static void rebind(struct health *h, const char *endpoint)
-{
-	struct error e = ERROR_INIT;
-	int fd = -1, r;
-
-	if (!endpoint && !h->looked) {
-		(void)!service_take_kept(NULL);
-		h->looked = true;
-	}
-	if (str_equal(h->bound, endpoint) && (h->listener || !endpoint))
-		return;
-	close_listener(h);
-	h->bind_error[0] = '\0';
-	if (str_set(&h->bound, endpoint) < 0 || !endpoint)
-		return;
-	r = open_socket(h, endpoint, &fd, &e);
-	if (r >= 0)
-		r = listener_new(h->daemon->loop, fd, on_request, h, &h->listener, &e);
-	if (r < 0)
-		(void)snprintf(h->bind_error, sizeof(h->bind_error), "%s", e.msg);
-}
-
 /* ---- in and out ---- */
 
 static bool same(const struct health_application *a, const struct health_application *b)
@@ -376,12 +308,13 @@ void health_apply(struct health *h, const struct settings *s)
 		if (before != health_application_ok(h))
 			tell_handlers(h->daemon, !before);
 	}
-	rebind(h, hs && !str_empty(hs->listen) ? hs->listen : NULL);
 }
 
 int health_report(struct health *h, handler_report_fn add, void *userdata)
 {
 	const struct health_settings *s = h->daemon->have_settings ? h->daemon->settings.health : NULL;
+	const char *problem = endpoints_problem(h->daemon->endpoints, ENDPOINT_READINESS);
+	const char *address = endpoints_address(h->daemon->endpoints, ENDPOINT_READINESS);
 	char text[MESSAGE_MAX], message[MESSAGE_MAX + 200];
 	struct component c = { .name = "health", .level = STATUS_SUCCESS, .duty = DUTY_DONE, .message = message };
 	const char *why;
@@ -389,11 +322,15 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 	if (!s)
 		return 0;
 	why = unready(h, text);
-	if (h->bind_error[0]) {
+	if (problem) {
 		c.level = STATUS_ERROR;
 		c.duty = DUTY_FAILED;
 		c.code = CODE_BAD_CONFIGURATION;
-		(void)snprintf(message, sizeof(message), "%s", h->bind_error);
+		(void)snprintf(message, sizeof(message), "%s", problem);
+	} else if (endpoints_problem(h->daemon->endpoints, ENDPOINT_METRICS)) {
+		c.level = STATUS_ERROR;
+		c.code = CODE_BAD_CONFIGURATION;
+		(void)snprintf(message, sizeof(message), "metricsListen: %s", endpoints_problem(h->daemon->endpoints, ENDPOINT_METRICS));
 	} else if (telemetry_problem(h->daemon->telemetry)) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
@@ -403,8 +340,8 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;
 		(void)snprintf(message, sizeof(message), "not ready: %s", why);
 	} else {
-		(void)snprintf(message, sizeof(message), "ready%s%s", h->bound ? ", answering on " : "",
-			       h->bound ? h->bound : "");
+		(void)snprintf(message, sizeof(message), "ready%s%s", address ? ", answering on " : "",
+			       address ? address : "");
 	}
 	return add(userdata, &c);
 }
@@ -417,6 +354,7 @@ int health_new(struct daemon *d, struct health **ret, struct error *err)
 	if (!h)
 		return error_oom(err);
 	h->daemon = d;
+	endpoints_answer(d->endpoints, ENDPOINT_READINESS, on_request, h);
 	r = loop_timer_new(d->loop, "application-health", on_next, h, &h->next);
 	if (r < 0)
 		return error_errno(err, r, "cannot make a timer");
@@ -428,11 +366,7 @@ void health_free(struct health *h)
 {
 	if (!h)
 		return;
-	listener_finish(h->listener);
-	listener_free(h->listener);
 	stop_asking(h);
 	loop_timer_free(h->next);
-	free(h->bound);
-	free(h->kept);
 	free(h);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "agent/base/error.h"
 #include "agent/base/time.h"
@@ -52,6 +53,12 @@ _nodiscard_ int bus_daemon_reload(struct bus *b, struct error *err);
 _nodiscard_ int bus_enable_unit(struct bus *b, const char *unit_path_or_name, struct error *err);
 _nodiscard_ int bus_disable_unit(struct bus *b, const char *unit, struct error *err);
 _nodiscard_ int bus_unit_job(struct bus *b, enum unit_verb verb, const char *unit, bool wait, struct error *err);
+/* 0: nothing runs. */
+_nodiscard_ int bus_main_pid(struct bus *b, const char *unit, pid_t *ret, struct error *err);
+/* Starts `BINARY VERB ARGUMENT` as a transient unit, outside of the caller's sandbox and life; its end is not awaited. 0 also
+ * when one of that name runs already. */
+_nodiscard_ int bus_start_helper(struct bus *b, const char *unit, const char *description, const char *binary, const char *verb,
+				 const char *argument, struct error *err);
 /* KillUnit(unit, "main", signo). Awaited: systemd refuses a signal whose sender has gone before it could look who that is. */
 _nodiscard_ int bus_kill_unit(struct bus *b, const char *unit, int signo, struct error *err);
 /* Result buffers of 64 bytes: LoadState, ActiveState, SubState. */

@@ -13,8 +13,8 @@ import pytest
 
 import packages
 import upgrading
+from asking import asked
 from product import NAME, NEW, OLD, RAN, WEB_UNIT, acknowledgements, daemon_program, draining, program, ran, script, told, web_is
-from upgrading import asked
 
 WHOLE = os.environ.get("EK_UPGRADES") == "all"
 
@@ -126,7 +126,7 @@ def test_versions_that_fail(extension, ways):
     extension.succeeded()
     event = platform.add_event("Reboot", not_before_in_seconds=900)
     platform.wait_for_acknowledgement(event, 20)
-    with asked(machine, 0, (503,)):
+    with asked(machine, ready=(503,)):
         for way in ways:
             way(extension)
             assert ran(machine) == ["once", "drain"] and acknowledgements(machine, event) == 1 and web_is(machine, "inactive")
@@ -140,7 +140,7 @@ def test_removed_after_an_install_that_failed(extension):
     machine = extension.machine
     extension.settings({**draining(), **script(f"echo once >>{RAN}")})
     extension.succeeded()
-    with asked(machine, 0, (200,)):
+    with asked(machine, ready=(200,)):
         broken(extension, "0.2.5", "install", "watching")
         extension.uninstalled()
         assert daemon_program(machine) == program(OLD) and ran(machine) == ["once"]

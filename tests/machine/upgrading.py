@@ -10,9 +10,7 @@ agent's way from one version to the other.
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
-import http.client
 import json
 import os
 import pathlib
@@ -26,10 +24,10 @@ import typing
 
 import machine as machines
 import packages
+from asking import asked
 from product import (NAME, NEW, OLD, RAN, VAULT, WEB_UNIT, Extension, acknowledgements, daemon_program, draining, program, ran, shown,
                      substatus, told, web_is)
 
-PORT = 8008
 STATUS_SECONDS = 5
 HOOKS = {"drain.d": "drain-hook", "restore.d": "restore-hook", "activate.d": "activate-hook"}
 
@@ -257,51 +255,7 @@ ALL = [Case(moment, direction, disturbance, point) for moment in MOMENTS
 COVERING = [Case("waiting", "up", "daemon", "after update"), Case("fetching", "down", "both", "after uninstall"),
             Case("running", "up", "agent", "after install")]
 
-# ---- what asks, answers and holds
-
-
-class Client:
-    """A load balancer and the platform's health extension, which ask all the time."""
-
-    def __init__(self):
-        self.answers = collections.Counter()
-        self.cut = 0
-        self.unanswered = []
-        self.longest = 0
-        self.ended = threading.Event()
-
-    def work(self):
-        while not self.ended.wait(0.02):
-            for path in ("/ready", "/app-health"):
-                begun = time.monotonic()
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
-                try:
-                    connection.request("GET", path)
-                    self.answers[path, connection.getresponse().status] += 1
-                except (ConnectionResetError, http.client.RemoteDisconnected):
-                    self.cut += 1
-                except (OSError, http.client.HTTPException) as error:
-                    self.unanswered.append(f"{time.strftime('%T')} {path}: {error!r}")
-                finally:
-                    connection.close()
-                self.longest = max(self.longest, time.monotonic() - begun)
-
-
-@contextlib.contextmanager
-def asked(machine, kills, ready=(200, 503)):
-    """While this lasts the listener is asked, and answers. So many times the daemon may be killed: who is being answered at that
-    moment is not; one such answer is below every threshold."""
-    client = Client()
-    work = machine.beside(client.work)
-    try:
-        yield client
-    finally:
-        client.ended.set()
-        work.result(60)
-    assert client.unanswered == [] and sum(client.answers.values()) > 20, (client.unanswered, client.answers)
-    assert client.cut <= kills, client.answers
-    assert all(status == 200 for path, status in client.answers if path == "/app-health"), client.answers
-    assert all(status in ready for path, status in client.answers if path == "/ready"), client.answers
+# ---- what answers and holds
 
 
 class Stalling:
@@ -552,7 +506,7 @@ class Bench:
             self.extension.succeeded(60)
         moment = MOMENTS[case.moment]
         self.begin(moment)
-        with asked(self.machine, int(kill_daemon in disturb), (DRAINS[moment.drain].ready,)) as client:
+        with asked(self.machine, kills=int(kill_daemon in disturb), ready=(DRAINS[moment.drain].ready,)) as client:
             seconds = self.go_over(version, disturb, case.point)
         self.same_as_before()
         self.end(version)
