@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "agent/app/daemon.h"
 #include "agent/app/daemon_machine.h"
@@ -63,6 +65,11 @@ struct daemon {
 	struct loop_timer *status_timer;
 	char status_digest[65];
 	char *status_file; /* FOLDER/SEQUENCE it was written for */
+	struct {
+		ino_t ino;
+		struct timespec mtime;
+	} status_left; /* how we have left it: `enable` writes there when we do not answer */
+	bool status_trouble; /* it could not be written the last time */
 	bool status_due;
 	usec_t status_told; /* when it was made last */
 

@@ -415,7 +415,8 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 		return r;
 	put_labels(p);
 	if (bus)
-		r = start_service(bus, binary, changed || !was_current, err);
+		/* A service from before a removal that did not get to its end has let go of everything. */
+		r = start_service(bus, binary, changed || !was_current || new_id, err);
 	if (r >= 0)
 		prune_binaries(p, former.version);
 	return r;

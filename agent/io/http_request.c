@@ -218,8 +218,6 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 	/* Else giving up on a name that does not resolve waits, in the loop, until the resolver gives up too. */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
-	if (req->unix_socket)
-		SET(CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
 	if (req->decode)
 		SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	if (c->headers)
