@@ -257,6 +257,9 @@ static void leave(struct daemon *d)
 		return;
 	}
 	log_info("the extension is gone from this machine: the service stops and disables itself");
+	/* Of an upgrade that has not come to its end: whoever installs next would be taken for its other end. */
+	if (upgrade_mark_clear(&d->paths, &e) < 0)
+		log_warning("%s", e.msg);
 	if (d->bus) {
 		if (bus_disable_unit(d->bus, "evenkeel.socket", &e) < 0 || bus_disable_unit(d->bus, "evenkeel.service", &e) < 0 ||
 		    bus_unit_job(d->bus, UNIT_STOP, "evenkeel.socket", false, &e) < 0 ||
@@ -295,12 +298,18 @@ static void on_housekeeping(void *userdata)
 
 /* ---- opening and closing ---- */
 
-static void open_manager(struct daemon *d)
+/* Where there is a manager that does not answer now, we are begun anew in a second: jobs that were plain children of ours would
+ * be in our sandbox. */
+static int open_manager(struct daemon *d, struct error *err)
 {
 	struct error e = ERROR_INIT;
+	int r = bus_open(&d->bus, d->loop, &e);
 
-	if (bus_open(&d->bus, d->loop, &e) < 0)
+	if (r == -ENOENT)
 		log_info("no systemd manager answers (%s): jobs are plain children", e.msg);
+	else if (r < 0 && err)
+		*err = e;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int open_machinery(struct daemon *d, struct error *err)
@@ -313,7 +322,9 @@ static int open_machinery(struct daemon *d, struct error *err)
 		return error_errno(err, -errno, "/proc/self/exe");
 	if (options.connect_to)
 		log_warning("EVENKEEL_CONNECT_TO is set: requests go to %s; this is for tests and rehearsals", options.connect_to);
-	open_manager(d);
+	r = open_manager(d, err);
+	if (r < 0)
+		return r;
 	r = http_new(&d->http, d->loop, &options, err);
 	if (r < 0)
 		return r;
@@ -457,6 +468,7 @@ static int open_daemon(struct daemon *d, struct error *err)
 static void close_daemon(struct daemon *d)
 {
 	daemon_close_api(d);
+	endpoints_finish(d->endpoints);
 	health_free(d->health);
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->slots[i].handler)

@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "agent/app/daemon.h"
 #include "agent/app/daemon_machine.h"
@@ -50,6 +52,7 @@ struct daemon {
 	char *key; /* of what is in force */
 	char *files_key; /* of the files below /etc, whoever else says something */
 	char *user_key; /* of the settings that user data has brought, or NULL */
+	bool user_settings_lost; /* those cannot be read, until user data brings them again */
 	char *user_data_refused; /* why they are not in force, or NULL */
 	struct jd_report report;
 	struct component settings_component;
@@ -62,6 +65,11 @@ struct daemon {
 	struct loop_timer *status_timer;
 	char status_digest[65];
 	char *status_file; /* FOLDER/SEQUENCE it was written for */
+	struct {
+		ino_t ino;
+		struct timespec mtime;
+	} status_left; /* how we have left it: `enable` writes there when we do not answer */
+	bool status_trouble; /* it could not be written the last time */
 	bool status_due;
 	usec_t status_told; /* when it was made last */
 

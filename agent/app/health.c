@@ -11,6 +11,7 @@
 #include "agent/app/daemon_private.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
@@ -36,6 +37,8 @@ struct health {
 	unsigned failures; /* in a row */
 	bool healthy;	   /* from the first good answer until there are too many failures */
 	bool asked;	   /* at least one answer */
+	bool been_well;	   /* since the machine started, over restarts of the service */
+	char *been_well_file;
 	usec_t counted_boot; /* when the last failure was counted: one in each interval, however often it is asked */
 	usec_t hurry_boot;   /* until then somebody waits for the first good answer */
 	char last_failure[MESSAGE_MAX];
@@ -48,15 +51,49 @@ bool health_application_ok(const struct health *h)
 	return !h->application || h->healthy;
 }
 
-/* For the platform, which replaces what is unhealthy: one that we have stopped for a drain is not. */
-static bool ailing(const struct health *h)
+/* The record of it is of this boot, or not there. */
+static int read_been_well(struct health *h, struct error *err)
 {
-	const struct daemon *d = h->daemon;
+	_cleanup_buf_ struct buf boot = BUF_INIT(MACHINE_ID_MAX);
 
+	h->been_well_file = path_join(h->daemon->paths.run, "application-well");
+	if (!h->been_well_file)
+		return error_oom(err);
+	h->been_well = fs_read_nofollow(h->been_well_file, MACHINE_ID_MAX, &boot, NULL) >= 0 &&
+		       str_equal(buf_str(&boot), h->daemon->boot_id);
+	return 0;
+}
+
+static void note_been_well(struct health *h)
+{
+	const char *boot_id = h->daemon->boot_id;
+	struct error e = ERROR_INIT;
+
+	if (h->been_well)
+		return;
+	h->been_well = true;
+	if (fs_write(h->been_well_file, boot_id, strlen(boot_id), 0600, FS_NO_SYNC, &e) < 0)
+		log_debug("%s", e.msg);
+}
+
+static bool is_busy(const struct daemon *d, const struct handler_class *class)
+{
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &drain_class && d->slots[i].handler && d->slots[i].class->busy(d->slots[i].handler))
-			return false;
-	return h->application && h->failures >= h->application->unhealthy_threshold;
+		if (handler_classes[i] == class && d->slots[i].handler)
+			return d->slots[i].class->busy(d->slots[i].handler);
+	return false;
+}
+
+/* For the platform, which replaces what is unhealthy: one that we have stopped for a drain is not. One that has yet to begin,
+ * because its scripts still deploy it, is neither well nor ill: the Application Health extension takes a state that is neither
+ * for its own Initializing while its grace period lasts, and for Unknown, which counts as ill, afterwards. */
+static const char *platform_state(const struct health *h)
+{
+	if (!h->application || is_busy(h->daemon, &drain_class))
+		return "Healthy";
+	if (!h->been_well)
+		return "Initializing";
+	return h->failures >= h->application->unhealthy_threshold ? "Unhealthy" : "Healthy";
 }
 
 static void tell_handlers(struct daemon *d, bool healthy)
@@ -75,6 +112,7 @@ static void settle(struct health *h, bool ok, const char *why)
 
 	if (ok) {
 		h->failures = 0;
+		note_been_well(h);
 	} else if (h->failures == 0 || now >= usec_add(h->counted_boot, interval)) {
 		h->failures++;
 		h->counted_boot = now;
@@ -236,10 +274,7 @@ static bool skip_upgrade(const struct health *h)
 {
 	const struct daemon *d = h->daemon;
 
-	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &custom_script_class && d->slots[i].class->busy(d->slots[i].handler))
-			return true;
-	return !d->serving;
+	return is_busy(d, &custom_script_class) || is_busy(d, &drain_class) || !d->serving;
 }
 
 /* Rich states of the Application Health extension; CustomMetrics is a text that holds JSON (user-data.md D). */
@@ -249,7 +284,7 @@ static void answer_app_health(const struct health *h, struct listener_reply *rep
 	(void)buf_printf(&reply->body,
 			 "{\"ApplicationHealthState\":\"%s\",\"CustomMetrics\":\"{\\\"rollingUpgrade\\\":"
 			 "{\\\"SkipUpgrade\\\":%s,\\\"PhaseOrderingNumber\\\":0}}\"}\n",
-			 ailing(h) ? "Unhealthy" : "Healthy", skip_upgrade(h) ? "true" : "false");
+			 platform_state(h), skip_upgrade(h) ? "true" : "false");
 }
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
@@ -354,6 +389,9 @@ int health_new(struct daemon *d, struct health **ret, struct error *err)
 	if (!h)
 		return error_oom(err);
 	h->daemon = d;
+	r = read_been_well(h, err);
+	if (r < 0)
+		return r;
 	endpoints_answer(d->endpoints, ENDPOINT_READINESS, on_request, h);
 	r = loop_timer_new(d->loop, "application-health", on_next, h, &h->next);
 	if (r < 0)
@@ -368,5 +406,6 @@ void health_free(struct health *h)
 		return;
 	stop_asking(h);
 	loop_timer_free(h->next);
+	free(h->been_well_file);
 	free(h);
 }

@@ -15,8 +15,9 @@
 struct bus;
 struct paths;
 
-/* settings.md 3.3: before a removal a drain is ended by restoring, for at most this long. */
-#define RETIRE_USEC (240 * USEC_PER_SEC)
+/* Before a removal a drain is ended by restoring, for at most this long. The agent kills `uninstall` after 300 s, and what comes
+ * after this takes its time, too. */
+#define RETIRE_USEC (210 * USEC_PER_SEC)
 
 /* state/owner.json: whose units these are. */
 struct owner {

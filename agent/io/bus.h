@@ -15,8 +15,8 @@ struct loop;
 struct bus;
 struct bus_call;
 
-/* -ENOENT / -ECONNREFUSED …: no manager answers (a container, a test). Only with EVENKEEL_ROOT unset is the real
- * one tried; the caller decides what to do without. */
+/* -ENOENT: there is none (a container, a test). -ENOTCONN, -ETIMEDOUT …: there is one, and it does not answer. Only with
+ * EVENKEEL_ROOT unset is the real one tried; the caller decides what to do without. */
 _nodiscard_ int bus_open(struct bus **ret, struct loop *loop, struct error *err);
 /* After all its calls. */
 void bus_close(struct bus *b);
@@ -48,7 +48,9 @@ _nodiscard_ int unit_get_state(struct bus *b, const char *unit, unit_state_fn do
 /* KillUnit(unit, "all", signo); no answer is awaited. */
 _nodiscard_ int unit_kill(struct bus *b, const char *unit, int signo, struct error *err);
 
-/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s. */
+/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s, and none beyond the
+ * deadline (boot time): a command of several has one end, which is before the Azure agent's. Without one: none. */
+void bus_set_deadline(struct bus *b, usec_t deadline_boot);
 _nodiscard_ int bus_daemon_reload(struct bus *b, struct error *err);
 _nodiscard_ int bus_enable_unit(struct bus *b, const char *unit_path_or_name, struct error *err);
 _nodiscard_ int bus_disable_unit(struct bus *b, const char *unit, struct error *err);

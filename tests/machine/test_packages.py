@@ -113,7 +113,7 @@ def beside_the_extension(machine, deb, extension, before):
         machine.copy_in(LIBRARIES / f"lib{name}.so", f"/usr/local/lib/{name}.so")
     machine.write(f"{DROP_IN}/clock.conf", "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/clock_fast.so EK_CLOCK_RATE=2000\n")
     machine.run("systemctl daemon-reload")
-    with asked(machine, METRICS_PORT, restarts=6):
+    with asked(machine, METRICS_PORT, kills=0):
         extension.put()
         machine.run("systemctl restart evenkeel; systemctl restart evenkeel")
         # half an hour on a fast clock: its uninstall is made up for
@@ -228,6 +228,48 @@ def test_debian_package(machine, tmp_path):
     machine.run("dpkg --purge evenkeel 2>&1", timeout=90)
     machine.run(f"rm {RAN}")
     assert files(machine) - before == set()
+    assert machine.run("systemctl is-system-running").strip() == "running"
+
+
+def test_rpm_package(machine):
+    """rpm itself runs the scriptlets. The system's presets are those of RHEL, where nothing is enabled that nobody has asked for."""
+    old = packages.rpm()
+    machine.copy_in(old, "/root/old.rpm")
+    machine.copy_in(packages.rpm_of_version(old, "0.1.1"), "/root/new.rpm")
+    machine.write("/usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
+    machine.run("mkdir /usr/share/licenses")  # which is RHEL's own
+    before = files(machine)
+
+    def rpm(*arguments):
+        # its database knows nothing of Debian's packages
+        said = machine.run(["rpm", *arguments, "--nodeps"], timeout=90)
+        assert said == "", said
+        return machine.run("rpm --query --all").split()
+
+    # installed: it is there, and does nothing before somebody says so, as the README has it
+    assert rpm("--install", "/root/old.rpm") == ["evenkeel-0.1.0-1.x86_64"]
+    assert active(machine) == ["inactive", "inactive"]
+    configure(machine, SETTINGS)
+    machine.run("systemctl enable --now evenkeel.socket evenkeel.service")
+    machine.wait_until(f"test -s {RAN}", 20, "the script of the configuration")
+
+    # upgraded: the new program runs, the socket never closed, nothing runs again, what is drained stays so
+    drained(machine)
+    started, opened = shown(machine, "MainPID"), shown(machine, "ActiveEnterTimestampMonotonic", "evenkeel.socket")
+    assert rpm("--upgrade", "/root/new.rpm") == ["evenkeel-0.1.1-1.x86_64"]
+    machine.wait_until(lambda: shown(machine, "MainPID") not in ("0", started), 10, "the service after the upgrade")
+    machine.wait_until(lambda: told(machine, "drain")[1].startswith("drained"), 10, "the new daemon's word")
+    assert shown(machine, "ActiveEnterTimestampMonotonic", "evenkeel.socket") == opened
+    assert machine.run("systemctl is-enabled evenkeel.socket evenkeel.service").split() == ["enabled"] * 2
+    assert ran(machine) == ["package", "drain"] and web_is(machine, "inactive")
+
+    # erased: first it restores; the settings stay, and nothing is enabled
+    assert rpm("--erase", "evenkeel") == []
+    assert web_is(machine, "active") and ran(machine) == ["package", "drain", "restore"]
+    assert active(machine) == ["inactive", "inactive"]
+    left = files(machine) - before - {RAN}
+    kept = ("/etc/evenkeel", "/var/lib/evenkeel")
+    assert "/etc/evenkeel/evenkeel.json" in left and not [path for path in left if not path.startswith(kept)], left
     assert machine.run("systemctl is-system-running").strip() == "running"
 
 
