@@ -89,6 +89,7 @@ _nodiscard_ int sweep_new(struct handler *h, struct sweep **ret);
 void sweep_free(struct sweep *s);
 /* When nothing is at work for the first time, what nobody waits for goes. */
 void sweep_look(struct sweep *s);
+void sweep_again(struct sweep *s);
 
 /* ---- activate_facts.c ---- */
 

@@ -74,6 +74,8 @@ void item_free(struct item *i)
 	if (!i)
 		return;
 	vault_call_free(i->call);
+	if (i->job)
+		sweep_again(i->h->sweep);
 	activate_forget(i);
 	item_forget_job(i);
 	key_item_done(&i->plan);

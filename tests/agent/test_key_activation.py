@@ -136,6 +136,20 @@ def test_a_check_that_hangs_is_ended(vm, platform):
     assert vm.in_use() == old["key"]
 
 
+def test_an_item_that_goes_leaves_no_job(vm, platform):
+    """Its check runs to its end, and nobody waits for it."""
+    vm.first()
+    go = vm.root / "go"
+    vm.script("check", f"until [ -e {go} ]; do sleep 0.05; done")
+    vm.renew()
+    wait_until("the check", lambda: vm.phases() == [("check", "check")], 20 * SLOW)
+    vm.refresh()
+    vm.reload()
+    wait_until("the new settings", lambda: not vm.substatus("keyRefresh/web"), 20 * SLOW)
+    go.touch()
+    wait_until("the job to go", lambda: not list(vm.jobs()), 20 * SLOW)
+
+
 # ---- a reload that fails ----
 
 
