@@ -141,7 +141,8 @@ def test_an_item_that_goes_leaves_no_job(vm, platform):
     vm.first()
     go = vm.root / "go"
     vm.script("check", f"until [ -e {go} ]; do sleep 0.05; done")
-    vm.renew()
+    vm.put(vm.make())
+    vm.reload()
     wait_until("the check", lambda: vm.phases() == [("check", "check")], 20 * SLOW)
     vm.refresh()
     vm.reload()
