@@ -84,7 +84,7 @@
 #define LIMIT_ARGV		  64
 #define LIMIT_CHILD_OUTPUT	  (64UL * 1024) /* of helpers whose output we read ourselves */
 #define LIMIT_JOBS		  64 /* alive at once */
-#define LIMIT_KEY_RECORDS	  10000
+#define LIMIT_KEY_RECORDS	  100000 /* those of items that the settings no longer name stay: they know their files */
 #define LIMIT_JOB_DIRECTORIES	  100000
 #define LIMIT_RUNS_BY_HAND	  16 /* of scripts, at once */
 #define LIMIT_KEPT_RUNS_BYTES	  (1024UL * 1024 * 1024) /* of all scripts together */
