@@ -30,6 +30,7 @@ static const struct jd_field run_fields[] = {
 	{ "state",        &state_type,   offsetof(struct script_run, state), JD_REQUIRED },
 	{ "asynchronous", &boolean_type, offsetof(struct script_run, asynchronous), JD_OMIT_EMPTY },
 	{ "attempts",     &integer_type, offsetof(struct script_run, attempts) },
+	{ "reruns",       &integer_type, offsetof(struct script_run, reruns), JD_OMIT_EMPTY },
 	{ "code",         &integer_type, offsetof(struct script_run, code) },
 	{ "message",      &text_type,    offsetof(struct script_run, message) },
 	{ "output",       &text_type,    offsetof(struct script_run, output) },
@@ -205,15 +206,18 @@ enum script_next script_after(const struct script_settings *s, const struct scri
 
 	if (!s)
 		return r->end == JOB_SUCCEEDED ? SCRIPT_ENDED_WELL : SCRIPT_ENDED_BADLY;
+	/* What it asks for may have happened before anybody could read that it does. */
 	if (r->end == JOB_EXITED && s->reboot_exit_code && r->exit_code == s->reboot_exit_code)
-		return reboots < SCRIPT_REBOOTS_MAX ? SCRIPT_REBOOT : SCRIPT_ENDED_BADLY;
+		return rebooted ? SCRIPT_ENDED_WELL : reboots < SCRIPT_REBOOTS_MAX ? SCRIPT_REBOOT : SCRIPT_ENDED_BADLY;
 	if (r->end == JOB_SUCCEEDED)
 		return SCRIPT_ENDED_WELL;
 	/* The process that began it was killed before the job was: nothing of it has run. */
 	if (r->end == JOB_NOT_STARTED && attached && !r->started_at)
 		return SCRIPT_BEGIN_AGAIN;
+	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted && s->run_policy == RUN_EVERY_BOOT)
+		return SCRIPT_BEGIN_AGAIN;
 	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
-		return s->on_reboot == ON_REBOOT_RERUN || s->run_policy == RUN_EVERY_BOOT ? SCRIPT_BEGIN_AGAIN : SCRIPT_ENDED_BADLY;
+		return s->on_reboot == ON_REBOOT_RERUN && run->reruns < SCRIPT_RERUNS_MAX ? SCRIPT_BEGIN_AGAIN : SCRIPT_ENDED_BADLY;
 	return retries(s, run, r) ? SCRIPT_TRY_AGAIN : SCRIPT_ENDED_BADLY;
 }
 
@@ -250,6 +254,7 @@ static int add_file(struct sha256 *h, const struct settings *s, const struct scr
 static int add_script(struct sha256 *h, const struct settings *s, const struct script_settings *script)
 {
 	char *const *arguments = script->arguments.items;
+	const struct script_variable *environment = script->environment.items;
 	const struct script_file *files = script->files.items;
 	int r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &script->command_to_execute));
 
@@ -257,6 +262,13 @@ static int add_script(struct sha256 *h, const struct settings *s, const struct s
 		r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &script->script));
 	for (size_t i = 0; r >= 0 && i < script->arguments.n; i++)
 		r = add_text(h, arguments[i]);
+	if (r >= 0)
+		r = add_text(h, NULL);
+	for (size_t i = 0; r >= 0 && i < script->environment.n; i++) {
+		r = add_text(h, environment[i].name);
+		if (r >= 0)
+			r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &environment[i].value));
+	}
 	if (r >= 0)
 		r = add_text(h, NULL);
 	for (size_t i = 0; r >= 0 && i < script->files.n; i++)

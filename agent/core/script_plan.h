@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "agent/base/error.h"
+#include "agent/base/time.h"
 #include "agent/codec/json.h"
 #include "agent/core/job.h"
 #include "agent/core/settings.h"
@@ -24,12 +25,14 @@ struct script_run {
 	char *name;
 	char *key;	/* goal-state key under which it last began */
 	char *sequence; /* the number of that goal state, for people */
-	char *content;	/* SHA-256 of what it is (command, script, arguments, files) */
+	char *content;	/* SHA-256 of what it is (command, script, arguments, environment, files) */
 	char *boot_id;	/* of the last begin */
 	char *job;	/* id of the last job */
 	int state;
 	bool asynchronous;
 	int64_t attempts; /* begun under this key and boot */
+	int64_t reruns;	  /* begun again under this key because a reboot interrupted it */
+	usec_t try_at;	  /* by the clock of this boot: not before; a restart does not know it any more */
 	int64_t code;
 	char *message; /* the sentence of the last result */
 	char *output;  /* "[stdout]…[stderr]…" tails */
@@ -44,6 +47,7 @@ struct script_by_hand {
 
 #define SCRIPT_RECORD_VERSION 1
 #define SCRIPT_REBOOTS_MAX 3
+#define SCRIPT_RERUNS_MAX  10 /* a script that brings the machine down each time does not do so for ever */
 
 /* The durable memory of all. */
 struct script_memory {

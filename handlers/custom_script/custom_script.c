@@ -14,6 +14,16 @@
 
 #define WAIT_POLL_USEC USEC_PER_SEC
 
+void script_look_again(struct handler *h, usec_t when)
+{
+	loop_timer_at(h->timer, usec_min(when, loop_timer_due(h->timer)));
+}
+
+bool script_delayed(const struct handler *h, const struct script_run *run)
+{
+	return run && run->state == SCRIPT_PENDING && run->try_at > loop_now_boot(h->host->loop) && str_equal(run->key, h->key);
+}
+
 /* 0: met; 1: not yet; -ETIME: it did not come. */
 static int wait_for(struct handler *h)
 {
@@ -34,7 +44,7 @@ static int wait_for(struct handler *h)
 	}
 	if (usec_sub(now, h->wait_since) >= most || now >= h->deadline)
 		return -ETIME;
-	loop_timer_after(h->timer, WAIT_POLL_USEC);
+	script_look_again(h, usec_add(now, WAIT_POLL_USEC));
 	return 1;
 }
 
@@ -61,12 +71,11 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 		return false;
 	}
 	if (action == SCRIPT_RUN) {
-		if (h->try_at > loop_now_boot(h->host->loop)) {
-			h->phase = SCRIPTS_DELAYED;
-			loop_timer_at(h->timer, h->try_at);
-			return false;
+		if (script_delayed(h, run)) {
+			h->phase = s->asynchronous ? h->phase : SCRIPTS_DELAYED;
+			script_look_again(h, run->try_at);
+			return s->asynchronous;
 		}
-		h->try_at = 0;
 		r = wait_for(h);
 		if (r > 0) {
 			h->phase = SCRIPTS_WAITING;
@@ -94,10 +103,16 @@ void script_advance(struct handler *h)
 	script_lives_sweep(h);
 	if (!h->section || h->retired)
 		return;
+	loop_timer_stop(h->timer);
 	script_lives_attach(h);
 	h->phase = SCRIPTS_BUSY;
-	if (script_lives_former(h))
+	if (script_lives_former(h)) {
+		if (loop_now_boot(h->host->loop) >= h->deadline)
+			h->phase = SCRIPTS_LATE;
+		else
+			script_look_again(h, h->deadline);
 		return;
+	}
 	h->phase = SCRIPTS_REBOOTING;
 	if (script_rebooting(h))
 		return;
@@ -247,7 +262,7 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 	h->section = goal->settings->custom_script;
 	if (fresh) {
 		h->waited = false;
-		h->wait_since = h->try_at = 0;
+		h->wait_since = 0;
 	}
 	loop_timer_stop(h->timer);
 	if (h->section)
@@ -285,7 +300,7 @@ static bool handler_busy(const struct handler *h)
 	}
 	return h->section && !h->retired &&
 	       (h->phase == SCRIPTS_WAITING || h->phase == SCRIPTS_DELAYED || h->phase == SCRIPTS_REBOOTING ||
-		h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_PAUSED);
+		h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_LATE || h->phase == SCRIPTS_PAUSED);
 }
 
 static void handler_pause_changed(struct handler *h)

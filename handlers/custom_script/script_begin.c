@@ -34,8 +34,9 @@ static struct script_run *prepare_run(struct handler *h, size_t i)
 	    str_set(&run->content, h->content[i]) < 0 || str_set(&run->boot_id, h->host->boot_id) < 0)
 		return NULL;
 	run->asynchronous = s->asynchronous;
+	run->try_at = 0;
 	if (!again)
-		run->attempts = 0;
+		run->attempts = run->reruns = 0;
 	return run;
 }
 
@@ -78,11 +79,15 @@ static int begin(struct handler *h, struct script_run *run, const struct script_
 	run->attempts++;
 	run->state = SCRIPT_RUNNING;
 	r = script_record_save(h, err);
-	if (r < 0)
-		return error_wrap(err, r, "not run, because that could not be recorded");
-	log_for(LOG_LEVEL_INFO, (.handler = SCRIPT_HANDLER, .job = id, .sequence = h->sequence, .milestone = true),
-		"script %s begins, try %" PRId64, s->name, run->attempts);
-	return start_job(h, s, run, id, err);
+	if (r < 0) {
+		(void)error_wrap(err, r, "not run, because that could not be recorded");
+	} else {
+		log_for(LOG_LEVEL_INFO, (.handler = SCRIPT_HANDLER, .job = id, .sequence = h->sequence, .milestone = true),
+			"script %s begins, try %" PRId64, s->name, run->attempts);
+		r = start_job(h, s, run, id, err);
+	}
+	run->attempts -= r < 0;
+	return r;
 }
 
 void script_begin(struct handler *h, size_t i)

@@ -323,6 +323,7 @@ def test_ask_19_downloads_by_the_proxy(vm):
 def test_ask_12_package_managers_and_cloud_init_are_waited_for(vm):
     ran, lock = vm.root / "ran-12", vm.root / "var/lib/dpkg/lock-frontend"
     (vm.root / "run/cloud-init").mkdir(parents=True)
+    (vm.root / "run/cloud-init/enabled").touch()
     lock.parent.mkdir(parents=True)
     lock.touch()
     with open(lock, "r+") as held:
