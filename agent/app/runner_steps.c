@@ -184,8 +184,9 @@ usec_t runner_step_due(const struct runner *r)
 {
 	usec_t due = USEC_INFINITY, now = time_boot();
 
+	/* Of the whole job, its downloads included; each hook has its own. */
 	if (r->job.timeout_seconds)
-		due = usec_add(now, usec_from_seconds((uint64_t)r->job.timeout_seconds));
+		due = usec_add(r->job.kind == JOB_HOOKS ? now : r->started_boot, usec_from_seconds((uint64_t)r->job.timeout_seconds));
 	if (r->job.deadline_boot_usec)
 		due = usec_min(due, str_equal(r->job.boot_id, r->boot_id) ? (usec_t)r->job.deadline_boot_usec : now);
 	return due;

@@ -29,6 +29,7 @@ static const struct jd_field run_fields[] = {
 	{ "job",          &text_type,    offsetof(struct script_run, job) },
 	{ "state",        &state_type,   offsetof(struct script_run, state), JD_REQUIRED },
 	{ "asynchronous", &boolean_type, offsetof(struct script_run, asynchronous), JD_OMIT_EMPTY },
+	{ "fleeting",     &boolean_type, offsetof(struct script_run, fleeting), JD_OMIT_EMPTY },
 	{ "attempts",     &integer_type, offsetof(struct script_run, attempts) },
 	{ "reruns",       &integer_type, offsetof(struct script_run, reruns), JD_OMIT_EMPTY },
 	{ "code",         &integer_type, offsetof(struct script_run, code) },
@@ -199,6 +200,13 @@ static bool retries(const struct script_settings *s, const struct script_run *ru
 	return s->retry.on_exit_codes.n == 0;
 }
 
+bool script_interrupted(const struct script_run *run, const struct job_result *r, const char *boot_id)
+{
+	bool lost = r->end == JOB_NOT_STARTED && !r->started_at && run->fleeting;
+
+	return (r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED || lost) && !str_equal(run->boot_id, boot_id);
+}
+
 enum script_next script_after(const struct script_settings *s, const struct script_run *run, const struct job_result *r,
 			      bool attached, int64_t reboots, const char *boot_id)
 {
@@ -212,11 +220,11 @@ enum script_next script_after(const struct script_settings *s, const struct scri
 	if (r->end == JOB_SUCCEEDED)
 		return SCRIPT_ENDED_WELL;
 	/* The process that began it was killed before the job was: nothing of it has run. */
-	if (r->end == JOB_NOT_STARTED && attached && !r->started_at)
+	if (r->end == JOB_NOT_STARTED && attached && !r->started_at && !(rebooted && run->fleeting))
 		return SCRIPT_BEGIN_AGAIN;
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted && s->run_policy == RUN_EVERY_BOOT)
+	if (script_interrupted(run, r, boot_id) && s->run_policy == RUN_EVERY_BOOT)
 		return SCRIPT_BEGIN_AGAIN;
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
+	if (script_interrupted(run, r, boot_id))
 		return s->on_reboot == ON_REBOOT_RERUN && run->reruns < SCRIPT_RERUNS_MAX ? SCRIPT_BEGIN_AGAIN : SCRIPT_ENDED_BADLY;
 	return retries(s, run, r) ? SCRIPT_TRY_AGAIN : SCRIPT_ENDED_BADLY;
 }

@@ -30,6 +30,7 @@ struct script_run {
 	char *job;	/* id of the last job */
 	int state;
 	bool asynchronous;
+	bool fleeting; /* the disk took no job: what is known of it goes with the boot */
 	int64_t attempts; /* begun under this key and boot */
 	int64_t reruns;	  /* begun again under this key because a reboot interrupted it */
 	usec_t try_at;	  /* by the clock of this boot: not before; a restart does not know it any more */
@@ -91,6 +92,9 @@ enum script_next {
 	SCRIPT_BEGIN_AGAIN, /* at once: it has not begun, or a reboot interrupted it and it may be rerun */
 	SCRIPT_REBOOT,	   /* ended well and asks for a reboot */
 };
+
+/* Whether a reboot ended it, or that must be assumed. */
+bool script_interrupted(const struct script_run *run, const struct job_result *r, const char *boot_id);
 
 /* What follows from a result. `s` NULL: nobody asks for this script any more. `attached`: an earlier process began it.
  * `reboots`: how many have been asked for already. */

@@ -68,7 +68,7 @@ static const struct jd_field script_fields[] = {
 	MEMBER("workingDirectory", &st_path_or_none, script_settings, working_directory,
 	       .doc = "Default: the run's own directory, which holds the files."),
 	MEMBER("timeoutInSeconds", INTEGER(0, 604800), script_settings, timeout_seconds,
-	       .doc = "How long one try may run; 0: until the deadline (asynchronous: no limit)."),
+	       .doc = "How long one try may take, with its downloads; 0: until the deadline (asynchronous: no limit)."),
 	MEMBER("runPolicy", CHOICE("oncePerSequence", "oncePerContent", "everyBoot"), script_settings, run_policy,
 	       .doc = "When it is run again; the content is its text, arguments, environment and files."),
 	MEMBER("retry", &st_retry, script_settings, retry, .doc = "Further tries after a failure."),

@@ -54,11 +54,11 @@ static char *shorter_output(const struct script_run *run)
 }
 
 static void say_end(const struct script_settings *s, const struct job_result *r, enum script_next next, bool rebooted,
-		    const char *span, struct buf *out)
+		    bool interrupted, const char *span, struct buf *out)
 {
 	char phrase[128];
 
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
+	if (interrupted)
 		(void)buf_printf(out, "interrupted by a reboot after %s", span);
 	else if (r->end == JOB_TIMED_OUT)
 		(void)buf_printf(out, "timed out after %s and was ended with all it had started", span);
@@ -97,7 +97,7 @@ int script_report_result(const struct handler *h, struct script_run *run, const 
 	size_t len, most;
 
 	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
-	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), span, &text);
+	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), script_interrupted(run, r, h->host->boot_id), span, &text);
 	if (s && !h->host->bus && (s->limits.memory_bytes || s->limits.cpu_percent))
 		(void)buf_puts(&text, "; it ran without its limits of memory and processor time, since no systemd manager answers");
 	if (buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)

@@ -65,7 +65,7 @@ static void apply_next(struct handler *h, const struct script_settings *s, struc
 	case SCRIPT_BEGIN_AGAIN:
 		run->state = SCRIPT_PENDING;
 		run->attempts = 0;
-		run->reruns += r->started_at != NULL;
+		run->reruns += script_interrupted(run, r, h->host->boot_id);
 		break;
 	case SCRIPT_REBOOT:
 		run->state = SCRIPT_DONE;

@@ -736,6 +736,41 @@ static void test_reboot_rerun(void **state)
 	assert_int_equal(status_top(w->model), STATUS_SUCCESS);
 }
 
+static bool nothing_is_left(struct world *w)
+{
+	_cleanup_strv_ char **names = NULL;
+
+	return fs_list(w->place.paths.jobs, 100, &names, NULL) == 0 && strv_length(names) == 0;
+}
+
+/* The power fails before the runner can remove the files: then whoever finds them does. */
+static void test_reboot_wipe(void **state)
+{
+	struct world *w = *state;
+	_cleanup_strv_ char **names = NULL;
+	_cleanup_free_ char *work = NULL;
+
+	apply(w, "1", "{'scripts':[{'name':'a','wipe':true,'commandToExecute':'sleep 60'}]}");
+	run_until(w, first_runs);
+	usleep(200000);
+	close_world(w);
+	kill_job(w, "cs-a-");
+	assert_int_equal(fs_list(w->place.paths.jobs, 100, &names, NULL), 0);
+	assert_int_equal(strv_length(names), 1);
+	work = str_format("%s/%s/work", w->place.paths.jobs, names[0]);
+	for (int i = 0; i < 2000 && fs_exists(work); i++)
+		usleep(10000);
+	assert_false(fs_exists(work));
+	assert_int_equal(fs_mkdirs(work, 0700, NULL), 0);
+	boot_again(w);
+	open_world(w);
+	apply_again(w, "1");
+	run_until(w, idle);
+	look(w);
+	assert_true(str_starts(w->c[0].message, "interrupted by a reboot after "));
+	run_until(w, nothing_is_left);
+}
+
 /* ---- sequence numbers that overtake each other ---- */
 
 static void test_busy_wait(void **state)
@@ -963,7 +998,7 @@ int main(void)
 		TEST(test_in_order), TEST(test_one_script), TEST(test_failure), TEST(test_failure_allowed), TEST(test_drop_in_words),
 		TEST(test_retry), TEST(test_retry_in_background), TEST(test_retry_after_deadline), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_not_run_at_all), TEST(test_downloads),
 		TEST(test_policies), TEST(test_restart_while_running), TEST(test_kills_at_any_moment), TEST(test_reboot_fail),
-		TEST(test_reboot_rerun), TEST(test_busy_wait), TEST(test_busy_beyond_deadline), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
+		TEST(test_reboot_rerun), TEST(test_reboot_wipe), TEST(test_busy_wait), TEST(test_busy_beyond_deadline), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
 		TEST(test_wait_in_vain), TEST(test_cloud_init_unknown), TEST(test_zypper), TEST(test_keep_runs), TEST(test_progress),
 	};
 

@@ -73,7 +73,7 @@ static const struct ending {
 	const char *what;
 	int end;
 	int64_t exit_code;
-	bool attached, rebooted, began; /* began: the job has told a start of its own */
+	bool attached, rebooted, fleeting, began; /* began: the job has told a start of its own */
 	int64_t attempts, times;
 	bool only_7;
 	int on_reboot, policy;
@@ -109,6 +109,11 @@ static const struct ending {
 	{ "ended well before the reboot", JOB_SUCCEEDED, .attached = true, .rebooted = true, .began = true,
 	  .next = SCRIPT_ENDED_WELL },
 	{ "daemon killed before the start", JOB_NOT_STARTED, .attached = true, .next = SCRIPT_BEGIN_AGAIN },
+	{ "known to the boot before only, fail", JOB_NOT_STARTED, .attached = true, .rebooted = true, .fleeting = true,
+	  .next = SCRIPT_ENDED_BADLY },
+	{ "known to the boot before only, rerun", JOB_NOT_STARTED, .attached = true, .rebooted = true, .fleeting = true,
+	  .on_reboot = ON_REBOOT_RERUN, .next = SCRIPT_BEGIN_AGAIN },
+	{ "known to this boot only", JOB_NOT_STARTED, .attached = true, .fleeting = true, .next = SCRIPT_BEGIN_AGAIN },
 	{ "could not be run", JOB_NOT_STARTED, .began = true, .times = 3, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be run, told after a restart", JOB_NOT_STARTED, .attached = true, .began = true, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be started", JOB_NOT_STARTED, .next = SCRIPT_ENDED_BADLY },
@@ -129,7 +134,8 @@ static void test_endings(void **state)
 						   .reboot_exit_code = e->reboot_code,
 						   .retry = { .times = e->times,
 							      .on_exit_codes = { code_7, e->only_7 ? 1 : 0 } } };
-		const struct script_run run = { .boot_id = (char[]){ "b" }, .attempts = e->attempts, .reruns = e->reruns };
+		const struct script_run run = { .boot_id = (char[]){ "b" }, .attempts = e->attempts, .reruns = e->reruns,
+						.fleeting = e->fleeting };
 		const struct job_result r = { .end = e->end,
 					      .exit_code = e->exit_code,
 					      .started_at = e->began ? (char[]){ "2026-11-20T08:00:00Z" } : NULL };
