@@ -208,6 +208,14 @@ def test_what_is_under_way_when_time_is_up_10(vm, web):
         assert done.codes == [56]
 
 
+def test_secret_uri_is_told_by_its_host(vm, web):
+    """Of what came from a secret the path may be one, too."""
+    path = vm.secret("c4n4ry-path")
+    web.pages[f"/{path}/a"] = [status(404)]
+    done = vm.deploy(files=[{"uri": {"secretRef": "u"}, "name": "a"}], secrets={"u": web.url(f"/{path}/a")})
+    assert not done.ok and "/[redacted]: attempt 1 of 7: the server says 404" in done.message, done.message
+
+
 def test_uri_without_a_name_defect_7(vm):
     """The peer puts the whole URI into status and log."""
     signature = vm.secret("c4n4ry-nameless")
