@@ -10,7 +10,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
-#include "agent/io/http.h"
+#include "agent/io/local_client.h"
 #include "agent/io/loop.h"
 #include "agent/io/paths.h"
 
@@ -37,15 +37,14 @@ bool api_permitted(const struct paths *p)
 }
 
 #define PAUSE_USEC (200 * USEC_PER_MSEC)
+#define TURN_USEC  (20 * USEC_PER_SEC) /* for one answer of several */
 
 struct asking {
 	struct loop *loop;
-	struct http *http;
-	struct http_call *call;
+	struct local_call *call;
 	struct loop_timer *pause;
-	char *url;
 	const struct paths *paths;
-	const char *method, *body;
+	const char *method, *target, *body;
 	usec_t timeout, deadline;
 	bool until_done;
 	struct buf *reply;
@@ -55,11 +54,9 @@ struct asking {
 
 static void asking_done(struct asking *a)
 {
-	http_call_free(a->call);
+	local_call_free(a->call);
 	loop_timer_free(a->pause);
-	http_free(a->http);
 	loop_free(a->loop);
-	free(a->url);
 }
 
 static void end(struct asking *a, int result, const char *detail)
@@ -70,39 +67,48 @@ static void end(struct asking *a, int result, const char *detail)
 	loop_exit(a->loop, 0);
 }
 
-static void on_done(const struct http_response *resp, void *userdata)
+/* It is at it; or it hangs, and its watchdog may bring another one. Where nobody listens nobody will. */
+static bool is_for_later(const struct asking *a, const struct local_answer *answer)
+{
+	if (!a->until_done)
+		return false;
+	return answer->result < 0 ? answer->result != -ECONNREFUSED && answer->result != -ENOENT : answer->status == 202;
+}
+
+static void on_done(const struct local_answer *answer, void *userdata)
 {
 	struct asking *a = userdata;
 
-	if (resp->result < 0) {
-		end(a, resp->result, resp->detail);
-		return;
-	}
-	if (a->until_done && resp->status == 202 && time_boot() < a->deadline) {
+	if (is_for_later(a, answer) && usec_add(time_boot(), PAUSE_USEC) < a->deadline) {
 		loop_timer_after(a->pause, PAUSE_USEC);
 		return;
 	}
+	if (answer->result < 0) {
+		end(a, answer->result, answer->detail);
+		return;
+	}
 	buf_reset(a->reply);
-	if (buf_append(a->reply, resp->body, resp->len) < 0)
+	if (buf_append(a->reply, answer->body, answer->len) < 0)
 		end(a, buf_ok(a->reply), "the answer is too long");
 	else
-		end(a, (int)resp->status, "");
+		end(a, answer->status, "");
 }
 
 static int ask(struct asking *a, struct error *err)
 {
-	http_call_free(TAKE_PTR(a->call));
-	return http_submit(a->http,
-			   &(struct http_request){
-				   .method = a->method,
-				   .url = a->url,
-				   .unix_socket = a->paths->api_socket,
-				   .body = a->body,
-				   .body_len = a->body ? strlen(a->body) : 0,
-				   .timeout_usec = a->timeout,
-				   .max_body = LIMIT_API_REPLY,
-			   },
-			   on_done, a, &a->call, err);
+	usec_t left = usec_max(usec_sub(a->deadline, time_boot()), 1);
+
+	local_call_free(TAKE_PTR(a->call));
+	return local_ask(a->loop,
+			 &(struct local_request){
+				 .socket = a->paths->api_socket,
+				 .method = a->method,
+				 .target = a->target,
+				 .body = a->body,
+				 .timeout_usec = a->until_done ? usec_min(left, TURN_USEC) : a->timeout,
+				 .max_body = LIMIT_API_REPLY,
+			 },
+			 on_done, a, &a->call, err);
 }
 
 static void on_pause(void *userdata)
@@ -115,19 +121,12 @@ static void on_pause(void *userdata)
 		end(a, r, e.msg);
 }
 
-static int converse(struct asking *a, const char *path, struct error *err)
+static int converse(struct asking *a, struct error *err)
 {
-	const struct http_options options = { .local_only = true };
 	int r;
 
 	a->deadline = usec_add(time_boot(), a->timeout);
-	a->url = str_format("http://localhost%s", path);
-	if (!a->url)
-		return error_oom(err);
 	r = loop_new(&a->loop, err);
-	if (r < 0)
-		return r;
-	r = http_new(&a->http, a->loop, &options, err);
 	if (r < 0)
 		return r;
 	r = loop_timer_new(a->loop, "api-pause", on_pause, a, &a->pause);
@@ -150,11 +149,12 @@ int api_call(const struct paths *p, const char *method, const char *path, const 
 {
 	_cleanup_(asking_done) struct asking a = { .paths = p,
 						   .method = method,
+						   .target = path,
 						   .body = body,
 						   .timeout = timeout,
 						   .reply = reply };
 
-	return converse(&a, path, err);
+	return converse(&a, err);
 }
 
 int api_refused(struct error *err, int code, const char *method, const char *path, int status, const struct buf *reply)
@@ -182,11 +182,12 @@ int api_wait(const struct paths *p, const char *method, const char *path, usec_t
 	_cleanup_buf_ struct buf reply = BUF_INIT(LIMIT_API_REPLY);
 	_cleanup_(asking_done) struct asking a = { .paths = p,
 						   .method = method,
+						   .target = path,
 						   .body = "",
 						   .timeout = timeout,
 						   .until_done = true,
 						   .reply = &reply };
-	int r = converse(&a, path, err);
+	int r = converse(&a, err);
 
 	if (r < 0 || r == 200)
 		return r < 0 ? r : 0;

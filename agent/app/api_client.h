@@ -28,5 +28,6 @@ _nodiscard_ int api_look(const struct paths *p, const char *path, usec_t timeout
 /* The sentence of an answer that is no success, with `code`. */
 int api_refused(struct error *err, int code, const char *method, const char *path, int status, const struct buf *reply);
 
-/* Repeats the request until the daemon answers 200 (it answers 202 while it is at it); 0, or what went wrong last. */
+/* Repeats the request until the daemon answers 200 (it answers 202 while it is at it), also past a daemon that hangs or is
+ * started anew meanwhile, for `timeout` in all; 0, or what went wrong last. */
 _nodiscard_ int api_wait(const struct paths *p, const char *method, const char *path, usec_t timeout, struct error *err);

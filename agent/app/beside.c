@@ -72,15 +72,30 @@ void installed_done(struct installed *i)
 	free(TAKE_PTR(i->version));
 }
 
-int package_take_over(struct bus *bus, struct error *err)
+bool extension_has_vanished(const struct paths *p, const char *config_folder)
 {
-	static const char *const units[] = { "evenkeel.socket", "evenkeel.service" };
+	_cleanup_(owner_done) struct owner o = { 0 };
+
+	if (config_folder && fs_is_dir(config_folder))
+		return false;
+	if (owner_read(p, &o, NULL) < 0 || !str_equal(o.kind, "extension"))
+		return false;
+	/* Between install and enable, and on a copied disk, there is no goal state. */
+	return config_folder || !extension_is_there(p);
+}
+
+int package_take_over(struct bus *bus, bool start, struct error *err)
+{
+	static const struct {
+		const char *unit;
+		enum unit_verb verb;
+	} units[] = { { "evenkeel.socket", UNIT_START }, { "evenkeel.service", UNIT_RESTART } };
 	struct error e = ERROR_INIT;
 	int first = 0;
 
-	for (size_t i = 0; bus && i < 2 * ARRAY_SIZE(units); i++) {
-		const char *unit = units[i % ARRAY_SIZE(units)];
-		int r = i < ARRAY_SIZE(units) ? bus_enable_unit(bus, unit, &e) : bus_unit_job(bus, UNIT_START, unit, true, &e);
+	for (size_t i = 0; bus && i < (start ? 2 : 1) * ARRAY_SIZE(units); i++) {
+		size_t k = i % ARRAY_SIZE(units);
+		int r = i == k ? bus_enable_unit(bus, units[k].unit, &e) : bus_unit_job(bus, units[k].verb, units[k].unit, true, &e);
 
 		if (r < 0 && first == 0) {
 			first = r;

@@ -24,6 +24,10 @@ void installed_done(struct installed *i);
 
 bool package_is_installed(const struct paths *p);
 
-/* After the units in /etc have gone: the package's service takes over, with the files below /etc as its settings. bus NULL:
- * nothing to start it with. Goes on past failures; the first is returned. */
-_nodiscard_ int package_take_over(struct bus *bus, struct error *err);
+/* The extension owns the service, and the Azure agent has dropped it without calling anything (extension-contract.md 9.9).
+ * `config_folder` is that of the last goal state, NULL when there is none. */
+bool extension_has_vanished(const struct paths *p, const char *config_folder);
+
+/* After the units in /etc have gone: the package's service takes over from what runs, with the files below /etc as its settings;
+ * without `start` it begins with the next boot. bus NULL: nothing to do it with. Goes on past failures; the first is returned. */
+_nodiscard_ int package_take_over(struct bus *bus, bool start, struct error *err);

@@ -6,7 +6,9 @@
 
 #include "agent/app/api_client.h"
 #include "agent/app/arguments.h"
+#include "agent/app/beside.h"
 #include "agent/app/cli_client.h"
+#include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/verbs.h"
 #include "agent/base/cleanup.h"
@@ -26,8 +28,11 @@ static int service_install(const struct paths *p, struct bus *bus, struct error 
 static int service_remove(const struct paths *p, struct bus *bus, struct error *err)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
+	int r = owner_read(p, &o, err);
 
-	if (owner_read(p, &o, NULL) == 0 && !str_equal(o.kind, "vm-application"))
+	if (r == -EPROTO)
+		return r;
+	if (r == 0 && !str_equal(o.kind, "vm-application"))
 		return error_set(err, ERROR_USER, -EBUSY, "the service belongs to the %s (version %s); remove that instead", o.kind,
 				 o.version);
 	return installation_remove(p, bus, false, err);
@@ -38,16 +43,31 @@ static int service_remove(const struct paths *p, struct bus *bus, struct error *
 static int service_retire(const struct paths *p, struct bus *bus, struct error *err)
 {
 	_cleanup_(owner_done) struct owner o = { 0 };
-	int r;
+	int r = owner_read(p, &o, NULL);
 
-	if (owner_read(p, &o, NULL) == 0) {
+	if (r == -EPROTO)
+		puts("evenkeel: the service belongs to a later version, and goes on");
+	if (r == 0)
 		printf("evenkeel: the service belongs to the %s (version %s), and goes on\n", o.kind, o.version);
+	if (r == 0 || r == -EPROTO)
 		return 0;
-	}
 	if (api_daemon_running(p))
 		cli_note_wait("restoring what is drained, 4 minutes at most");
 	r = api_daemon_running(p) ? api_wait(p, "POST", "/v1/retire", RETIRE_USEC, err) : 0;
 	return r < 0 ? r : installation_remove_logind(p, bus, err);
+}
+
+/* What the Azure agent has left out when it dropped the extension: its uninstall. */
+static int service_leave(const struct paths *p, struct bus *bus, struct error *err)
+{
+	_cleanup_(goal_request_done) struct goal_request goal = { 0 };
+	int r = goal_request_read(p, &goal, err);
+
+	if (r == -EPROTO)
+		return r;
+	if (!extension_has_vanished(p, goal.config_folder))
+		return error_set(err, ERROR_USER, -EBUSY, "the service is not one that a vanished extension has left behind");
+	return installation_remove(p, bus, false, err);
 }
 
 static const struct {
@@ -57,6 +77,7 @@ static const struct {
 	{ "install", service_install },
 	{ "remove", service_remove },
 	{ "retire", service_retire },
+	{ "leave", service_leave },
 };
 
 int verb_service(int argc, char **argv)

@@ -24,6 +24,12 @@ static int check_machine(const struct settings *s, struct error *err)
 	return r < 0 ? r : drain_class.check(&p, s, err);
 }
 
+static bool asks_for_nothing(const struct settings *s)
+{
+	return !s->custom_script && !s->key_refresh && !s->drain && !s->user_data && !s->health && !s->notify &&
+	       !s->network && !s->log;
+}
+
 static int validate(const char *file, const char *secrets_file)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_SETTINGS), secrets = BUF_SECRET_INIT(LIMIT_SETTINGS);
@@ -53,6 +59,8 @@ static int validate(const char *file, const char *secrets_file)
 		fprintf(stderr, "and %u more\n", report.n_errors_found - report.n_errors);
 	for (unsigned i = 0; i < report.n_warnings; i++)
 		fprintf(stderr, "warning: %s\n", report.warnings[i]);
+	if (r < 0 && !secrets_file && strstr(buf_str(&text), "secretRef"))
+		fprintf(stderr, "the values of secrets come from another document: --secrets FILE\n");
 	if (r >= 0) {
 		r = check_machine(&s, &e);
 		if (r < 0)
@@ -60,7 +68,7 @@ static int validate(const char *file, const char *secrets_file)
 	}
 	if (r < 0)
 		return EXIT_INVALID_SETTINGS;
-	printf("%s: valid\n", file);
+	printf("%s: valid%s\n", file, asks_for_nothing(&s) ? "; it has no section, so nothing will be done" : "");
 	return EXIT_OK;
 }
 

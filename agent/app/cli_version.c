@@ -1,4 +1,5 @@
 /* `evenkeel version`: which program this is, and what it runs on. */
+#include <gnu/libc-version.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,9 +28,10 @@ int version_json(struct buf *out)
 {
 	return buf_printf(out,
 			  "{\"version\":\"%s\",\"handler\":\"%s\",\"architecture\":\"%s\",\"compiler\":\"%s\",\"libraries\":{"
-			  "\"json-c\":\"%s\",\"libcurl\":\"%s\",\"libmicrohttpd\":\"%s\",\"openssl\":\"%s\",\"zlib\":\"%s\"}}\n",
-			  EK_VERSION, EK_HANDLER, ARCHITECTURE, __VERSION__, jd_library(), http_library(), listener_library(),
-			  digest_library(), gzip_library());
+			  "\"glibc\":\"%s\",\"json-c\":\"%s\",\"libcurl\":\"%s\",\"libmicrohttpd\":\"%s\",\"openssl\":\"%s\","
+			  "\"zlib\":\"%s\"}}\n",
+			  EK_VERSION, EK_HANDLER, ARCHITECTURE, __VERSION__, gnu_get_libc_version(), jd_library(), http_library(),
+			  listener_library(), digest_library(), gzip_library());
 }
 
 int verb_version(int argc, char **argv)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "agent/app/beside.h"
 #include "agent/app/daemon_private.h"
 #include "agent/app/daemon_refused.h"
 #include "agent/app/installation.h"
@@ -228,14 +229,19 @@ void daemon_retire(struct daemon *d)
 		d->slots[i].class->retire(d->slots[i].handler);
 }
 
-/* The agent drops handlers that the goal state does not name without calling anything (extension-contract.md 9.9). */
-static bool homeless(struct daemon *d)
+/* As the extension's uninstall would have done it. The sandbox lets nobody remove units, so it is done outside. */
+static int hand_over(struct daemon *d, struct error *err)
 {
-	_cleanup_(owner_done) struct owner owner = { 0 };
+	_cleanup_free_ char *binary = realpath("/proc/self/exe", NULL);
 
-	if (!d->have_goal || !d->goal.config_folder || fs_is_dir(d->goal.config_folder))
-		return false;
-	return owner_read(&d->paths, &owner, NULL) == 0 && str_equal(owner.kind, "extension");
+	log_info("the extension is gone from this machine: the package's service takes over");
+	if (!binary)
+		return error_errno(err, -errno, "/proc/self/exe");
+	if (d->bus)
+		return bus_start_helper(d->bus, "evenkeel-leave.service", "EvenKeel goes over to the package", binary, "service",
+					"leave", err);
+	loop_exit(d->loop, EXIT_OK);
+	return installation_hand_over(&d->paths, NULL, false, err);
 }
 
 static void leave(struct daemon *d)
@@ -245,7 +251,15 @@ static void leave(struct daemon *d)
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->slots[i].class->busy(d->slots[i].handler))
 			return;
+	if (d->homeless_since && package_is_installed(&d->paths)) {
+		if (hand_over(d, &e) < 0)
+			log_error("%s", e.msg);
+		return;
+	}
 	log_info("the extension is gone from this machine: the service stops and disables itself");
+	/* Of an upgrade that has not come to its end: whoever installs next would be taken for its other end. */
+	if (upgrade_mark_clear(&d->paths, &e) < 0)
+		log_warning("%s", e.msg);
 	if (d->bus) {
 		if (bus_disable_unit(d->bus, "evenkeel.socket", &e) < 0 || bus_disable_unit(d->bus, "evenkeel.service", &e) < 0 ||
 		    bus_unit_job(d->bus, UNIT_STOP, "evenkeel.socket", false, &e) < 0 ||
@@ -270,7 +284,7 @@ static void on_housekeeping(void *userdata)
 	loop_timer_after(d->housekeeping, HOUSEKEEPING_USEC);
 	if (d->retiring && !d->bus)
 		leave(d);
-	if (!homeless(d)) {
+	if (!extension_has_vanished(&d->paths, d->goal.config_folder)) {
 		d->homeless_since = 0;
 		return;
 	}
@@ -284,12 +298,18 @@ static void on_housekeeping(void *userdata)
 
 /* ---- opening and closing ---- */
 
-static void open_manager(struct daemon *d)
+/* Where there is a manager that does not answer now, we are begun anew in a second: jobs that were plain children of ours would
+ * be in our sandbox. */
+static int open_manager(struct daemon *d, struct error *err)
 {
 	struct error e = ERROR_INIT;
+	int r = bus_open(&d->bus, d->loop, &e);
 
-	if (bus_open(&d->bus, d->loop, &e) < 0)
+	if (r == -ENOENT)
 		log_info("no systemd manager answers (%s): jobs are plain children", e.msg);
+	else if (r < 0 && err)
+		*err = e;
+	return r == -ENOENT ? 0 : r;
 }
 
 static int open_machinery(struct daemon *d, struct error *err)
@@ -302,7 +322,9 @@ static int open_machinery(struct daemon *d, struct error *err)
 		return error_errno(err, -errno, "/proc/self/exe");
 	if (options.connect_to)
 		log_warning("EVENKEEL_CONNECT_TO is set: requests go to %s; this is for tests and rehearsals", options.connect_to);
-	open_manager(d);
+	r = open_manager(d, err);
+	if (r < 0)
+		return r;
 	r = http_new(&d->http, d->loop, &options, err);
 	if (r < 0)
 		return r;
@@ -317,6 +339,9 @@ static int open_machinery(struct daemon *d, struct error *err)
 		return r;
 	if (tokens_set_root(d->tokens, d->paths.root) < 0)
 		return error_oom(err);
+	r = endpoints_new(d->loop, &d->endpoints, err);
+	if (r < 0)
+		return r;
 	r = telemetry_new(d, &d->telemetry, err);
 	if (r < 0)
 		return r;
@@ -450,6 +475,7 @@ static void close_daemon(struct daemon *d)
 	machine_facts_free(d->machine);
 	pause_free(d->pause);
 	notifier_free(d->notifier);
+	endpoints_free(d->endpoints);
 	telemetry_free(d->telemetry);
 	tokens_free(d->tokens);
 	jobs_free(d->jobs);
@@ -468,6 +494,7 @@ static void close_daemon(struct daemon *d)
 	free(d->settings_message);
 	free(d->status_file);
 	free(d->key);
+	free(d->files_key);
 	free(d->user_key);
 	free(d->user_data_refused);
 	if (d->lock_fd >= 0)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "agent/app/daemon_private.h"
+#include "agent/app/documents.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
@@ -203,7 +204,7 @@ int daemon_load_goal(struct daemon *d, struct error *err)
 	d->have_goal = r >= 0;
 	if (r < 0 && r != -ENOENT && r != -EPROTO)
 		log_error("%s; going on without an extension's goal state", e.msg);
-	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, "files") < 0))
+	if (!d->have_goal && (str_set(&d->goal.sequence, "") < 0 || str_set(&d->goal.installation, DOCUMENTS_FILES) < 0))
 		return error_oom(err);
 	if (r == -EPROTO)
 		return not_understood(d, &e, err);

@@ -3,11 +3,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
 
 #include "agent/app/daemon.h"
 #include "agent/app/daemon_machine.h"
 #include "agent/app/daemon_pause.h"
 #include "agent/app/deployment.h"
+#include "agent/app/endpoints.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/notifier.h"
 #include "agent/app/telemetry.h"
@@ -47,6 +50,7 @@ struct daemon {
 	struct settings settings;
 	bool have_settings;
 	char *key; /* of what is in force */
+	char *files_key; /* of the files below /etc, whoever else says something */
 	char *user_key; /* of the settings that user data has brought, or NULL */
 	char *user_data_refused; /* why they are not in force, or NULL */
 	struct jd_report report;
@@ -60,11 +64,17 @@ struct daemon {
 	struct loop_timer *status_timer;
 	char status_digest[65];
 	char *status_file; /* FOLDER/SEQUENCE it was written for */
+	struct {
+		ino_t ino;
+		struct timespec mtime;
+	} status_left; /* how we have left it: `enable` writes there when we do not answer */
+	bool status_trouble; /* it could not be written the last time */
 	bool status_due;
 	usec_t status_told; /* when it was made last */
 
 	/* What others ask. */
 	struct listener *api;
+	struct endpoints *endpoints;
 	struct health *health;
 	struct telemetry *telemetry;
 	struct notifier *notifier;

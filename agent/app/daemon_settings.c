@@ -45,6 +45,7 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 			  char **ret_key, struct error *err)
 {
 	_cleanup_(documents_done) struct documents docs = { 0 };
+	_cleanup_free_ char *files_key = NULL;
 	struct settings_source sources[DOCUMENTS_SOURCES];
 	char hash[SHA256_HEX_MAX];
 	struct error e = ERROR_INIT;
@@ -54,8 +55,12 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 	r = documents_read(&d->paths, g, &docs, err);
 	if (r >= 0)
 		r = documents_key(g, &docs, ret_key, err);
+	if (r >= 0)
+		r = documents_files_key(&docs, &files_key, err);
 	if (r < 0)
 		return r;
+	free(d->files_key);
+	d->files_key = TAKE_PTR(files_key);
 	if (offered)
 		return settings_load(sources, documents_sources(&docs, offered, sources), s, &d->report, err);
 	free(TAKE_PTR(d->user_data_refused));
@@ -109,14 +114,20 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 					   .sequence = "user data",
 					   .key = user_key,
 					   .user_data_refused = d->user_data_refused };
+	/* The same of one that stands in files: what has been done for it stays done, whatever extension comes or goes. */
+	const struct handler_goal files = { .settings = s,
+					    .sequence = goal.sequence,
+					    .key = d->files_key,
+					    .user_data_refused = d->user_data_refused };
 	int first = 0;
 
 	if (!user_key)
 		return error_oom(err);
 	for (size_t i = 0; i < HANDLERS; i++) {
 		struct error e = ERROR_INIT;
-		bool from_user = s->door_of[handler_classes[i]->section] == DOOR_USER_DATA;
-		int r = d->slots[i].class->apply(d->slots[i].handler, from_user ? &user : &goal, &e);
+		int door = s->door_of[handler_classes[i]->section];
+		const struct handler_goal *g = door == DOOR_USER_DATA ? &user : door == DOOR_FILES ? &files : &goal;
+		int r = d->slots[i].class->apply(d->slots[i].handler, g, &e);
 
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "the settings of %s cannot be applied: %s",
@@ -128,6 +139,16 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 		}
 	}
 	return first;
+}
+
+/* One endpoint for both: the readiness listener answers. */
+static void apply_endpoints(struct daemon *d, const struct settings *s)
+{
+	const struct health_settings *h = s->health;
+	const char *readiness = h && !str_empty(h->listen) ? h->listen : NULL;
+	const char *metrics = h && !str_empty(h->metrics_listen) && !str_equal(h->metrics_listen, readiness) ? h->metrics_listen : NULL;
+
+	endpoints_apply(d->endpoints, (const char *const[]){ [ENDPOINT_READINESS] = readiness, [ENDPOINT_METRICS] = metrics });
 }
 
 /* The former settings live until every handler has let go of them. */
@@ -142,6 +163,7 @@ int daemon_put_in_force(struct daemon *d, struct settings *s, struct error *err)
 	*s = (struct settings){ 0 };
 	apply_log(d, &d->settings);
 	r = apply_network(d, &d->settings, err);
+	apply_endpoints(d, &d->settings);
 	health_apply(d->health, &d->settings);
 	telemetry_apply(d->telemetry, &d->settings);
 	notifier_apply(d->notifier, &d->settings);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "agent/app/daemon_private.h"
 #include "agent/azure/status_file.h"
@@ -93,13 +94,30 @@ static void record_top(struct daemon *d)
 		log_error("%s; a restart would not know how far this deployment is", e.msg);
 }
 
+static void note_as_left(struct daemon *d)
+{
+	struct stat st = { 0 };
+
+	(void)stat(d->status_file, &st);
+	d->status_left.ino = st.st_ino;
+	d->status_left.mtime = st.st_mtim;
+}
+
+static bool is_as_left(const struct daemon *d)
+{
+	struct stat st;
+
+	return stat(d->status_file, &st) == 0 && st.st_ino == d->status_left.ino &&
+	       st.st_mtim.tv_sec == d->status_left.mtime.tv_sec && st.st_mtim.tv_nsec == d->status_left.mtime.tv_nsec;
+}
+
 static bool folder_is_new(struct daemon *d)
 {
 	_cleanup_free_ char *file = str_format("%s/%s.status", d->goal.status_folder, d->goal.sequence);
 
 	if (!file)
 		return false;
-	if (str_equal(file, d->status_file) && fs_exists(file))
+	if (str_equal(file, d->status_file) && is_as_left(d))
 		return false;
 	free(d->status_file);
 	d->status_file = TAKE_PTR(file);
@@ -124,11 +142,16 @@ static void write_file(struct daemon *d)
 	if (r == -ENOENT)
 		return; /* the agent has taken the directory away; the next enable brings another */
 	if (r < 0) {
-		log_warning("%s; the status is tried again", e.msg[0] ? e.msg : "cannot make the status");
+		/* Once: a disk may stay full for days. */
+		if (!d->status_trouble)
+			log_warning("%s; the status is tried again", e.msg[0] ? e.msg : "cannot make the status");
+		d->status_trouble = true;
 		loop_timer_after(d->status_timer, AGAIN_USEC);
 		return;
 	}
+	d->status_trouble = false;
 	memcpy(d->status_digest, digest, sizeof(digest));
+	note_as_left(d);
 }
 
 void daemon_write_status(struct daemon *d)

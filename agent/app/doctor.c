@@ -16,6 +16,7 @@
 #include "agent/base/str.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/bus.h"
+#include "agent/io/local_client.h"
 #include "agent/io/loop.h"
 #include "generated/version.h"
 
@@ -260,6 +261,7 @@ static void free_probes(struct doctor *d)
 		token_call_free(p->token);
 		imds_call_free(p->imds);
 		http_call_free(p->http);
+		local_call_free(p->local);
 		bus_call_free(p->bus);
 		free(p->subject);
 		free(p->needs);

@@ -30,16 +30,16 @@ void doctor_check_authorities(struct doctor *d)
 	struct error e = ERROR_INIT;
 
 	if (str_empty(file))
-		doctor_tell(d, VERDICT_OK, NULL, "the system's own authorities count");
+		doctor_tell(d, VERDICT_OK, NULL, "the system's own authorities are trusted");
 	else if (fs_is_dir(file))
-		doctor_tell(d, VERDICT_OK, NULL, "those in %s count", file);
+		doctor_tell(d, VERDICT_OK, NULL, "those in %s are trusted", file);
 	else if (fs_read(file, AUTHORITIES_MAX, &text, &e) < 0)
 		doctor_tell(d, VERDICT_ERROR, NULL, "network.caFile: %s", e.msg);
 	else if (!strstr(buf_str(&text), "-----BEGIN CERTIFICATE-----") &&
 		 !strstr(buf_str(&text), "-----BEGIN TRUSTED CERTIFICATE-----"))
 		doctor_tell(d, VERDICT_ERROR, NULL, "network.caFile: %s holds no certificate", file);
 	else
-		doctor_tell(d, VERDICT_OK, NULL, "those in %s count", file);
+		doctor_tell(d, VERDICT_OK, NULL, "those in %s are trusted", file);
 }
 
 /* ---- proxies ---- */

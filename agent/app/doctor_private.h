@@ -22,6 +22,7 @@ struct bus;
 struct bus_call;
 struct doctor;
 struct http_call;
+struct local_call;
 struct imds_call;
 struct loop;
 struct token_call;
@@ -46,6 +47,7 @@ struct doctor_probe {
 	bool over;
 
 	struct http_call *http;
+	struct local_call *local;
 	struct imds_call *imds;
 	struct token_call *token;
 	struct vault_call *vault;

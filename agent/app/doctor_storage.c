@@ -88,7 +88,9 @@ static void on_token(const char *token, const char *who, const struct error *err
 	if (token)
 		doctor_tell_probe(p, VERDICT_OK, NULL, "%s: there is a token", p->subject);
 	else
-		doctor_tell_probe(p, VERDICT_ERROR, NULL, "%s: %s", p->subject, err->msg);
+		doctor_tell_probe(p, VERDICT_ERROR,
+				  err->cls == ERROR_TRANSIENT || err->cls == ERROR_SYSTEM ? "see imds" : NULL, "%s: %s",
+				  p->subject, err->msg);
 	for (struct doctor_probe *other = p->doctor->probes; other; other = other->next) {
 		if (!str_equal(other->needs, p->subject) || other->over)
 			continue;

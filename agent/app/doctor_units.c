@@ -8,6 +8,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
 #include "agent/io/bus.h"
+#include "agent/io/local_client.h"
 #include "generated/version.h"
 
 /* ---- the service ---- */
@@ -25,16 +26,16 @@ static void answer_done(struct answer *a)
 	jd_free(&answer_type, a);
 }
 
-static void on_status(const struct http_response *resp, void *userdata)
+static void on_status(const struct local_answer *answer, void *userdata)
 {
 	_cleanup_(answer_done) struct answer a = { 0 };
 	struct doctor_probe *p = userdata;
 
-	if (resp->result < 0)
-		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service runs but does not answer: %s", resp->detail);
-	else if (resp->status != 200 ||
-		 jd_decode_document(resp->body, resp->len, "status", LIMIT_API_REPLY, &answer_type, &a, NULL) < 0)
-		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service answers with status %ld", resp->status);
+	if (answer->result < 0)
+		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service runs but does not answer: %s", answer->detail);
+	else if (answer->status != 200 ||
+		 jd_decode_document(answer->body, answer->len, "status", LIMIT_API_REPLY, &answer_type, &a, NULL) < 0)
+		doctor_tell_probe(p, VERDICT_ERROR, NULL, "the service answers with status %d", answer->status);
 	else if (!str_equal(a.version, EK_VERSION))
 		doctor_tell_probe(p, VERDICT_WARNING, "systemctl restart evenkeel.service",
 				  "the service is version %s, this program is %s", a.version ? a.version : "?",
@@ -46,10 +47,11 @@ static void on_status(const struct http_response *resp, void *userdata)
 
 void doctor_check_service(struct doctor *d)
 {
-	const struct http_request req = { .url = "http://localhost/v1/status",
-					  .unix_socket = d->paths->api_socket,
-					  .timeout_usec = DOCTOR_LOCAL_USEC,
-					  .max_body = LIMIT_API_REPLY };
+	const struct local_request req = { .socket = d->paths->api_socket,
+					   .method = "GET",
+					   .target = "/v1/status",
+					   .timeout_usec = DOCTOR_LOCAL_USEC,
+					   .max_body = LIMIT_API_REPLY };
 	struct doctor_probe *p;
 	struct error e = ERROR_INIT;
 
@@ -58,7 +60,7 @@ void doctor_check_service(struct doctor *d)
 		return;
 	}
 	p = doctor_probe_new(d, "the service");
-	if (p && http_submit(d->http, &req, on_status, p, &p->http, &e) < 0) {
+	if (p && local_ask(d->loop, &req, on_status, p, &p->local, &e) < 0) {
 		doctor_tell(d, VERDICT_ERROR, NULL, "%s", e.msg);
 		doctor_probe_over(p);
 	}

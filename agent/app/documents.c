@@ -219,6 +219,17 @@ int documents_key(const struct goal_request *g, const struct documents *docs, ch
 	return *ret ? 0 : error_oom(err);
 }
 
+int documents_files_key(const struct documents *docs, char **ret, struct error *err)
+{
+	char hash[SHA256_HEX_MAX];
+	int r = hash_files(docs, hash, err);
+
+	if (r < 0)
+		return r;
+	*ret = str_format(DOCUMENTS_FILES "//%s", hash);
+	return *ret ? 0 : error_oom(err);
+}
+
 void documents_network(const struct settings *s, const char *no_proxy[static DOCUMENTS_NO_PROXY], struct http_options *ret)
 {
 	*ret = (struct http_options){ .connect_to = getenv("EVENKEEL_CONNECT_TO"), .no_proxy = no_proxy };

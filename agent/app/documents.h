@@ -44,6 +44,9 @@ _nodiscard_ int documents_load(const struct documents *docs, struct settings *s,
 /* "installation/sequence/hash", heap: equal keys mean that nothing new is due. */
 _nodiscard_ int documents_key(const struct goal_request *g, const struct documents *docs, char **ret,
 			      struct error *err);
+/* The same of what the files below /etc say, whatever goal state there is; without one it is the key of all. */
+#define DOCUMENTS_FILES "files" /* their installation */
+_nodiscard_ int documents_files_key(const struct documents *docs, char **ret, struct error *err);
 
 /* How these settings reach the network. Everything is borrowed from them. */
 #define DOCUMENTS_NO_PROXY 65

@@ -24,6 +24,10 @@
 #include "agent/io/loop.h"
 #include "generated/version.h"
 
+/* The agent kills enable and uninstall after 300 s and the others after 900, and meanwhile no extension of this VM gets on. So
+ * all waiting for systemd in one command ends after this; with what is waited for the service it stays far below. */
+#define MANAGER_USEC (60 * USEC_PER_SEC)
+
 /* The version directory: the agent says it; by hand it is above the binary, two levels (bin/evenkeel) or three
  * (bin/ARCHITECTURE/evenkeel). */
 static char *find_directory(void)
@@ -106,17 +110,24 @@ static int failed(const char *verb, const struct error *e)
 	return e->cls == ERROR_USER ? EXIT_USAGE : EXIT_FAILED;
 }
 
-struct bus *extension_open_manager(struct loop **ret_loop)
+int extension_open_manager(const struct extension *x, struct loop **ret_loop, struct bus **ret, struct error *err)
+{
+	int r = loop_new(ret_loop, err);
+
+	if (r >= 0)
+		r = bus_open(ret, *ret_loop, err);
+	if (r >= 0)
+		bus_set_deadline(*ret, x->deadline);
+	return r;
+}
+
+struct bus *extension_manager_if_any(const struct extension *x, struct loop **ret_loop)
 {
 	struct error e = ERROR_INIT;
 	struct bus *bus = NULL;
 
-	if (loop_new(ret_loop, &e) < 0)
-		return NULL;
-	if (bus_open(&bus, *ret_loop, &e) < 0) {
+	if (extension_open_manager(x, ret_loop, &bus, &e) < 0)
 		log_info("no systemd manager answers: %s", e.msg);
-		return NULL;
-	}
 	return bus;
 }
 
@@ -138,7 +149,7 @@ static bool continues_installation(const struct extension *x)
 static int install(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = extension_open_manager(&loop);
+	_cleanup_(bus_closep) struct bus *bus = extension_manager_if_any(x, &loop);
 	bool keep = continues_installation(x);
 	int r;
 
@@ -191,6 +202,7 @@ static int disable(struct extension *x, struct error *err)
 	struct error e = ERROR_INIT;
 	int r;
 
+	(void)err;
 	r = goal_request_read(&x->paths, &g, &e);
 	if (r < 0) {
 		if (r != -ENOENT)
@@ -198,10 +210,11 @@ static int disable(struct extension *x, struct error *err)
 		return 0;
 	}
 	free(TAKE_PTR(g.status_folder));
-	r = goal_request_write(&x->paths, &g, err);
-	if (r < 0)
-		return r;
-	if (tell_if_running(&x->paths, &e) < 0)
+	/* A disk that is full or cannot be written must not keep the extension on the VM. The service writes its status only where
+	 * the folder is, and the agent takes that away. */
+	if (goal_request_write(&x->paths, &g, &e) < 0)
+		log_warning("%s; the service keeps the status folder until that is gone", e.msg);
+	else if (tell_if_running(&x->paths, &e) < 0)
 		log_warning("%s; it will see the change when it starts again", e.msg);
 	return 0;
 }
@@ -236,7 +249,8 @@ static int uninstall(struct extension *x, struct error *err)
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);
 		return 0;
 	}
-	bus = extension_open_manager(&loop);
+	x->deadline = usec_add(x->deadline, RETIRE_USEC);
+	bus = extension_manager_if_any(x, &loop);
 	return installation_remove(&x->paths, bus, false, err);
 }
 
@@ -249,6 +263,7 @@ static int run_command(const char *verb, bool need_environment, int (*command)(s
 	int r;
 
 	r = extension_init(&x, need_environment, &e);
+	x.deadline = usec_add(time_boot(), MANAGER_USEC);
 	if (r >= 0)
 		r = command(&x, &e);
 	return r < 0 ? failed(verb, &e) : r;

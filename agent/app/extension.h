@@ -21,6 +21,7 @@ struct extension {
 	char *version;	    /* of this package: AZURE_GUEST_AGENT_EXTENSION_VERSION, else the binary's */
 	char *directory;    /* the version directory */
 	struct log_file *log;
+	usec_t deadline;    /* boot time: systemd is waited for no longer */
 };
 
 /* Finds the version directory (AZURE_GUEST_AGENT_EXTENSION_PATH, else two levels above the binary, else the working
@@ -31,8 +32,10 @@ void extension_done(struct extension *x);
 
 /* The log file in the logFolder, if there is one; a failure costs only that. */
 void extension_open_log(struct extension *x);
-/* NULL where no manager answers: then the service's work is done in the foreground. */
-struct bus *extension_open_manager(struct loop **ret_loop);
+/* As bus_open(), with the command's deadline. */
+_nodiscard_ int extension_open_manager(const struct extension *x, struct loop **ret_loop, struct bus **ret, struct error *err);
+/* NULL where no manager answers: the next enable does what is left to do with it. */
+struct bus *extension_manager_if_any(const struct extension *x, struct loop **ret_loop);
 
 /* extension_enable.c */
 _nodiscard_ int extension_enable(struct extension *x, struct error *err);

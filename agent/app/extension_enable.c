@@ -82,6 +82,9 @@ static void write_failure_status(const struct goal_request *g, const char *sente
 	};
 	struct error e = ERROR_INIT;
 
+	/* What was done stays done, and who depends on it goes on. */
+	if (status_file_succeeded(g->status_folder, g->sequence))
+		return;
 	if (status_model_new(&m) < 0 || status_model_begin(m, g->sequence, "") < 0)
 		return;
 	status_round_begin(m);
@@ -111,20 +114,22 @@ static bool nobody_listens(int r)
 	return r == -ENOENT || r == -ECONNREFUSED;
 }
 
-/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. */
+/* The units are put in order and started; where there is no manager, the service's work is done here until its jobs end. Not
+ * where there is one that does not answer: the agent would end the scripts with its patience, and the service could not start. */
 static int start_and_hand_over(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
-	_cleanup_(bus_closep) struct bus *bus = extension_open_manager(&loop);
-	int r;
+	_cleanup_(bus_closep) struct bus *bus = NULL;
+	int r = extension_open_manager(x, &loop, &bus, err);
 
-	if (!bus) {
+	if (r == -ENOENT) {
 		log_file_close(TAKE_PTR(x->log)); /* the daemon opens it as the settings say */
 		r = daemon_main(&(struct daemon_options){ .until_idle = true }, err);
 		extension_open_log(x);
 		return r < 0 ? r : 0; /* what came of the jobs stands in the status */
 	}
-	r = installation_put(&x->paths, bus, "extension", false, err);
+	if (r >= 0)
+		r = installation_put(&x->paths, bus, "extension", false, err);
 	return r < 0 ? r : hand_over(&x->paths, err);
 }
 
@@ -153,7 +158,7 @@ int extension_enable(struct extension *x, struct error *err)
 		return r;
 	if (!installation_is_current(&x->paths)) {
 		_cleanup_(loop_freep) struct loop *loop = NULL;
-		_cleanup_(bus_closep) struct bus *bus = extension_open_manager(&loop);
+		_cleanup_(bus_closep) struct bus *bus = extension_manager_if_any(x, &loop);
 
 		r = installation_put(&x->paths, bus, "extension", false, err);
 		if (r < 0)

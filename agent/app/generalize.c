@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "agent/app/api_client.h"
+#include "agent/app/beside.h"
 #include "agent/app/goal_request.h"
 #include "agent/app/installation.h"
 #include "agent/app/removal.h"
@@ -253,6 +254,7 @@ static void remove_all(const struct paths *p, struct bus *bus, bool all, struct 
 	_cleanup_(goal_request_done) struct goal_request goal = { 0 };
 	_cleanup_(owner_done) struct owner owner = { 0 };
 	bool ours = owner_read(p, &owner, NULL) == 0;
+	bool package = ours && package_is_installed(p) && (all || str_equal(owner.kind, "extension"));
 	struct error e = ERROR_INIT;
 
 	if (goal_request_read(p, &goal, NULL) >= 0 && goal.log_folder)
@@ -265,8 +267,11 @@ static void remove_all(const struct paths *p, struct bus *bus, bool all, struct 
 	removal_note(rm, installation_remove_logind(p, bus, &e), &e);
 	if (all)
 		remove_settings(p, rm);
-	/* Last: these tell what else there is. */
-	if (rm->first == 0 && all && ours)
+	/* Last: these tell what else there is. The image's own program is the package; the extension comes to a VM when the
+	 * platform says so. */
+	if (rm->first == 0 && package)
+		removal_note(rm, installation_hand_over(p, bus, false, &e), &e);
+	if (rm->first == 0 && all && ours && !package)
 		removal_note(rm, installation_remove(p, bus, true, &e), &e);
 	else if (rm->first == 0)
 		empty(rm, p->records);

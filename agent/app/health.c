@@ -11,6 +11,7 @@
 #include "agent/app/daemon_private.h"
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
+#include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
 #include "agent/codec/json.h"
@@ -19,7 +20,6 @@
 #include "agent/io/http.h"
 #include "agent/io/listener.h"
 #include "agent/io/loop.h"
-#include "agent/io/service.h"
 
 #define MESSAGE_MAX 600
 /* While /ready waits for the application only, it is asked this often, and no longer than this. */
@@ -28,11 +28,6 @@
 
 struct health {
 	struct daemon *daemon;
-	struct listener *listener;
-	char *bound; /* the endpoint it listens on */
-	char *kept;  /* the name under which the service manager keeps its socket over a restart */
-	bool looked; /* at what the process before has left */
-	char bind_error[MESSAGE_MAX];
 
 	/* The application's check: one at a time. */
 	struct loop_timer *next;
@@ -42,6 +37,8 @@ struct health {
 	unsigned failures; /* in a row */
 	bool healthy;	   /* from the first good answer until there are too many failures */
 	bool asked;	   /* at least one answer */
+	bool been_well;	   /* since the machine started, over restarts of the service */
+	char *been_well_file;
 	usec_t counted_boot; /* when the last failure was counted: one in each interval, however often it is asked */
 	usec_t hurry_boot;   /* until then somebody waits for the first good answer */
 	char last_failure[MESSAGE_MAX];
@@ -54,15 +51,49 @@ bool health_application_ok(const struct health *h)
 	return !h->application || h->healthy;
 }
 
-/* For the platform, which replaces what is unhealthy: one that we have stopped for a drain is not. */
-static bool ailing(const struct health *h)
+/* The record of it is of this boot, or not there. */
+static int read_been_well(struct health *h, struct error *err)
 {
-	const struct daemon *d = h->daemon;
+	_cleanup_buf_ struct buf boot = BUF_INIT(MACHINE_ID_MAX);
 
+	h->been_well_file = path_join(h->daemon->paths.run, "application-well");
+	if (!h->been_well_file)
+		return error_oom(err);
+	h->been_well = fs_read_nofollow(h->been_well_file, MACHINE_ID_MAX, &boot, NULL) >= 0 &&
+		       str_equal(buf_str(&boot), h->daemon->boot_id);
+	return 0;
+}
+
+static void note_been_well(struct health *h)
+{
+	const char *boot_id = h->daemon->boot_id;
+	struct error e = ERROR_INIT;
+
+	if (h->been_well)
+		return;
+	h->been_well = true;
+	if (fs_write(h->been_well_file, boot_id, strlen(boot_id), 0600, FS_NO_SYNC, &e) < 0)
+		log_debug("%s", e.msg);
+}
+
+static bool is_busy(const struct daemon *d, const struct handler_class *class)
+{
 	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &drain_class && d->slots[i].handler && d->slots[i].class->busy(d->slots[i].handler))
-			return false;
-	return h->application && h->failures >= h->application->unhealthy_threshold;
+		if (handler_classes[i] == class && d->slots[i].handler)
+			return d->slots[i].class->busy(d->slots[i].handler);
+	return false;
+}
+
+/* For the platform, which replaces what is unhealthy: one that we have stopped for a drain is not. One that has yet to begin,
+ * because its scripts still deploy it, is neither well nor ill: the Application Health extension takes a state that is neither
+ * for its own Initializing while its grace period lasts, and for Unknown, which counts as ill, afterwards. */
+static const char *platform_state(const struct health *h)
+{
+	if (!h->application || is_busy(h->daemon, &drain_class))
+		return "Healthy";
+	if (!h->been_well)
+		return "Initializing";
+	return h->failures >= h->application->unhealthy_threshold ? "Unhealthy" : "Healthy";
 }
 
 static void tell_handlers(struct daemon *d, bool healthy)
@@ -81,6 +112,7 @@ static void settle(struct health *h, bool ok, const char *why)
 
 	if (ok) {
 		h->failures = 0;
+		note_been_well(h);
 	} else if (h->failures == 0 || now >= usec_add(h->counted_boot, interval)) {
 		h->failures++;
 		h->counted_boot = now;
@@ -242,10 +274,7 @@ static bool skip_upgrade(const struct health *h)
 {
 	const struct daemon *d = h->daemon;
 
-	for (size_t i = 0; i < HANDLERS; i++)
-		if (handler_classes[i] == &custom_script_class && d->slots[i].class->busy(d->slots[i].handler))
-			return true;
-	return !d->serving;
+	return is_busy(d, &custom_script_class) || is_busy(d, &drain_class) || !d->serving;
 }
 
 /* Rich states of the Application Health extension; CustomMetrics is a text that holds JSON (user-data.md D). */
@@ -255,7 +284,7 @@ static void answer_app_health(const struct health *h, struct listener_reply *rep
 	(void)buf_printf(&reply->body,
 			 "{\"ApplicationHealthState\":\"%s\",\"CustomMetrics\":\"{\\\"rollingUpgrade\\\":"
 			 "{\\\"SkipUpgrade\\\":%s,\\\"PhaseOrderingNumber\\\":0}}\"}\n",
-			 ailing(h) ? "Unhealthy" : "Healthy", skip_upgrade(h) ? "true" : "false");
+			 platform_state(h), skip_upgrade(h) ? "true" : "false");
 }
 
 static void on_request(const struct listener_request *req, struct listener_reply *reply, void *userdata)
@@ -282,68 +311,6 @@ static void on_request(const struct listener_request *req, struct listener_reply
 	} else if (str_equal(req->path, "/app-health")) {
 		answer_app_health(h, reply);
 	}
-}
-
-/* The name of the endpoint's socket in the service manager's hands, where no ":" may be; heap. */
-static char *name_kept(const char *endpoint)
-{
-	char *name = str_format(SERVICE_KEPT "%s", endpoint);
-
-	for (char *c = name; c && *c; c++)
-		if (*c == ':')
-			*c = '_';
-	return name;
-}
-
-/* The socket of the process before us, or a new one, which the service manager keeps for the next. */
-static int open_socket(struct health *h, const char *endpoint, int *ret_fd, struct error *err)
-{
-	int r;
-
-	free(h->kept);
-	h->kept = name_kept(endpoint);
-	if (!h->kept)
-		return error_oom(err);
-	r = h->looked ? -ENOENT : service_take_kept(h->kept);
-	h->looked = true;
-	if (r >= 0) {
-		*ret_fd = r;
-		return 0;
-	}
-	r = listener_bind_tcp(endpoint, ret_fd, err);
-	if (r >= 0)
-		service_keep_socket(h->kept, *ret_fd);
-	return r;
-}
-
-static void close_listener(struct health *h)
-{
-	listener_free(TAKE_PTR(h->listener));
-	if (h->kept)
-		service_forget_socket(h->kept);
-	free(TAKE_PTR(h->kept));
-}
-
-static void rebind(struct health *h, const char *endpoint)
-{
-	struct error e = ERROR_INIT;
-	int fd = -1, r;
-
-	if (!endpoint && !h->looked) {
-		(void)!service_take_kept(NULL);
-		h->looked = true;
-	}
-	if (str_equal(h->bound, endpoint) && (h->listener || !endpoint))
-		return;
-	close_listener(h);
-	h->bind_error[0] = '\0';
-	if (str_set(&h->bound, endpoint) < 0 || !endpoint)
-		return;
-	r = open_socket(h, endpoint, &fd, &e);
-	if (r >= 0)
-		r = listener_new(h->daemon->loop, fd, on_request, h, &h->listener, &e);
-	if (r < 0)
-		(void)snprintf(h->bind_error, sizeof(h->bind_error), "%s", e.msg);
 }
 
 /* ---- in and out ---- */
@@ -376,12 +343,13 @@ void health_apply(struct health *h, const struct settings *s)
 		if (before != health_application_ok(h))
 			tell_handlers(h->daemon, !before);
 	}
-	rebind(h, hs && !str_empty(hs->listen) ? hs->listen : NULL);
 }
 
 int health_report(struct health *h, handler_report_fn add, void *userdata)
 {
 	const struct health_settings *s = h->daemon->have_settings ? h->daemon->settings.health : NULL;
+	const char *problem = endpoints_problem(h->daemon->endpoints, ENDPOINT_READINESS);
+	const char *address = endpoints_address(h->daemon->endpoints, ENDPOINT_READINESS);
 	char text[MESSAGE_MAX], message[MESSAGE_MAX + 200];
 	struct component c = { .name = "health", .level = STATUS_SUCCESS, .duty = DUTY_DONE, .message = message };
 	const char *why;
@@ -389,11 +357,15 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 	if (!s)
 		return 0;
 	why = unready(h, text);
-	if (h->bind_error[0]) {
+	if (problem) {
 		c.level = STATUS_ERROR;
 		c.duty = DUTY_FAILED;
 		c.code = CODE_BAD_CONFIGURATION;
-		(void)snprintf(message, sizeof(message), "%s", h->bind_error);
+		(void)snprintf(message, sizeof(message), "%s", problem);
+	} else if (endpoints_problem(h->daemon->endpoints, ENDPOINT_METRICS)) {
+		c.level = STATUS_ERROR;
+		c.code = CODE_BAD_CONFIGURATION;
+		(void)snprintf(message, sizeof(message), "metricsListen: %s", endpoints_problem(h->daemon->endpoints, ENDPOINT_METRICS));
 	} else if (telemetry_problem(h->daemon->telemetry)) {
 		c.level = STATUS_ERROR;
 		c.code = CODE_BAD_CONFIGURATION;
@@ -403,8 +375,8 @@ int health_report(struct health *h, handler_report_fn add, void *userdata)
 		c.level = h->daemon->serving ? STATUS_WARNING : STATUS_SUCCESS;
 		(void)snprintf(message, sizeof(message), "not ready: %s", why);
 	} else {
-		(void)snprintf(message, sizeof(message), "ready%s%s", h->bound ? ", answering on " : "",
-			       h->bound ? h->bound : "");
+		(void)snprintf(message, sizeof(message), "ready%s%s", address ? ", answering on " : "",
+			       address ? address : "");
 	}
 	return add(userdata, &c);
 }
@@ -417,6 +389,10 @@ int health_new(struct daemon *d, struct health **ret, struct error *err)
 	if (!h)
 		return error_oom(err);
 	h->daemon = d;
+	r = read_been_well(h, err);
+	if (r < 0)
+		return r;
+	endpoints_answer(d->endpoints, ENDPOINT_READINESS, on_request, h);
 	r = loop_timer_new(d->loop, "application-health", on_next, h, &h->next);
 	if (r < 0)
 		return error_errno(err, r, "cannot make a timer");
@@ -430,8 +406,6 @@ void health_free(struct health *h)
 		return;
 	stop_asking(h);
 	loop_timer_free(h->next);
-	listener_free(h->listener);
-	free(h->bound);
-	free(h->kept);
+	free(h->been_well_file);
 	free(h);
 }

@@ -100,6 +100,13 @@ static int write_document(const struct paths *p, const char *name, const struct 
 	return fs_write(path, text.data, text.len, 0600, FS_REPLACE, err);
 }
 
+static int remove_record(const struct paths *p, const char *name, struct error *err)
+{
+	_cleanup_free_ char *path = path_join(p->records, name);
+
+	return path ? fs_unlink(path, err) : error_oom(err);
+}
+
 int owner_read(const struct paths *p, struct owner *ret, struct error *err)
 {
 	return read_document(p, "owner.json", &owner_type, ret, err);
@@ -122,9 +129,7 @@ int upgrade_mark_write(const struct paths *p, const struct upgrade_mark *m, stru
 
 int upgrade_mark_clear(const struct paths *p, struct error *err)
 {
-	_cleanup_free_ char *path = path_join(p->records, "upgrade.json");
-
-	return path ? fs_unlink(path, err) : error_oom(err);
+	return remove_record(p, "upgrade.json", err);
 }
 
 void upgrade_mark_done(struct upgrade_mark *m)
@@ -246,7 +251,8 @@ static int put_units(const struct paths *p, const char *binary, struct error *er
 	r = fs_mkdirs(p->units, 0755, err);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+	/* The service last: where it is, the others are. */
+	for (size_t i = ARRAY_SIZE(units); i-- > 0;) {
 		r = put_unit(p, units[i].name, units[i].text, binary, err);
 		if (r < 0)
 			return r;
@@ -291,7 +297,22 @@ static int put_owner(const struct paths *p, const char *kind, bool new_id, struc
 
 /* ---- the service ---- */
 
-static int start_service(struct bus *bus, bool restart, struct error *err)
+/* Another version's, the package's, or this one's before its file was replaced: an installation that was killed before it came
+ * to the restart leaves one behind. */
+static bool runs_another(struct bus *bus, const char *binary)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat running, wanted;
+	pid_t pid;
+
+	if (bus_main_pid(bus, units[0].name, &pid, NULL) < 0 || pid == 0)
+		return false;
+	path = str_format("/proc/%d/exe", (int)pid);
+	return path && stat(path, &running) == 0 && stat(binary, &wanted) == 0 &&
+	       (running.st_dev != wanted.st_dev || running.st_ino != wanted.st_ino);
+}
+
+static int start_service(struct bus *bus, const char *binary, bool restart, struct error *err)
 {
 	int r;
 
@@ -307,6 +328,7 @@ static int start_service(struct bus *bus, bool restart, struct error *err)
 	r = bus_unit_job(bus, UNIT_START, "evenkeel.socket", true, err);
 	if (r < 0)
 		return r;
+	restart = restart || runs_another(bus, binary);
 	return bus_unit_job(bus, restart ? UNIT_RESTART : UNIT_START, "evenkeel.service", true, err);
 }
 
@@ -339,6 +361,20 @@ static void prune_binaries(const struct paths *p, const char *former)
 	}
 }
 
+/* 1 when files were written, 0 when they were right already. */
+static int put_files(const struct paths *p, const char *binary, struct error *err)
+{
+	int changed = put_binary(p, binary, err), r;
+
+	if (changed < 0)
+		return changed;
+	r = put_link(p, binary, err);
+	if (r < 0)
+		return r;
+	r = put_units(p, binary, err);
+	return r < 0 ? r : changed || r;
+}
+
 /* Before the service is started: systemd looks at them then. */
 static void put_labels(const struct paths *p)
 {
@@ -352,8 +388,8 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 {
 	_cleanup_free_ char *binary = installation_binary(p);
 	_cleanup_(owner_done) struct owner former = { 0 };
-	bool was_current = installation_is_current(p);
-	int changed, units_changed, r;
+	bool was_current = installation_is_current(p), first;
+	int changed, r;
 
 	if (!binary)
 		return error_oom(err);
@@ -361,24 +397,26 @@ int installation_put(const struct paths *p, struct bus *bus, const char *kind, b
 	r = owner_read(p, &former, err);
 	if (r == -EPROTO)
 		return r;
+	first = r < 0;
 	r = installation_make_directories(p, err);
+	/* Where there is no owner yet, one stands here before anything that is his, so that what a kill leaves can be taken away
+	 * again. A former one is replaced only when all is there: else it would pass for complete. */
+	if (r >= 0 && first)
+		r = put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
-	changed = put_binary(p, binary, err);
+	changed = put_files(p, binary, err);
+	if (changed < 0 && first)
+		(void)!remove_record(p, "owner.json", NULL);
 	if (changed < 0)
 		return changed;
-	r = put_link(p, binary, err);
-	if (r < 0)
-		return r;
-	units_changed = put_units(p, binary, err);
-	if (units_changed < 0)
-		return units_changed;
-	r = put_owner(p, kind, new_id, err);
+	r = first ? 0 : put_owner(p, kind, new_id, err);
 	if (r < 0)
 		return r;
 	put_labels(p);
 	if (bus)
-		r = start_service(bus, changed || units_changed || !was_current, err);
+		/* A service from before a removal that did not get to its end has let go of everything. */
+		r = start_service(bus, binary, changed || !was_current || new_id, err);
 	if (r >= 0)
 		prune_binaries(p, former.version);
 	return r;
@@ -432,7 +470,7 @@ static void retire_daemon(const struct paths *p, struct bus *bus, struct removal
 		await_end(p);
 }
 
-static void stop_units(const struct paths *p, struct bus *bus, struct removal *rm)
+static void stop_units(struct bus *bus, struct removal *rm)
 {
 	static const char *const stopped[] = { "evenkeel.socket", "evenkeel.service" };
 
@@ -442,17 +480,32 @@ static void stop_units(const struct paths *p, struct bus *bus, struct removal *r
 		removal_note(rm, bus_disable_unit(bus, stopped[i], &e), &e);
 		removal_note(rm, bus_unit_job(bus, UNIT_STOP, stopped[i], true, &e), &e);
 	}
+}
+
+static void remove_units(const struct paths *p, struct bus *bus, struct removal *rm)
+{
+	struct error e = ERROR_INIT;
+
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		_cleanup_free_ char *path = path_join(p->units, units[i].name);
-		struct error e = ERROR_INIT;
 
 		removal_note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
 	}
-	if (bus) {
-		struct error e = ERROR_INIT;
-
+	if (bus)
 		removal_note(rm, bus_daemon_reload(bus, &e), &e);
-	}
+	removal_note(rm, installation_remove_logind(p, bus, &e), &e);
+}
+
+/* A link that leads elsewhere is not ours. */
+static void remove_link(const struct paths *p, struct removal *rm)
+{
+	char target[4096];
+	ssize_t n = readlink(p->bin_link, target, sizeof(target) - 1);
+	struct error e = ERROR_INIT;
+
+	target[n > 0 ? n : 0] = '\0';
+	if (str_starts(target, in_unit(p, p->libexec)))
+		removal_note(rm, fs_unlink(p->bin_link, &e), &e);
 }
 
 /* A script that still runs keeps its directory: it may be working in it. */
@@ -479,21 +532,30 @@ static void remove_jobs(const struct paths *p, struct removal *rm)
 	(void)rmdir(p->jobs);
 }
 
-/* The package's service goes on with the records, so that nothing of its settings is done again; the extension's goal state
- * is not among them any more. */
-static void hand_over(const struct paths *p, struct bus *bus, struct removal *rm)
+/* What is enabled stays so all the time, and the service is restarted, never stopped: after a kill it is there, now and after a
+ * boot. The package's service goes on with the records, so that nothing of its settings is done again; the extension's goal
+ * state must not be among them when it starts. The owner's record goes last. */
+static void hand_over(const struct paths *p, struct bus *bus, bool start, struct removal *rm)
 {
-	static const char *const names[] = { "owner.json", "upgrade.json", "goal.json", "in-force.json" };
+	static const char *const names[] = { "goal.json", "goal.json.newer", "in-force.json", "upgrade.json" };
 	struct error e = ERROR_INIT;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		_cleanup_free_ char *path = path_join(p->records, names[i]);
-
-		removal_note(rm, path ? fs_unlink(path, &e) : error_oom(&e), &e);
-	}
+	remove_units(p, bus, rm);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		removal_note(rm, remove_record(p, names[i], &e), &e);
+	removal_note(rm, package_take_over(bus, start, &e), &e);
+	remove_link(p, rm);
 	removal_note(rm, fs_remove_tree(p->libexec, &e), &e);
-	removal_note(rm, fs_unlink(p->bin_link, &e), &e);
-	removal_note(rm, package_take_over(bus, &e), &e);
+	if (rm->first == 0)
+		removal_note(rm, remove_record(p, "owner.json", &e), &e);
+}
+
+int installation_hand_over(const struct paths *p, struct bus *bus, bool start, struct error *err)
+{
+	struct removal rm = { .err = err };
+
+	hand_over(p, bus, start, &rm);
+	return rm.first;
 }
 
 int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err)
@@ -502,16 +564,12 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 	struct removal rm = { .err = err };
 
 	retire_daemon(p, bus, &rm);
-	stop_units(p, bus, &rm);
-	{
-		struct error e = ERROR_INIT;
-
-		removal_note(&rm, installation_remove_logind(p, bus, &e), &e);
-	}
 	if (package_is_installed(p)) {
-		hand_over(p, bus, &rm);
+		hand_over(p, bus, true, &rm);
 		return rm.first;
 	}
+	stop_units(bus, &rm);
+	remove_units(p, bus, &rm);
 	remove_jobs(p, &rm);
 	for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
 		struct error e = ERROR_INIT;
@@ -519,11 +577,7 @@ int installation_remove(const struct paths *p, struct bus *bus, bool certificate
 		if (trees[i])
 			removal_note(&rm, fs_remove_tree(trees[i], &e), &e);
 	}
-	{
-		struct error e = ERROR_INIT;
-
-		removal_note(&rm, fs_unlink(p->bin_link, &e), &e);
-	}
+	remove_link(p, &rm);
 	/* They stay when somebody's settings or certificates are in them. */
 	(void)rmdir(p->etc);
 	(void)rmdir(p->certificates);

@@ -15,8 +15,9 @@
 struct bus;
 struct paths;
 
-/* settings.md 3.3: before a removal a drain is ended by restoring, for at most this long. */
-#define RETIRE_USEC (240 * USEC_PER_SEC)
+/* Before a removal a drain is ended by restoring, for at most this long. The agent kills `uninstall` after 300 s, and what comes
+ * after this takes its time, too. */
+#define RETIRE_USEC (210 * USEC_PER_SEC)
 
 /* state/owner.json: whose units these are. */
 struct owner {
@@ -57,9 +58,14 @@ _nodiscard_ int installation_label(const struct paths *p, struct error *err);
 bool installation_is_current(const struct paths *p);
 
 /* Stops the service after it has ended drains by restoring (it asks over the local API first), and removes units, links,
- * binaries, records and jobs; certificates only if told. Where the distribution's package is installed its service takes
- * over: records and jobs stay. Goes on past failures; the first is returned. */
+ * binaries, records and jobs; certificates only if told. Where the distribution's package is installed it hands over instead.
+ * Goes on past failures; the first is returned. */
 _nodiscard_ int installation_remove(const struct paths *p, struct bus *bus, bool certificates_too, struct error *err);
+
+/* Removes units, links, binaries and the goal state, and the package's service takes over: at once, or without `start` with the
+ * next boot. Records and jobs stay. What is drained has been restored. Whoever is killed in it leaves the owner's record, and
+ * the service, whosever it is then, sees that the extension has vanished and does it again. */
+_nodiscard_ int installation_hand_over(const struct paths *p, struct bus *bus, bool start, struct error *err);
 
 /* The daemon's drop-in for logind (drain.shutdown). 0 also when there is none. */
 _nodiscard_ int installation_remove_logind(const struct paths *p, struct bus *bus, struct error *err);

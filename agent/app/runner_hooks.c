@@ -23,9 +23,10 @@ static const char *objection(const struct stat *st)
 	return NULL;
 }
 
-static int refuse(char **refused, const char *path, const char *why)
+/* The directory is named once: there may be many, and what is told has a limit. */
+static int refuse(char **refused, const char *path, const char *name, const char *why)
 {
-	char *text = *refused ? str_format("%s; %s %s", *refused, path, why) : str_format("hook not run: %s %s", path, why);
+	char *text = *refused ? str_format("%s; %s %s", *refused, name, why) : str_format("hook not run: %s %s", path, why);
 
 	if (!text)
 		return -ENOMEM;
@@ -49,7 +50,7 @@ static int judge(const char *name, char *path, char **list, size_t *n, char **re
 		list[(*n)++] = path;
 		return 0;
 	}
-	if (*why && refuse(refused, path, why) < 0) {
+	if (*why && refuse(refused, path, name, why) < 0) {
 		free(path);
 		return -ENOMEM;
 	}

@@ -179,6 +179,21 @@ void runner_on_child(int signo, void *userdata)
 
 /* ---- starting a step ---- */
 
+/* Of what is left until the deadline: one hook that hangs, and does not end when it is told to, leaves those after it their
+ * reserve, or else their equal part. */
+static usec_t share(const struct runner *r, usec_t left)
+{
+	size_t after = 0;
+	usec_t kept;
+
+	while (r->job.kind == JOB_HOOKS && r->hooks[r->next_hook + after])
+		after++;
+	if (after == 0 || r->job.reserve_seconds == 0)
+		return left;
+	kept = usec_from_seconds((uint64_t)r->job.reserve_seconds * after + (uint64_t)r->job.grace_seconds);
+	return usec_max(usec_sub(left, kept), left / (after + 1));
+}
+
 /* The deadline is of one boot: after another it is past. */
 usec_t runner_step_due(const struct runner *r)
 {
@@ -187,8 +202,10 @@ usec_t runner_step_due(const struct runner *r)
 	/* Of the whole job, its downloads included; each hook has its own. */
 	if (r->job.timeout_seconds)
 		due = usec_add(r->job.kind == JOB_HOOKS ? now : r->started_boot, usec_from_seconds((uint64_t)r->job.timeout_seconds));
-	if (r->job.deadline_boot_usec)
-		due = usec_min(due, str_equal(r->job.boot_id, r->boot_id) ? (usec_t)r->job.deadline_boot_usec : now);
+	if (r->job.deadline_boot_usec && !str_equal(r->job.boot_id, r->boot_id))
+		due = now;
+	else if (r->job.deadline_boot_usec)
+		due = usec_min(due, usec_add(now, share(r, usec_sub((usec_t)r->job.deadline_boot_usec, now))));
 	return due;
 }
 

@@ -105,7 +105,9 @@ static void print_traffic(const struct screen *s)
 	const struct status_view *v = s->v;
 	bool told = str_equal(v->application, "healthy") || str_equal(v->application, "unhealthy");
 
-	if (!v->running)
+	if (!v->running && !s->body)
+		screen_row(s, "Traffic", NULL, "nobody answers the probe");
+	else if (!v->running)
 		screen_row(s, "Traffic", NULL, "%s when it was recorded last; nobody answers the probe now",
 			   v->serving ? "serving" : "not serving");
 	else if (v->ready)
@@ -265,8 +267,8 @@ static void print_group(const struct screen *s, const struct item *first)
 	}
 	for (size_t k = 0; k < ARRAY_SIZE(counts); k++)
 		if (counts[k])
-			(void)buf_printf(&b, "%s%zu %s", b.len ? ", " : "", counts[k], words[k]);
-	screen_row(s, label, worst, "%zu: %s", all, buf_str(&b));
+			(void)buf_printf(&b, "%s%zu %s", counts[k] == all ? "all " : b.len ? ", " : "", counts[k], words[k]);
+	screen_row(s, label, worst, "%s", buf_str(&b));
 }
 
 static void print_handlers(const struct screen *s)

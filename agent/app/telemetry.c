@@ -28,12 +28,10 @@
 struct telemetry {
 	struct daemon *daemon;
 	struct metrics *metrics;
-	struct listener *listener;
-	char *bound; /* the endpoint of our own listener */
 	char *file;
 	struct loop_timer *timer;
 	usec_t started_wall;
-	char bind_problem[PROBLEM_MAX], file_problem[PROBLEM_MAX];
+	char file_problem[PROBLEM_MAX];
 };
 
 struct metrics *telemetry_metrics(struct telemetry *t)
@@ -132,24 +130,6 @@ static void on_request(const struct listener_request *req, struct listener_reply
 		telemetry_answer(userdata, req, reply);
 }
 
-static void rebind(struct telemetry *t, const char *endpoint)
-{
-	struct error e = ERROR_INIT;
-	int fd = -1, r;
-
-	if (str_equal(t->bound, endpoint) && (t->listener || !endpoint))
-		return;
-	listener_free(TAKE_PTR(t->listener));
-	t->bind_problem[0] = '\0';
-	if (str_set(&t->bound, endpoint) < 0 || !endpoint)
-		return;
-	r = listener_bind_tcp(endpoint, &fd, &e);
-	if (r >= 0)
-		r = listener_new(t->daemon->loop, fd, on_request, t, &t->listener, &e);
-	if (r < 0)
-		(void)snprintf(t->bind_problem, sizeof(t->bind_problem), "metricsListen: %s", e.msg);
-}
-
 /* ---- the file ---- */
 
 static void on_timer(void *userdata)
@@ -177,13 +157,8 @@ static void on_timer(void *userdata)
 void telemetry_apply(struct telemetry *t, const struct settings *s)
 {
 	const struct health_settings *h = s->health;
-	const char *endpoint = h && !str_empty(h->metrics_listen) ? h->metrics_listen : NULL;
 	const char *file = h && !str_empty(h->metrics_file) ? h->metrics_file : NULL;
 
-	/* One endpoint for both: the readiness listener answers. */
-	if (endpoint && str_equal(endpoint, h->listen))
-		endpoint = NULL;
-	rebind(t, endpoint);
 	free(t->file);
 	t->file = file ? path_under_root(&t->daemon->paths, file) : NULL;
 	t->file_problem[0] = '\0';
@@ -196,7 +171,7 @@ void telemetry_apply(struct telemetry *t, const struct settings *s)
 
 const char *telemetry_problem(const struct telemetry *t)
 {
-	return t->bind_problem[0] ? t->bind_problem : t->file_problem[0] ? t->file_problem : NULL;
+	return t->file_problem[0] ? t->file_problem : NULL;
 }
 
 int telemetry_new(struct daemon *d, struct telemetry **ret, struct error *err)
@@ -207,6 +182,7 @@ int telemetry_new(struct daemon *d, struct telemetry **ret, struct error *err)
 	if (!t || metrics_new(&t->metrics) < 0)
 		return error_oom(err);
 	t->daemon = d;
+	endpoints_answer(d->endpoints, ENDPOINT_METRICS, on_request, t);
 	t->started_wall = loop_now_wall(d->loop);
 	r = loop_timer_new(d->loop, "metrics-file", on_timer, t, &t->timer);
 	if (r < 0)
@@ -219,10 +195,8 @@ void telemetry_free(struct telemetry *t)
 {
 	if (!t)
 		return;
-	listener_free(t->listener);
 	loop_timer_free(t->timer);
 	metrics_free(t->metrics);
-	free(t->bound);
 	free(t->file);
 	free(t);
 }

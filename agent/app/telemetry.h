@@ -18,7 +18,7 @@ void telemetry_free(struct telemetry *t);
 struct metrics *telemetry_metrics(struct telemetry *t);
 
 void telemetry_apply(struct telemetry *t, const struct settings *s);
-/* Why it cannot be served, or NULL. */
+/* Why the file cannot be written, or NULL. */
 const char *telemetry_problem(const struct telemetry *t);
 
 /* Answers GET /metrics; also for the readiness listener, when both are to listen on the same endpoint. */

@@ -26,7 +26,7 @@ const struct verb verbs[] = {
 	{ "version", verb_version, "[--json]", "Print the version; --json also how it was built, and its libraries" },
 	{ "help", verb_help, "[--all] | VERB", "Print this help, or that of a verb; --all also the verbs of the platform and our own" },
 	{ "daemon", verb_daemon, "[--foreground] [--until-idle]", "Run the service; --foreground logs to standard error, --until-idle ends when nothing is left to do", true },
-	{ "service", verb_service, "install | remove | retire", "Install or remove binary, units and service; or restore what is drained, before a removal", true },
+	{ "service", verb_service, "install | remove | retire | leave", "Install or remove binary, units and service; restore what is drained, before a removal; or uninstall an extension that has vanished", true },
 	{ "install", verb_extension, "", "Extension command of the Azure Linux Agent", true },
 	{ "enable", verb_extension, "", "Extension command of the Azure Linux Agent", true },
 	{ "disable", verb_extension, "", "Extension command of the Azure Linux Agent", true },

@@ -111,4 +111,6 @@
 #define LIMIT_LISTENER_CONNECTIONS 32
 #define LIMIT_LISTENER_REQUEST	   (64UL * 1024)
 #define LIMIT_LISTENER_SECONDS	   15
+#define LIMIT_KEPT_SOCKETS	   8 /* as the unit's FileDescriptorStoreMax= */
+#define LIMIT_LOCAL_QUESTION	   (16UL * 1024) /* a socket takes it at once */
 #define LIMIT_API_REPLY		   (2048UL * 1024) /* of any listener; what LIMIT_SETTINGS asks for, and as much that is true of it */

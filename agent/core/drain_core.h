@@ -67,9 +67,10 @@ bool drain_core_next(struct drain_core *core, struct drain_action *ret);
 /* First of all inputs, once: with what drain_record_decode() gave (taken over on success), or NULL. */
 _nodiscard_ int drain_core_boot(struct drain_core *core, struct drain_state *record, const char *boot_id, struct drain_now now);
 
-/* An event that is first seen as Scheduled with NotBefore minus margin already past (our clock runs ahead, or the notice was
- * shorter than the margin) is drained for like one that has begun without notice: waits are skipped, every other step has
- * its reserve. It is acknowledged as the policy says, and its acknowledgement is retried until the platform starts it. */
+/* An event that is first seen, or becomes due, as Scheduled with NotBefore minus margin already past (our clock runs ahead, the
+ * notice was shorter than the margin, or we were away or paused) is drained for like one that has begun without notice: waits
+ * are skipped, every other step has its reserve. It is acknowledged as the policy says, and its acknowledgement is retried
+ * until the platform starts it. */
 _nodiscard_ int drain_core_document(struct drain_core *core, const struct events_document *doc, struct drain_now now);
 /* Until the next poll; one that fails is no input at all. *ret_most: failures may not keep polls apart for longer, because an
  * event is known, or was within the last minute; USEC_INFINITY: as long as the platform's rules say. */

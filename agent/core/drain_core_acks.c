@@ -42,14 +42,19 @@ static void send_acks(struct turn *t)
 
 static void ask_peers(struct turn *t)
 {
+	size_t n = t->s->events.n;
+
 	if (t->v.peers_flying || t->v.peers_retry > t->now.boot)
 		return;
-	for (size_t i = 0; i < t->s->events.n; i++) {
+	/* One event after the other: one whose peers never say yes keeps none of the others waiting. */
+	for (size_t k = 0; k < n; k++) {
+		size_t i = (t->v.peers_next + k) % n;
 		struct drain_event *e = drain_state_event(t->s, i);
 		struct drain_action *a;
 
 		if (e->ack != ACK_PEERS || !may_go_out(t, e) || !e->peers)
 			continue;
+		t->v.peers_next = i + 1;
 		a = turn_act(t, DRAIN_ASK_PEERS);
 		a->ids = strv_copy((const char *const *)e->peers);
 		if (!a->ids || str_set(&a->event_id, e->id) < 0)

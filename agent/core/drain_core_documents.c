@@ -106,9 +106,7 @@ static void set_facts(struct turn *t, struct drain_event *e, const struct event 
 	}
 }
 
-/* Is there time to drain before it? None at first sight says more about our clock than about the event: the platform still
- * has it Scheduled. Once it has been late only a later NotBefore gives it time. */
-static void judge_lateness(struct turn *t, struct drain_event *e, bool first)
+void event_judge_lateness(struct turn *t, struct drain_event *e, bool first)
 {
 	bool none = e->status == EVENT_SCHEDULED && e->not_before_boot != 0 &&
 		    usec_sub(e->not_before_boot, t->now.boot) <= margin(t);
@@ -179,7 +177,7 @@ static void first_sight(struct turn *t, const struct event *seen, bool first_nam
 	if (t->r < 0)
 		return;
 	e->notice_seconds = (int64_t)(usec_sub(e->not_before_wall, t->now.wall) / USEC_PER_SEC);
-	judge_lateness(t, e, true);
+	event_judge_lateness(t, e, true);
 	turn_touch(t);
 	event_input(t, e, EVENT_IN_RELOAD);
 	tell_seen(t, e);
@@ -208,14 +206,18 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	set_facts(t, e, seen, first_name);
 	/* What was known of the time by the clock of a former boot says nothing now: as at first sight. */
 	if (e->not_before_wall != not_before || t->v.rebooted)
-		judge_lateness(t, e, t->v.rebooted);
+		event_judge_lateness(t, e, t->v.rebooted);
 	e->incarnation = t->v.incarnation;
 	if (!keep_status(t, e, seen))
 		return;
+	if (seen->status == EVENT_SCHEDULED && event_is_put_by(e)) {
+		event_input(t, e, EVENT_IN_WAIT); /* still to come */
+		event_input(t, e, EVENT_IN_RELOAD);
+	}
 	/* There is no way back from started, nor from scheduled to what nobody knows. */
 	if (e->status == EVENT_STATUS_OTHER && seen->status != EVENT_STATUS_OTHER) {
 		e->status = seen->status;
-		judge_lateness(t, e, true);
+		event_judge_lateness(t, e, true);
 		turn_touch(t);
 		event_input(t, e, EVENT_IN_RELOAD);
 		tell_seen(t, e);
@@ -226,6 +228,10 @@ static void seen_again(struct turn *t, struct drain_event *e, const struct event
 	e->status = EVENT_STARTED;
 	event_drop_ack(t, e);
 	turn_touch(t);
+	if (event_is_put_by(e)) {
+		e->settled = true; /* the boot was it */
+		return;
+	}
 	if (event_is_paused(&t->v, e)) {
 		tell_paused(t, e);
 		return;
@@ -319,11 +325,22 @@ void events_rebooted(struct turn *t)
 			event_input(t, drain_state_event(t->s, i), EVENT_IN_REBOOTED);
 }
 
+/* What the boot may have been is put by: once a document comes, it is drained for if it is still Scheduled, but not if it has
+ * started meanwhile, which nobody here could see. */
 void events_as_if_empty(struct turn *t)
 {
 	events_rebooted(t);
-	for (size_t i = 0; i < t->s->events.n; i++)
-		if (drain_state_event(t->s, i)->state != EVENT_NOTED)
-			event_input(t, drain_state_event(t->s, i), EVENT_IN_REMOVED);
+	for (size_t i = 0; i < t->s->events.n; i++) {
+		struct drain_event *e = drain_state_event(t->s, i);
+
+		if (e->state == EVENT_NOTED)
+			continue;
+		if (!ended_by_boot(t, e)) {
+			event_input(t, e, EVENT_IN_REMOVED);
+			continue;
+		}
+		event_input(t, e, EVENT_IN_WAIVE);
+		e->settled = false;
+	}
 	events_forget_gone(t);
 }

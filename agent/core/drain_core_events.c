@@ -59,7 +59,7 @@ static void decide(struct turn *t, struct drain_event *e)
 				     .notice_seconds = e->notice_seconds };
 	struct policy_decision d = { POLICY_NOTIFY, ACKNOWLEDGE_NEVER };
 
-	if (e->settled)
+	if (e->settled || event_is_put_by(e))
 		return;
 	/* What the platform means by a status that came later cannot be acted upon. */
 	if (t->drain && e->status != EVENT_STATUS_OTHER)
@@ -200,8 +200,11 @@ void events_due(struct turn *t)
 		/* It has started during a pause, which may have ended while we were away. */
 		if (e->state == EVENT_WAITING && e->status == EVENT_STARTED)
 			event_input(t, e, EVENT_IN_STARTED);
-		else if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot)
+		else if (e->state == EVENT_WAITING && due_at(t, e) <= t->now.boot) {
+			/* We may have been away, or paused, until no time was left. */
+			event_judge_lateness(t, e, true);
 			event_input(t, e, EVENT_IN_DUE);
+		}
 	}
 }
 

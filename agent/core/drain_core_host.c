@@ -211,6 +211,25 @@ static void force(struct turn *t)
 		  str_format("serving by force: what was still to be undone is left as it is"));
 }
 
+/* Of a step's result, which comes with the step. */
+static void step_act(struct turn *t, enum host_action action, struct ledger_entry *e, int exit_code)
+{
+	if (action == HOST_ACT_NEXT) {
+		e->over = true;
+		turn_touch(t);
+		host_end_of_group(t);
+	} else if (action == HOST_ACT_STEP_FAILED) {
+		host_step_failed(t, e, exit_code);
+	} else if (action == HOST_ACT_NEXT_UNDO) {
+		e->mark = STEP_UNTOUCHED;
+		turn_touch(t);
+	} else if (action == HOST_ACT_UNDO_FAILED) {
+		e->undo_failures++;
+		host_tell_step(t, turn_step_index(t, e), "could not be undone");
+		turn_touch(t);
+	}
+}
+
 static void host_act(struct turn *t, enum host_action action, struct ledger_entry *e, int exit_code)
 {
 	switch (action) {
@@ -219,14 +238,6 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		break;
 	case HOST_ACT_REBUDGET:
 		host_rebudget(t);
-		break;
-	case HOST_ACT_NEXT:
-		e->over = true;
-		turn_touch(t);
-		host_end_of_group(t);
-		break;
-	case HOST_ACT_STEP_FAILED:
-		host_step_failed(t, e, exit_code);
 		break;
 	case HOST_ACT_DRAINED:
 		enter_drained(t, DRAIN_CLEAN);
@@ -261,15 +272,6 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		forget_running(t);
 		undo(t);
 		break;
-	case HOST_ACT_NEXT_UNDO:
-		e->mark = STEP_UNTOUCHED;
-		turn_touch(t);
-		break;
-	case HOST_ACT_UNDO_FAILED:
-		e->undo_failures++;
-		host_tell_step(t, turn_step_index(t, e), "could not be undone");
-		turn_touch(t);
-		break;
 	case HOST_ACT_FORGET:
 		restored(t);
 		break;
@@ -285,6 +287,13 @@ static void host_act(struct turn *t, enum host_action action, struct ledger_entr
 		break;
 	case HOST_ACT_FORCE:
 		force(t);
+		break;
+	case HOST_ACT_NEXT:
+	case HOST_ACT_STEP_FAILED:
+	case HOST_ACT_NEXT_UNDO:
+	case HOST_ACT_UNDO_FAILED:
+		if (e)
+			step_act(t, action, e, exit_code);
 		break;
 	case HOST_ACT_NONE:
 	case _HOST_ACTIONS:

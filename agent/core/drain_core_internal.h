@@ -48,6 +48,7 @@ struct drain_volatile {
 	usec_t ack_retry;   /* 0: at once */
 	usec_t peers_retry;
 	int64_t peers_flying; /* 0: none */
+	size_t peers_next;    /* whose turn it is to ask, by place among the events */
 
 	usec_t timer; /* last set; 0: none or gone off */
 };
@@ -113,10 +114,19 @@ static inline bool event_is_paused(const struct drain_volatile *v, const struct 
 {
 	return v->paused && e->state == EVENT_WAITING;
 }
+/* By events_as_if_empty(), until a document tells of it: nothing else leaves one like this that is to be drained for. */
+static inline bool event_is_put_by(const struct drain_event *e)
+{
+	return e->state == EVENT_NOTED && !e->settled && e->action == POLICY_DRAIN;
+}
 struct drain_event *events_find(struct drain_state *s, const char *id);
 usec_t events_next_time(const struct turn *t); /* boot time at which an event or an acknowledgement has something to do */
 
 /* drain_core_documents.c */
+/* Is there time to drain before it? None when it could be drained for at last says more about our clock, or our absence, than
+ * about the event: the platform still has it Scheduled. Once it has been late only a later NotBefore gives it time.
+ * first: it could not be drained for before. */
+void event_judge_lateness(struct turn *t, struct drain_event *e, bool first);
 void events_document(struct turn *t, const struct events_document *doc);
 void events_tell_paused(struct turn *t);
 void events_rebooted(struct turn *t);	/* the first document of a new boot has been taken in */
@@ -142,6 +152,7 @@ void host_resume(struct turn *t);
 
 /* drain_core_results.c */
 void host_step_result(struct turn *t, int64_t token, enum step_outcome outcome, int exit_code, const char *detail);
+bool host_give_up_retry(struct turn *t); /* true: one was given up, look again */
 void host_step_failed(struct turn *t, struct ledger_entry *e, int exit_code);
 void host_end_of_group(struct turn *t); /* has every step of it had its turn? Then what that leads to */
 /* Time became shorter than what runs was told: a new hold, a jump of the wall clock, or an event began. */

@@ -50,6 +50,29 @@ static bool may_retry(const struct turn *t, const struct ledger_entry *e, int ex
 				       usec_from_seconds((uint64_t)retry->delay_seconds)) < s.left);
 }
 
+/* Time became shorter while a step waits to be tried again: the others must still have theirs. */
+bool host_give_up_retry(struct turn *t)
+{
+	for (size_t i = 0; i < t->s->ledger.n; i++) {
+		struct ledger_entry *e = drain_state_step(t->s, i);
+		struct shares s;
+
+		if (e->now != STEP_IDLE || e->over || e->retry_boot <= t->now.boot)
+			continue;
+		turn_share(t, &s);
+		if (!s.started && usec_add(drain_budget_reserves(s.items, s.n), usec_sub(e->retry_boot, t->now.boot)) <=
+						  usec_add(s.left, BUDGET_TOLERANCE))
+			continue;
+		host_tell_step(t, i, "is not tried again, for want of time");
+		e->retry_boot = 0;
+		e->over = true;
+		turn_touch(t);
+		host_end_of_group(t);
+		return true;
+	}
+	return false;
+}
+
 void host_step_failed(struct turn *t, struct ledger_entry *e, int exit_code)
 {
 	size_t i = turn_step_index(t, e);

@@ -169,6 +169,8 @@ static void pump_draining(struct turn *t)
 		return;
 	}
 
+	if (host_give_up_retry(t))
+		return;
 	if (anything_runs(t) || t->s->snapshot_wanted) {
 		if (left == 0 && !started) {
 			host_input(t, HOST_IN_EXHAUSTED, NULL);

@@ -130,6 +130,18 @@ static int64_t times(const struct step_settings *s)
 	return s->type == STEP_STOP_UNITS && s->units.n > 0 ? (int64_t)s->units.n : 1;
 }
 
+/* What a group is to have at least, if that is more than the longest of its steps needs; its default is just that. */
+static int64_t reserve_of(const struct step_settings *s, const struct step_settings *parallel)
+{
+	int64_t own = s->reserve_seconds * times(s), longest = 0;
+	const struct step_settings *members = parallel ? parallel->steps.items : NULL;
+
+	for (size_t i = 0; parallel && i < parallel->steps.n; i++)
+		if (members[i].reserve_seconds * times(&members[i]) > longest)
+			longest = members[i].reserve_seconds * times(&members[i]);
+	return parallel && parallel->reserve_seconds > longest ? parallel->reserve_seconds : own;
+}
+
 static int draft_add(struct draft *d, const struct step_settings *s, const struct step_settings *parallel, int64_t group)
 {
 	struct plan_step *p;
@@ -148,7 +160,7 @@ static int draft_add(struct draft *d, const struct step_settings *s, const struc
 			p->settings.on_failure = parallel->on_failure;
 	}
 	p->timeout_usec = usec_of(most);
-	p->reserve_usec = usec_of(s->reserve_seconds * times(s));
+	p->reserve_usec = usec_of(reserve_of(s, parallel));
 	if (p->reserve_usec > p->timeout_usec)
 		p->reserve_usec = p->timeout_usec;
 	return 0;

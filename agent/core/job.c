@@ -162,6 +162,7 @@ static const struct jd_field job_fields[] = {
 	{ "timeoutInSeconds",   &positive_type,    offsetof(struct job, timeout_seconds),      JD_OMIT_EMPTY },
 	{ "deadlineBootUsec",   &positive_type,    offsetof(struct job, deadline_boot_usec),   JD_OMIT_EMPTY },
 	{ "bootId",             &text_type,        offsetof(struct job, boot_id) },
+	{ "reserveInSeconds",   &positive_type,    offsetof(struct job, reserve_seconds),      JD_OMIT_EMPTY },
 	{ "graceInSeconds",     &grace_type,       offsetof(struct job, grace_seconds),        0, DEFAULT_GRACE_SECONDS },
 	{ "leaveSurvivors",     &boolean_type,     offsetof(struct job, leave_survivors),      JD_OMIT_EMPTY },
 	{ "convertLineEndings", &boolean_type,     offsetof(struct job, convert_line_endings), JD_OMIT_EMPTY },

@@ -74,6 +74,7 @@ struct job {
 	int64_t timeout_seconds; /* of the whole job (JOB_HOOKS: of each hook); 0: none */
 	int64_t deadline_boot_usec; /* 0: none; CLOCK_BOOTTIME of boot_id */
 	char *boot_id;
+	int64_t reserve_seconds; /* JOB_HOOKS with a deadline: kept for each that comes after the one that runs */
 	int64_t grace_seconds; /* between SIGTERM and SIGKILL when time is up or the job is stopped */
 	bool leave_survivors;  /* what still runs after the end runs on, and is counted; else it is killed */
 	bool convert_line_endings;

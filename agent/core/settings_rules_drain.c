@@ -15,17 +15,36 @@ static bool matches_type(const struct policy_rule *r, const char *type)
 	return r->types.n == 0;
 }
 
+static bool is_conditional(const struct policy_rule *r)
+{
+	return r->max_duration_seconds >= 0 || r->min_notice_seconds >= 0 || r->max_notice_seconds >= 0;
+}
+
+/* Is there an event of the type, asked for by a user, that a rule acknowledges? One that takes them all hides those after it. */
+static bool acknowledges_user(const struct drain_settings *d, const char *type)
+{
+	const struct policy_rule *r = d->policy.items;
+
+	for (size_t i = 0; i < d->policy.n; i++) {
+		if (!matches_type(&r[i], type) || (r[i].source && !str_equal(r[i].source, "User")))
+			continue;
+		if (r[i].acknowledge == ACKNOWLEDGE_IMMEDIATELY ||
+		    (r[i].acknowledge == ACKNOWLEDGE_WHEN_DRAINED && r[i].action == POLICY_DRAIN))
+			return true;
+		if (!is_conditional(&r[i]))
+			return false;
+	}
+	return false;
+}
+
 /* Restarts that a user asked for wait for our acknowledgement; nobody should find out by waiting. */
 static void warn_unacknowledged(struct settings_loader *l)
 {
-	const struct policy_rule *r = l->settings->drain->policy.items;
+	const struct drain_settings *d = l->settings->drain;
 
-	for (size_t i = 0; i < l->settings->drain->policy.n; i++)
-		if (r[i].acknowledge != ACKNOWLEDGE_NEVER && !(r[i].source && !str_equal(r[i].source, "User")) &&
-		    (matches_type(&r[i], "Reboot") || matches_type(&r[i], "Redeploy")))
-			return;
-	settings_warning(l, SECTION_DRAIN, "drain.policy",
-			 "acknowledges no event of source User; restarts from the portal then wait up to 15 minutes");
+	if (!acknowledges_user(d, "Reboot") && !acknowledges_user(d, "Redeploy"))
+		settings_warning(l, SECTION_DRAIN, "drain.policy",
+				 "acknowledges no event of source User; restarts from the portal then wait up to 15 minutes");
 }
 
 /* An eviction that is acknowledged comes at once. */
@@ -45,8 +64,7 @@ static void warn_early_preempt(struct settings_loader *l)
 				"a Preempt is acknowledged before the VM is drained; the eviction then comes at once");
 			return;
 		}
-		if (!r[i].source && r[i].max_duration_seconds < 0 && r[i].min_notice_seconds < 0 &&
-		    r[i].max_notice_seconds < 0)
+		if (!r[i].source && !is_conditional(&r[i]))
 			return;
 	}
 }
@@ -59,6 +77,16 @@ static void warn_leader(struct settings_loader *l)
 		settings_warning(l, SECTION_DRAIN, "drain.sharedEvents.acknowledge",
 				 "\"leader\" asks the other VMs by peerUrl; without it no event that is drained for is "
 				 "acknowledged");
+}
+
+/* Time for the steps is what lies between. */
+static void warn_lead(struct settings_loader *l)
+{
+	const struct drain_settings *d = l->settings->drain;
+
+	if (d->lead_seconds <= d->margin_seconds)
+		settings_warning(l, SECTION_DRAIN, "drain.leadInSeconds",
+				 "is not more than marginInSeconds, so waits are skipped and steps have no more than their reserve");
 }
 
 static void judge_policy(struct settings_loader *l)
@@ -162,4 +190,5 @@ void settings_judge_drain(struct settings_loader *l)
 	warn_unacknowledged(l);
 	warn_early_preempt(l);
 	warn_leader(l);
+	warn_lead(l);
 }

@@ -93,7 +93,8 @@ static const struct jd_field wait_until_fields[] = {
 
 static const struct jd_field stop_units_fields[] = {
 	MEMBER("units", LIST(1, 64, &st_unit), step_settings, units, .flags = JD_REQUIRED,
-	       .doc = "Units to stop, in order; those that were active are started again in reverse."),
+	       .doc = "Units to stop, in order; those that were active are started again in reverse. What systemd stops with them, "
+		      "because it requires them or is part of them, is started again only if it is named, too."),
 	{}};
 
 static const struct jd_field step_fields[] = {
@@ -101,7 +102,8 @@ static const struct jd_field step_fields[] = {
 	MEMBER("timeoutInSeconds", INTEGER(1, 3600), step_settings, timeout_seconds,
 	       .doc = "The most it may take (stopUnits and hooks: each)."),
 	MEMBER("reserveInSeconds", INTEGER(0, 3600), step_settings, reserve_seconds, .default_integer = -1,
-	       .doc = "The least it needs when time is short (stopUnits: each). Default of probeDown: until the load "
+	       .doc = "The least it needs when time is short (stopUnits and hooks: each; one that hangs leaves it to those after it). "
+		      "Default of probeDown: until the load "
 		      "balancer has noticed, interval x threshold + 1 of health.loadBalancerProbe."),
 	MEMBER("retry", &st_retry, step_settings, retry, .doc = "Further tries after a failure."),
 	MEMBER("onFailure", CHOICE("continue", "finish", "abort"), step_settings, on_failure,

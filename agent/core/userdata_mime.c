@@ -128,7 +128,8 @@ static int take_header(struct reader *r, const struct boundary *around, struct h
 	int k = 0;
 
 	do {
-		while (from < l.len && from > 0 && (l.text[from] == ' ' || l.text[from] == '\t'))
+		/* A value may begin on a line that continues the name's: so Python reads it since 3.12.8. */
+		while (!value.len && from < l.len + l.end && strchr(" \t\r\n", l.text[from]) && l.text[from])
 			from++;
 		/* The line's end belongs to it, if the header goes on. */
 		if (to && k >= 0)

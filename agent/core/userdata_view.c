@@ -149,9 +149,7 @@ static enum status_level put_state(const struct userdata_revision *r, const stru
 		*ret_code = CODE_SCRIPT_EXIT;
 		return STATUS_ERROR;
 	case USERDATA_ADOPTED:
-		(void)buf_puts(
-			out,
-			"; it was there at the first look and is the baseline: not run; what changes from now on is");
+		(void)buf_puts(out, "; it was there at the first look: the baseline, which is not run");
 		return STATUS_SUCCESS;
 	case USERDATA_CLOUD_INIT:
 		(void)buf_puts(out, "; cloud-init has applied it at the first boot");

@@ -15,6 +15,7 @@
 #include "agent/io/loop.h"
 
 #define NAME	       "org.freedesktop.systemd1"
+#define SYNC_TIMEOUT   (30 * USEC_PER_SEC)
 #define HELLO_TIMEOUT  (5 * USEC_PER_SEC)
 #define RECONNECT_USEC USEC_PER_SEC
 #define REMOVED_JOBS   64 /* ended jobs remembered for answers still on their way */
@@ -33,6 +34,7 @@ struct bus {
 	struct bus_calls calls;
 	struct removed_job removed[REMOVED_JOBS];
 	unsigned next_removed;
+	usec_t deadline; /* of synchronous calls; 0: none */
 };
 
 /* ---- what others in io need ---- */
@@ -135,6 +137,28 @@ static int on_disconnected(sd_bus_message *m, void *userdata, sd_bus_error *erro
 	return 0;
 }
 
+/* Greetings and authentication: libsystemd itself would wait for these for 90 s, longer than our start may take and our watchdog
+ * stays calm. */
+static int await_ready(sd_bus *bus)
+{
+	usec_t end = usec_add(time_boot(), HELLO_TIMEOUT);
+
+	for (;;) {
+		usec_t now = time_boot();
+		int r = sd_bus_is_ready(bus);
+
+		if (r != 0)
+			return r < 0 ? r : 0;
+		r = sd_bus_process(bus, NULL);
+		if (r == 0 && now >= end)
+			return -ETIMEDOUT;
+		if (r == 0)
+			r = sd_bus_wait(bus, end - now);
+		if (r < 0 && r != -EINTR)
+			return r;
+	}
+}
+
 /* The manager must answer: in a container there may be a bus, or a socket, and no systemd behind it. */
 static int greet(struct bus *b)
 {
@@ -184,6 +208,8 @@ static int try_connect(struct bus *b, bool private_socket)
 
 	b->private_socket = private_socket;
 	r = private_socket ? open_private(&b->bus) : sd_bus_open_system(&b->bus);
+	if (r >= 0)
+		r = await_ready(b->bus);
 	if (r >= 0)
 		r = greet(b);
 	if (r >= 0)
@@ -241,9 +267,21 @@ int bus_open(struct bus **ret, struct loop *loop, struct error *err)
 		return error_errno(err, r, "cannot watch the system bus");
 	r = connect_any(b);
 	if (r < 0)
-		return error_errno(err, r, "cannot reach systemd, neither by the system bus nor by its own socket");
+		return error_errno(err, r == -ENOENT ? -ENOTCONN : r, "cannot reach systemd, neither by the system bus nor by its own socket");
 	*ret = TAKE_PTR(b);
 	return 0;
+}
+
+void bus_set_deadline(struct bus *b, usec_t deadline_boot)
+{
+	b->deadline = deadline_boot;
+}
+
+usec_t bus_patience(const struct bus *b)
+{
+	usec_t left = b->deadline ? usec_sub(b->deadline, time_boot()) : SYNC_TIMEOUT;
+
+	return usec_max(usec_min(left, SYNC_TIMEOUT), 1);
 }
 
 void bus_close(struct bus *b)

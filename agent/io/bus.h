@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "agent/base/error.h"
 #include "agent/base/time.h"
@@ -14,8 +15,8 @@ struct loop;
 struct bus;
 struct bus_call;
 
-/* -ENOENT / -ECONNREFUSED …: no manager answers (a container, a test). Only with EVENKEEL_ROOT unset is the real
- * one tried; the caller decides what to do without. */
+/* -ENOENT: there is none (a container, a test). -ENOTCONN, -ETIMEDOUT …: there is one, and it does not answer. Only with
+ * EVENKEEL_ROOT unset is the real one tried; the caller decides what to do without. */
 _nodiscard_ int bus_open(struct bus **ret, struct loop *loop, struct error *err);
 /* After all its calls. */
 void bus_close(struct bus *b);
@@ -47,11 +48,19 @@ _nodiscard_ int unit_get_state(struct bus *b, const char *unit, unit_state_fn do
 /* KillUnit(unit, "all", signo); no answer is awaited. */
 _nodiscard_ int unit_kill(struct bus *b, const char *unit, int signo, struct error *err);
 
-/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s. */
+/* Synchronous, for the short-lived commands (install, enable, uninstall); each waits at most 30 s, and none beyond the
+ * deadline (boot time): a command of several has one end, which is before the Azure agent's. Without one: none. */
+void bus_set_deadline(struct bus *b, usec_t deadline_boot);
 _nodiscard_ int bus_daemon_reload(struct bus *b, struct error *err);
 _nodiscard_ int bus_enable_unit(struct bus *b, const char *unit_path_or_name, struct error *err);
 _nodiscard_ int bus_disable_unit(struct bus *b, const char *unit, struct error *err);
 _nodiscard_ int bus_unit_job(struct bus *b, enum unit_verb verb, const char *unit, bool wait, struct error *err);
+/* 0: nothing runs. */
+_nodiscard_ int bus_main_pid(struct bus *b, const char *unit, pid_t *ret, struct error *err);
+/* Starts `BINARY VERB ARGUMENT` as a transient unit, outside of the caller's sandbox and life; its end is not awaited. 0 also
+ * when one of that name runs already. */
+_nodiscard_ int bus_start_helper(struct bus *b, const char *unit, const char *description, const char *binary, const char *verb,
+				 const char *argument, struct error *err);
 /* KillUnit(unit, "main", signo). Awaited: systemd refuses a signal whose sender has gone before it could look who that is. */
 _nodiscard_ int bus_kill_unit(struct bus *b, const char *unit, int signo, struct error *err);
 /* Result buffers of 64 bytes: LoadState, ActiveState, SubState. */

@@ -5,7 +5,6 @@
 #include "agent/base/cleanup.h"
 #include "agent/io/bus_call_internal.h"
 
-#define SYNC_TIMEOUT (30 * USEC_PER_SEC)
 
 #define _cleanup_error_ _cleanup_(sd_bus_error_free)
 
@@ -13,7 +12,7 @@ static int call_sync(struct bus *b, sd_bus_message *m, const char *what, const c
 		     struct error *err)
 {
 	_cleanup_error_ sd_bus_error e = SD_BUS_ERROR_NULL;
-	int r = sd_bus_call(bus_sd(b), m, SYNC_TIMEOUT, &e, ret);
+	int r = sd_bus_call(bus_sd(b), m, bus_patience(b), &e, ret);
 
 	if (r >= 0)
 		return 0;
@@ -85,8 +84,8 @@ static int wait_for_job(struct bus *b, enum unit_verb verb, const char *unit, st
 {
 	_cleanup_(bus_call_freep) struct bus_call *c = NULL;
 	struct waiter w = { .err = err };
-	usec_t end = usec_add(time_boot(), SYNC_TIMEOUT);
-	int r = unit_do(b, verb, unit, SYNC_TIMEOUT, on_waited, &w, &c, err);
+	usec_t limit = bus_patience(b), end = usec_add(time_boot(), limit);
+	int r = unit_do(b, verb, unit, limit, on_waited, &w, &c, err);
 
 	if (r < 0)
 		return r;

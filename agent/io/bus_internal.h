@@ -25,6 +25,8 @@ struct bus_hook {
 void bus_add_hook(struct bus *b, struct bus_hook *hook);
 void bus_remove_hook(struct bus *b, struct bus_hook *hook);
 
+/* How long a synchronous call may take. Never 0, which libsystemd takes for its own default. */
+usec_t bus_patience(const struct bus *b);
 /* NULL while there is no connection. */
 sd_bus *bus_sd(struct bus *b);
 /* "org.freedesktop.systemd1", or NULL on the private socket. */

@@ -204,7 +204,7 @@ int http_new(struct http **ret, struct loop *loop, const struct http_options *o,
 	if (!h)
 		return error_oom(err);
 	h->loop = loop;
-	if (curl_global_init(o && o->local_only ? CURL_GLOBAL_NOTHING : CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return error_set(err, ERROR_SYSTEM, -EIO, "cannot initialise libcurl");
 	h->global = true;
 	h->multi = curl_multi_init();

@@ -27,7 +27,6 @@ struct http_options {
 	const char *proxy;	    /* NULL: none. The environment's proxy variables are never used */
 	const char *const *no_proxy; /* host suffixes, NULL-terminated, or NULL */
 	const char *ca_file;	    /* bundle or hashed directory; NULL: the system's, probed in that order */
-	bool local_only;	    /* unix sockets only: TLS and authorities are not set up */
 	unsigned host_connections;  /* at once to one host, more requests wait for theirs; 0: 4 */
 	const char *connect_to;	    /* "HOST:PORT:ADDRESS:PORT[,…]" for tests and rehearsals; NULL: none */
 };
@@ -42,7 +41,6 @@ typedef int (*http_head_fn)(const struct http_response *resp, void *userdata);
 struct http_request {
 	const char *method; /* NULL: GET, or POST with a body */
 	const char *url;
-	const char *unix_socket; /* connect there instead of to the URL's host; NULL: no */
 	const char *const *headers; /* NULL-terminated "Name: value" list, or NULL */
 	const void *body;
 	size_t body_len;

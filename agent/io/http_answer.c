@@ -65,6 +65,7 @@ size_t http_on_header(char *data, size_t size, size_t nmemb, void *userdata)
 	struct http_call *c = userdata;
 	size_t n = size * nmemb, len = n;
 
+	c->phase = HTTP_RECEIVING;
 	c->header_total += n;
 	/* Newer curls refuse it by themselves. */
 	if (c->header_total > LIMIT_HTTP_HEADERS_RECEIVED)

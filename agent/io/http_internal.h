@@ -10,8 +10,10 @@
 #pragma once
 
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "agent/base/buf.h"
 #include "agent/io/http.h"
@@ -32,6 +34,26 @@ struct http {
 	struct http_setup setup;
 };
 
+/* How far a call has come, as its callbacks see it: the times that curl tells mean other things in newer versions. A
+ * redirect begins anew, a kept connection goes straight to waiting. */
+enum http_phase {
+	HTTP_RESOLVING,
+	HTTP_CONNECTING,
+	HTTP_TLS,
+	HTTP_WAITING,
+	HTTP_RECEIVING,
+};
+
+/* A socket that curl opened, and where it was to lead. */
+struct http_socket {
+	int fd;
+	socklen_t len;
+	struct sockaddr_storage to;
+};
+
+/* curl tries a name's addresses side by side, a few at a time. */
+#define HTTP_SOCKETS 4
+
 struct http_call {
 	struct http *http;
 	CURL *easy;
@@ -39,6 +61,10 @@ struct http_call {
 	struct curl_slist *connect_to; /* own copy: configuration may change while the call runs */
 	char *host, *where;	       /* as asked; with the port if one was given */
 	bool https, literal, proxied;
+	enum http_phase phase;
+	struct http_socket sockets[HTTP_SOCKETS]; /* the last of n_sockets, in a ring */
+	unsigned n_sockets;
+	char peer[INET6_ADDRSTRLEN]; /* with which TLS began; "": it never began */
 	void *request;
 	size_t request_len;
 	struct buf body;
@@ -47,7 +73,7 @@ struct http_call {
 	size_t streamed, max_body;
 	http_sink_fn sink;
 	http_head_fn head; /* NULL: none, or it has been told */
-	int failed; /* why we ended the transfer ourselves */
+	int failed;	   /* why we ended the transfer ourselves */
 	bool secret, added, calling, freed, probe;
 	char text[CURL_ERROR_SIZE];
 	char detail[CURL_ERROR_SIZE + 256];

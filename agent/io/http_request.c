@@ -1,6 +1,7 @@
 /* From a request to a handle that curl can run: its URL, header, body, method, route and what it may not do. */
 #include <errno.h>
 #include <limits.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -18,9 +19,57 @@
 /* Not every curl we run on opens its sockets so, and our children must not inherit them. */
 static curl_socket_t open_socket(void *userdata, curlsocktype purpose, struct curl_sockaddr *address)
 {
-	(void)userdata;
+	struct http_call *c = userdata;
+	struct http_socket *s = &c->sockets[c->n_sockets % HTTP_SOCKETS];
+	int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
 	(void)purpose;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	c->phase = HTTP_CONNECTING;
+	if (fd < 0 || address->addrlen > sizeof(s->to))
+		return fd;
+	*s = (struct http_socket){ .fd = fd, .len = address->addrlen };
+	memcpy(&s->to, &address->addr, s->len);
+	c->n_sockets++;
+	return fd;
+}
+
+/* Whether the number is still that socket, and there is a connection. */
+static bool is_connected(const struct http_socket *s)
+{
+	struct sockaddr_storage to = { 0 };
+	socklen_t len = sizeof(to);
+
+	return getpeername(s->fd, (struct sockaddr *)&to, &len) == 0 && len == s->len && memcmp(&to, &s->to, len) == 0;
+}
+
+/* Before the handshake. When it fails, newer curls do not tell with which address. */
+static CURLcode on_tls(CURL *easy, void *context, void *userdata)
+{
+	struct http_call *c = userdata;
+
+	(void)easy;
+	(void)context;
+	c->phase = HTTP_TLS;
+	for (unsigned i = 0; i < HTTP_SOCKETS && i < c->n_sockets; i++) {
+		const struct http_socket *s = &c->sockets[i];
+
+		if (is_connected(s))
+			(void)getnameinfo((const struct sockaddr *)&s->to, s->len, c->peer, sizeof(c->peer), NULL, 0,
+					  NI_NUMERICHOST);
+	}
+	return CURLE_OK;
+}
+
+static int on_connected(void *userdata, char *peer, char *own, int peer_port, int own_port)
+{
+	struct http_call *c = userdata;
+
+	(void)peer;
+	(void)own;
+	(void)peer_port;
+	(void)own_port;
+	c->phase = HTTP_WAITING;
+	return CURL_PREREQFUNC_OK;
 }
 
 static bool is_literal(const char *host)
@@ -206,6 +255,9 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 	SET(CURLOPT_TIMEOUT_MS, to_msec(req->timeout_usec));
 	SET(CURLOPT_CONNECTTIMEOUT_MS, to_msec(connect));
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, c);
+	SET(CURLOPT_PREREQFUNCTION, on_connected);
+	SET(CURLOPT_PREREQDATA, c);
 	SET(CURLOPT_WRITEFUNCTION, http_on_body);
 	SET(CURLOPT_WRITEDATA, c);
 	SET(CURLOPT_HEADERFUNCTION, http_on_header);
@@ -218,8 +270,9 @@ static CURLcode configure(struct http_call *c, const struct http_request *req)
 	/* Else giving up on a name that does not resolve waits, in the loop, until the resolver gives up too. */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
-	if (req->unix_socket)
-		SET(CURLOPT_UNIX_SOCKET_PATH, req->unix_socket);
+	/* For messages only: a curl with another TLS library says no. */
+	(void)curl_easy_setopt(e, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+	(void)curl_easy_setopt(e, CURLOPT_SSL_CTX_DATA, c);
 	if (req->decode)
 		SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	if (c->headers)

@@ -74,24 +74,21 @@ static curl_off_t time_of(const struct http_call *c, CURLINFO what)
 	return usec;
 }
 
-/* How far it came; a kept connection goes straight to waiting. curl counts TLS as connecting, but it knows the
- * peer's address only when there is a connection. */
-static const char *phase_of(const struct http_call *c, CURLcode code)
+static const char *phase_of(const struct http_call *c, int result)
 {
-	const char *ip = NULL;
+	static const char *const names[] = {
+		[HTTP_RESOLVING] = "resolving", [HTTP_CONNECTING] = "connecting to", [HTTP_TLS] = "TLS with",
+		[HTTP_WAITING] = "waiting for", [HTTP_RECEIVING] = "receiving from",
+	};
+	enum http_phase phase = c->phase;
 
-	(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
-	if (time_of(c, CURLINFO_STARTTRANSFER_TIME_T) > 0 && c->header_total)
-		return "receiving from";
-	if (time_of(c, CURLINFO_PRETRANSFER_TIME_T) > 0)
-		return "waiting for";
-	if (c->https && (!str_empty(ip) || result_of(c, code) == -EKEYREJECTED))
-		return "TLS with";
-	if (time_of(c, CURLINFO_CONNECT_TIME_T) > 0)
-		return "waiting for";
-	if (time_of(c, CURLINFO_NAMELOOKUP_TIME_T) > 0 || c->literal)
-		return "connecting to";
-	return "resolving";
+	if (result == -EHOSTUNREACH)
+		phase = HTTP_RESOLVING;
+	else if (result == -EKEYREJECTED)
+		phase = HTTP_TLS; /* perhaps of our own authorities, before anything else */
+	else if (phase == HTTP_RESOLVING && c->literal)
+		phase = HTTP_CONNECTING;
+	return names[phase];
 }
 
 /* Which of its addresses it was, where a name has several; not where the URL says it, or a proxy stands between. */
@@ -100,6 +97,8 @@ static const char *address_of(const struct http_call *c)
 	const char *ip = NULL;
 
 	(void)curl_easy_getinfo(c->easy, CURLINFO_PRIMARY_IP, &ip);
+	if (str_empty(ip))
+		ip = c->peer;
 	return c->literal || c->proxied || str_empty(ip) ? NULL : ip;
 }
 
@@ -146,7 +145,7 @@ static const char *reason_of(const struct http_call *c, CURLcode code, int resul
 static void describe(struct http_call *c, CURLcode code, int result)
 {
 	double seconds = (double)time_of(c, CURLINFO_TOTAL_TIME_T) / (double)USEC_PER_SEC;
-	const char *phase = phase_of(c, code), *ip = address_of(c);
+	const char *phase = phase_of(c, result), *ip = address_of(c);
 	char where[400];
 
 	(void)snprintf(where, sizeof(where), "%s%s%s%s%s", c->where, ip ? " (" : "", ip ? ip : "", ip ? ")" : "",
@@ -187,7 +186,7 @@ void http_call_result(struct http_call *c, CURLcode code, struct http_response *
 		.len = c->body.len,
 		.host = c->host,
 		.elapsed_usec = (usec_t)time_of(c, CURLINFO_TOTAL_TIME_T),
-		.connected = time_of(c, CURLINFO_CONNECT_TIME_T) > 0,
+		.connected = c->phase > HTTP_CONNECTING,
 		.address = address_of(c),
 		.certificate = certificate_of(c),
 		.call = c,

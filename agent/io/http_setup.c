@@ -147,7 +147,7 @@ int http_configure(struct http *h, const struct http_options *o, struct error *e
 
 	if (!o)
 		o = &defaults;
-	r = o->local_only ? 0 : set_authorities(&made, o->ca_file, err);
+	r = set_authorities(&made, o->ca_file, err);
 	if (r == 0)
 		r = set_no_proxy(&made, o->no_proxy, err);
 	if (r == 0)

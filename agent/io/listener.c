@@ -299,17 +299,61 @@ static int bind_and_listen(int fd, const struct sockaddr *a, socklen_t len)
 	return bind(fd, a, len) < 0 || listen(fd, BACKLOG) < 0 ? -errno : 0;
 }
 
-int listener_bind_tcp(const char *endpoint, int *ret_fd, struct error *err)
+/* No name service: a name here is this machine's own, and is answered without asking anybody. */
+static int find_address(const char *endpoint, char port[static 8], struct addrinfo **ret)
 {
-	/* No name service: a name here is this machine's own, and is answered without asking anybody. */
 	struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICHOST, .ai_socktype = SOCK_STREAM };
-	struct addrinfo *list = NULL;
-	_cleanup_close_ int fd = -1;
-	char host[64], port[8];
-	int one = 1, r;
+	char host[64];
 
 	if (split_endpoint(endpoint, host, port) < 0 ||
-	    getaddrinfo(str_equal_nocase(host, "localhost") ? "127.0.0.1" : host, port, &hints, &list) != 0)
+	    getaddrinfo(str_equal_nocase(host, "localhost") ? "127.0.0.1" : host, port, &hints, ret) != 0)
+		return -EINVAL;
+	return 0;
+}
+
+static bool same_address(const struct sockaddr_storage *a, const struct addrinfo *wanted)
+{
+	if (a->ss_family != wanted->ai_family)
+		return false;
+	if (a->ss_family == AF_INET) {
+		const struct sockaddr_in *x = (const void *)a, *y = (const void *)wanted->ai_addr;
+
+		return x->sin_port == y->sin_port && x->sin_addr.s_addr == y->sin_addr.s_addr;
+	} else {
+		const struct sockaddr_in6 *x = (const void *)a, *y = (const void *)wanted->ai_addr;
+
+		return x->sin6_port == y->sin6_port && memcmp(&x->sin6_addr, &y->sin6_addr, sizeof(x->sin6_addr)) == 0 &&
+		       x->sin6_scope_id == y->sin6_scope_id;
+	}
+}
+
+bool listener_is_bound(int fd, const char *endpoint)
+{
+	struct sockaddr_storage a = { 0 };
+	struct addrinfo *list = NULL;
+	socklen_t alen = sizeof(a), len = sizeof(int);
+	int listens = 0, type = 0;
+	char port[8];
+	bool same;
+
+	/* What is no socket, or of another family, fails or differs in one of these. */
+	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 || !listens ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
+	    getsockname(fd, (struct sockaddr *)&a, &alen) < 0 || find_address(endpoint, port, &list) < 0)
+		return false;
+	same = same_address(&a, list);
+	freeaddrinfo(list);
+	return same;
+}
+
+int listener_bind_tcp(const char *endpoint, int *ret_fd, struct error *err)
+{
+	struct addrinfo *list = NULL;
+	_cleanup_close_ int fd = -1;
+	char port[8];
+	int one = 1, r;
+
+	if (find_address(endpoint, port, &list) < 0)
 		return error_set(err, ERROR_USER, -EINVAL,
 				 "\"%s\" is not an address to listen on: write 127.0.0.1:8008, [::1]:8008 or 0.0.0.0:8008",
 				 endpoint);

@@ -44,6 +44,8 @@ void listener_free(struct listener *l);
 /* Binds "127.0.0.1:8008", "[::1]:8008", "0.0.0.0:8008" or "localhost:8008"; the message names the endpoint and,
  * for -EADDRINUSE, what to look at. */
 _nodiscard_ int listener_bind_tcp(const char *endpoint, int *ret_fd, struct error *err);
+/* Whether it is a TCP socket that listens on just that endpoint. */
+bool listener_is_bound(int fd, const char *endpoint);
 /* Replaces a stale socket file; mode of the file as given. */
 _nodiscard_ int listener_bind_unix(const char *path, mode_t mode, int *ret_fd, struct error *err);
 

@@ -9,15 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
 #include <unistd.h>
-
-/* The location would be this file's own. */
-#define SD_JOURNAL_SUPPRESS_LOCATION
-#include <systemd/sd-journal.h>
 
 #include "agent/base/buf.h"
 #include "agent/base/cleanup.h"
@@ -29,8 +26,8 @@
 #define LINE_MAX_BYTES	(LIMIT_LOG_LINE + 1024)
 #define RETRY_USEC	(10 * USEC_PER_SEC)
 #define CONSOLE_MAX	200
-#define JOURNAL_FIELDS	8
-#define JOURNAL_VALUE	256
+#define JOURNAL_SOCKET	"/run/systemd/journal/socket"
+#define JOURNAL_MAX	(LIMIT_LOG_LINE + 4096)
 
 /* ---- file ---- */
 
@@ -196,26 +193,32 @@ void log_file_close(struct log_file *f)
 
 /* ---- journal ---- */
 
-struct journal_fields {
-	struct iovec iov[JOURNAL_FIELDS];
-	char text[JOURNAL_FIELDS][JOURNAL_VALUE];
-	int n;
-};
+static struct {
+	struct log_sink sink;
+	int fd;
+} journal = { .fd = -1 };
 
-static void add_journal_field(struct journal_fields *j, const char *name, const char *value)
+/* A value of several lines has its length before it, in the order of bytes that all our machines have. */
+static void add_journal_field(struct buf *b, const char *name, const char *value)
 {
-	int len;
+	uint64_t len;
 
-	if (!value || j->n == JOURNAL_FIELDS)
+	if (!value)
 		return;
-	len = snprintf(j->text[j->n], JOURNAL_VALUE, "%s=%s", name, value);
-	if (len < 0)
-		return;
-	j->iov[j->n].iov_base = j->text[j->n];
-	j->iov[j->n].iov_len = (size_t)len < JOURNAL_VALUE ? (size_t)len : JOURNAL_VALUE - 1;
-	j->n++;
+	len = strlen(value);
+	(void)buf_puts(b, name);
+	if (memchr(value, '\n', len)) {
+		(void)buf_putc(b, '\n');
+		for (unsigned i = 0; i < sizeof(len); i++)
+			(void)buf_putc(b, (char)(len >> 8 * i & 0xff));
+	} else {
+		(void)buf_putc(b, '=');
+	}
+	(void)buf_append(b, value, len);
+	(void)buf_putc(b, '\n');
 }
 
+/* Not by sd_journal_send(): that waits for a journal which does not read, and our watchdog, or the Azure agent, for us. */
 static void write_journal(struct log_sink *sink, const struct log_record *rec)
 {
 	static const int priority[] = {
@@ -224,35 +227,45 @@ static void write_journal(struct log_sink *sink, const struct log_record *rec)
 		[LOG_LEVEL_INFO] = LOG_INFO,
 		[LOG_LEVEL_DEBUG] = LOG_DEBUG,
 	};
-	char message[sizeof("MESSAGE=") + LIMIT_LOG_LINE], level[2] = { 0 };
-	struct journal_fields j = { .n = 0 };
+	static const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = JOURNAL_SOCKET };
+	_cleanup_buf_ struct buf b = BUF_INIT(JOURNAL_MAX);
+	char level[2] = { 0 };
+	ssize_t n;
 
 	(void)sink;
 	level[0] = (char)('0' + priority[rec->level]);
-	add_journal_field(&j, "PRIORITY", level);
-	add_journal_field(&j, "SYSLOG_IDENTIFIER", "evenkeel");
-	add_journal_field(&j, "EVENKEEL_HANDLER", rec->fields.handler);
-	add_journal_field(&j, "EVENKEEL_EVENT_ID", rec->fields.event_id);
-	add_journal_field(&j, "EVENKEEL_SEQUENCE", rec->fields.sequence);
-	add_journal_field(&j, "EVENKEEL_JOB", rec->fields.job);
-	add_journal_field(&j, "EVENKEEL_UNIT", rec->fields.unit);
-	(void)snprintf(message, sizeof(message), "MESSAGE=%s", rec->message);
-	j.iov[j.n].iov_base = message;
-	j.iov[j.n].iov_len = strlen(message);
-	(void)sd_journal_sendv(j.iov, j.n + 1);
+	add_journal_field(&b, "MESSAGE", rec->message);
+	add_journal_field(&b, "PRIORITY", level);
+	add_journal_field(&b, "SYSLOG_IDENTIFIER", "evenkeel");
+	add_journal_field(&b, "EVENKEEL_HANDLER", rec->fields.handler);
+	add_journal_field(&b, "EVENKEEL_EVENT_ID", rec->fields.event_id);
+	add_journal_field(&b, "EVENKEEL_SEQUENCE", rec->fields.sequence);
+	add_journal_field(&b, "EVENKEEL_JOB", rec->fields.job);
+	add_journal_field(&b, "EVENKEEL_UNIT", rec->fields.unit);
+	if (buf_ok(&b) < 0)
+		return;
+	n = sendto(journal.fd, b.data, b.len, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof(address));
+	(void)n; /* the file has it, too */
 }
-
-static struct log_sink journal = { .write = write_journal };
 
 void log_journal_add(enum log_level level)
 {
-	journal.max_level = level;
-	log_add_sink(&journal);
+	log_journal_remove();
+	journal.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (journal.fd < 0)
+		return;
+	journal.sink.write = write_journal;
+	journal.sink.max_level = level;
+	log_add_sink(&journal.sink);
 }
 
 void log_journal_remove(void)
 {
-	log_remove_sink(&journal);
+	if (journal.fd < 0)
+		return;
+	log_remove_sink(&journal.sink);
+	close(journal.fd);
+	journal.fd = -1;
 }
 
 /* ---- console ---- */

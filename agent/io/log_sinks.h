@@ -15,7 +15,8 @@ _nodiscard_ int log_file_open(const char *path, size_t max_size_bytes, unsigned 
 void log_file_close(struct log_file *f);
 
 /* The journal by its native protocol: MESSAGE, PRIORITY, SYSLOG_IDENTIFIER=evenkeel, EVENKEEL_HANDLER, EVENKEEL_EVENT_ID,
- * EVENKEEL_SEQUENCE, EVENKEEL_JOB, EVENKEEL_UNIT. Static: at most one, added until removed. */
+ * EVENKEEL_SEQUENCE, EVENKEEL_JOB, EVENKEEL_UNIT. A journal that does not read loses messages; it is not waited for. Static: at
+ * most one, added until removed. */
 void log_journal_add(enum log_level level);
 void log_journal_remove(void);
 

@@ -11,6 +11,9 @@
 
 #include "agent/base/macros.h"
 
+/* Deadlines here are promises to the platform; sd-event's own default may add 250 ms. */
+#define ACCURACY_USEC USEC_PER_MSEC
+
 struct loop_signal {
 	struct loop_signal *next;
 	sd_event_source *source;
@@ -134,8 +137,7 @@ int loop_timer_new(struct loop *l, const char *name, loop_timer_fn fn, void *use
 	if (!t)
 		return -ENOMEM;
 	*t = (struct loop_timer){ .loop = l, .fn = fn, .userdata = userdata, .due = USEC_INFINITY };
-	/* Accuracy 1 ms: deadlines here are promises to the platform; sd-event's own default may add 250 ms. */
-	r = sd_event_add_time(l->event, &t->source, CLOCK_BOOTTIME, USEC_INFINITY, USEC_PER_MSEC, on_timer, t);
+	r = sd_event_add_time(l->event, &t->source, CLOCK_BOOTTIME, USEC_INFINITY, ACCURACY_USEC, on_timer, t);
 	if (r < 0)
 		return r;
 	(void)sd_event_source_set_description(t->source, name);
@@ -161,6 +163,8 @@ void loop_timer_at(struct loop_timer *t, usec_t boot)
 		return;
 	}
 	/* Neither call fails but for a loop that has ended, and then no timer matters. */
+	/* What is due is not put off to a moment that suits others as well, for which the process would sleep and wake once more. */
+	(void)sd_event_source_set_time_accuracy(t->source, boot <= time_boot() ? 1 : ACCURACY_USEC);
 	if (sd_event_source_set_time(t->source, boot) < 0 ||
 	    sd_event_source_set_enabled(t->source, SD_EVENT_ONESHOT) < 0)
 		return;

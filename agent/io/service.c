@@ -104,10 +104,10 @@ static int take_number(int number)
 	return fd < 0 ? -errno : fd;
 }
 
-int service_take_kept(const char *name)
+void service_take_kept(service_kept_fn take, void *userdata)
 {
 	char **names = NULL;
-	int n = sd_listen_fds_with_names(0, &names), found = -ENOENT;
+	int n = sd_listen_fds_with_names(0, &names);
 
 	for (int i = 0; i < n; i++) {
 		int fd;
@@ -115,16 +115,11 @@ int service_take_kept(const char *name)
 		if (!str_starts(names[i], SERVICE_KEPT))
 			continue;
 		fd = take_number(SD_LISTEN_FDS_START + i);
-		if (found < 0 && str_equal(names[i], name)) {
-			found = fd;
-			continue;
-		}
 		if (fd >= 0)
-			(void)close(fd);
-		if (!str_equal(names[i], name))
+			take(names[i], fd, userdata);
+		else
 			service_forget_socket(names[i]);
 	}
 	if (n > 0)
 		strv_free(names);
-	return found;
 }

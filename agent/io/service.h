@@ -21,6 +21,7 @@ _nodiscard_ int service_socket(const char *name);
 void service_keep_socket(const char *name, int fd);
 /* Returns when the manager has closed it, so that its address is free; waits for that a second at most. */
 void service_forget_socket(const char *name);
-/* Once in a process's life: the one of that name that the process before has left, or -ENOENT. The caller owns it. All
- * others of SERVICE_KEPT are closed and forgotten: nobody would answer there. `name` may be NULL. */
-_nodiscard_ int service_take_kept(const char *name);
+/* Once in a process's life: hands over each that the process before has left; `take` owns it then, and forgets what it does not
+ * want. It may be any descriptor: who has put it there is not known. */
+typedef void (*service_kept_fn)(const char *name, int fd, void *userdata);
+void service_take_kept(service_kept_fn take, void *userdata);

@@ -20,6 +20,8 @@
 #include "handlers/drain/steps.h"
 
 #define TEXT_MAX 600
+/* What is told of draining is made anew at least so often: some of it, as whether nft is there, nobody tells us. */
+#define TELL_USEC (30 * USEC_PER_SEC)
 
 void drain_say(struct handler *h, enum log_level level, const char *event_id, bool milestone, const char *text)
 {
@@ -159,15 +161,17 @@ static void tell_drained(struct handler *h)
 			guard_let_go(h->guard);
 }
 
-/* Inputs that come while actions are carried out only add to the list: one loop takes them all. */
-void drain_run_actions(struct handler *h)
+/* Inputs that come while actions are carried out only add to the list: one loop takes them all. Was there anything? */
+static bool run_actions(struct handler *h)
 {
 	struct drain_action a;
+	bool any = false;
 
 	if (h->running_actions)
-		return;
+		return false;
 	h->running_actions = true;
 	while (drain_core_next(h->core, &a)) {
+		any = true;
 		carry_out(h, &a);
 		drain_action_done(&a);
 	}
@@ -176,13 +180,37 @@ void drain_run_actions(struct handler *h)
 	tell_drained(h);
 	drain_count(h);
 	rehearsal_look(h);
+	return any;
+}
+
+static void tell_changed(struct handler *h)
+{
+	h->told_boot = loop_now_boot(h->host->loop);
 	h->host->changed(h->host);
 }
 
 /* An input that did not get through changes nothing, so it is said and the next one (a poll, a timer) brings the same again. */
-void drain_after_input(struct handler *h, int r, const char *input)
+static bool take_in(struct handler *h, int r, const char *input)
 {
 	if (r == -ENOMEM || r == -ENOBUFS)
 		log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "%s could not be taken in: %s", input, strerror(-r));
-	drain_run_actions(h);
+	return run_actions(h);
+}
+
+void drain_run_actions(struct handler *h)
+{
+	(void)run_actions(h);
+	tell_changed(h);
+}
+
+void drain_after_input(struct handler *h, int r, const char *input)
+{
+	(void)take_in(h, r, input);
+	tell_changed(h);
+}
+
+void drain_after_poll(struct handler *h, int r)
+{
+	if (take_in(h, r, "a document") || loop_now_boot(h->host->loop) >= usec_add(h->told_boot, TELL_USEC))
+		tell_changed(h);
 }

@@ -63,7 +63,7 @@ static void on_document(void *userdata, const struct events_document *doc)
 {
 	struct handler *h = userdata;
 
-	drain_after_input(h, drain_core_document(h->core, doc, drain_now(h)), "a document");
+	drain_after_poll(h, drain_core_document(h->core, doc, drain_now(h)));
 }
 
 static usec_t on_pause(void *userdata, usec_t *ret_most)

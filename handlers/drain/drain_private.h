@@ -78,6 +78,7 @@ struct handler {
 	int64_t snapshot_token;
 
 	bool running_actions;
+	usec_t told_boot; /* when what is told of draining was last made anew */
 
 	/* What has been counted so far (telling.c). */
 	int counted_phase;
@@ -95,6 +96,8 @@ struct drain_now drain_now(const struct handler *h);
 void drain_run_actions(struct handler *h);
 /* The same after an input. `input` names it, for when it did not get through (r). */
 void drain_after_input(struct handler *h, int r, const char *input);
+/* After a document: once a second, nearly always with nothing new, of which then nothing is made. */
+void drain_after_poll(struct handler *h, int r);
 /* Logs it, and shows it to those who look on. */
 void drain_say(struct handler *h, enum log_level level, const char *event_id, bool milestone, const char *text);
 
@@ -122,6 +125,7 @@ _nodiscard_ int rehearsal_begin(struct handler *h, const char *type, usec_t noti
 /* Appends the lines of a dry run. */
 _nodiscard_ int rehearsal_dry_run(struct handler *h, const char *type, usec_t notice, int64_t duration_seconds,
 				  struct buf *out, struct error *err);
+void rehearsal_end(struct handler *h); /* an operator wants none */
 void rehearsal_look(struct handler *h); /* after every turn of the core */
 extern const char *const rehearsal_phase_names[];
 

@@ -35,6 +35,7 @@ static int order_restore(struct handler *h, const char *argument, struct buf *re
 {
 	int r = drain_core_restore(h->core, str_equal(argument, "force"), drain_now(h));
 
+	rehearsal_end(h);
 	drain_after_input(h, r, "the order to restore");
 	if (r < 0)
 		return error_errno(err, r, "the order to restore could not be taken in");

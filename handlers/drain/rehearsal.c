@@ -158,6 +158,13 @@ void rehearsal_look(struct handler *h)
 
 /* ---- orders ---- */
 
+void rehearsal_end(struct handler *h)
+{
+	/* One that holds already ends with its hold. */
+	if (h->rehearsal.phase == REHEARSAL_WAITING)
+		finish(h, false, "it was ended before its end");
+}
+
 static const char *canonical(const char *type)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)

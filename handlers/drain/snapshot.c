@@ -108,12 +108,14 @@ void drain_drop_snapshot(struct handler *h)
 
 void drain_take_snapshot(struct handler *h, int64_t token)
 {
+	static const char *const none[] = { NULL };
+
 	h->snapshot_token = token;
 	drain_drop_snapshot(h);
-	if (list_units(h) < 0) {
-		log_for(LOG_LEVEL_ERROR, (.handler = "drain"),
-			"out of memory while listing units; tried again with the next poll");
+	if (list_units(h) == 0) {
+		ask_unit(h);
 		return;
 	}
-	ask_unit(h);
+	log_for(LOG_LEVEL_ERROR, (.handler = "drain"), "out of memory while listing units; they are left alone");
+	drain_after_input(h, drain_core_snapshot_result(h->core, token, none, NULL, drain_now(h)), "the snapshot");
 }

@@ -176,6 +176,8 @@ void drain_steps_shorten(struct drain_steps *s, int64_t token, usec_t timeout)
 		return;
 	d->deadline_boot = usec_min(d->deadline_boot, usec_add(loop_now_boot(s->host->loop), timeout));
 	loop_timer_at(d->deadline, d->deadline_boot);
+	if (d->kind->shortened)
+		d->kind->shortened(d);
 }
 
 /* What an earlier process of ours has begun and the core no longer wants. */

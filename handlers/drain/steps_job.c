@@ -197,12 +197,16 @@ static int make_spec(struct doing *d, const struct drain_action *a, const struct
 	if (r < 0)
 		return r;
 	if (s->type == STEP_HOOKS) {
-		/* Each has its own time, so that one that hangs takes none from the next; together they have the step's. */
+		/* Each has its own time, so that one that hangs takes none from the next; together they have the step's, and where
+		 * that is short what is kept for those that follow, SIGKILL included. */
 		d->spec->kind = JOB_HOOKS;
+		d->spec->grace_seconds = (int64_t)(STOP_GRACE_USEC / USEC_PER_SEC);
+		d->spec->reserve_seconds = s->reserve_seconds;
+		d->spec->deadline_boot_usec = (int64_t)d->deadline_boot;
 		if (s->timeout_seconds > 0 && s->timeout_seconds < d->spec->timeout_seconds)
 			d->spec->timeout_seconds = s->timeout_seconds;
 		d->spec->directory = path_under_root(d->steps->host->paths, a->undo ? s->undo_directory : s->directory);
-		r = d->spec->directory ? 0 : -ENOMEM;
+		r = d->spec->directory ? str_set(&d->spec->boot_id, d->steps->host->boot_id) : -ENOMEM;
 	} else {
 		r = spec_argv(d->spec, command->items, command->n);
 		if (r >= 0)
@@ -213,11 +217,30 @@ static int make_spec(struct doing *d, const struct drain_action *a, const struct
 	return r < 0 ? error_errno(err, r, "the step cannot be written down") : 0;
 }
 
+/* The plan has counted what drains; those that undo are counted when it is their turn, and have their time each as well. */
+static void give_each_undo_its_time(struct doing *d, const struct step_settings *s)
+{
+	_cleanup_free_ char *directory = path_under_root(d->steps->host->paths, s->undo_directory);
+	_cleanup_strv_ char **names = NULL;
+	struct error ignored;
+	usec_t end;
+
+	if (!directory || fs_list(directory, LIMIT_HOOKS, &names, &ignored) < 0)
+		return;
+	end = usec_add(loop_now_boot(d->steps->host->loop), usec_from_seconds((uint64_t)s->timeout_seconds * strv_length(names)));
+	if (end <= d->deadline_boot)
+		return;
+	d->deadline_boot = end;
+	loop_timer_at(d->deadline, end);
+}
+
 static void begin_job(struct doing *d, const struct drain_action *a, const struct drain_state *state)
 {
 	struct error e = ERROR_INIT;
 	int r;
 
+	if (a->undo && a->step->type == STEP_HOOKS)
+		give_each_undo_its_time(d, a->step);
 	d->job = str_format(JOB_PREFIX "%lld", (long long)d->token);
 	r = d->job ? make_spec(d, a, state, &e) : error_oom(&e);
 	d->may_be_lost = a->attach;

@@ -27,6 +27,7 @@ struct step_kind {
 	void (*stop)(struct doing *d);
 	/* When d->again fires, unless the step is being stopped. */
 	void (*again)(struct doing *d);
+	void (*shortened)(struct doing *d); /* d->deadline_boot has come nearer; NULL: that is all */
 };
 extern const struct step_kind step_job, step_units, step_http, step_wait_until, step_wait_for_connections, step_refuse_probe;
 
@@ -45,7 +46,7 @@ struct doing {
 	char seen[160]; /* of a wait: what it has seen last, for when its time is up */
 	struct loop_timer *deadline;
 	usec_t deadline_boot;
-	struct loop_timer *again; /* waits: when to look again */
+	struct loop_timer *again; /* waits: when to look again; stopUnits: when the next one must have its turn */
 
 	/* commands, hooks, waitUntil, refuseProbe */
 	struct jobs_handle *handle;
@@ -56,7 +57,7 @@ struct doing {
 	/* stopUnits */
 	char **units; /* in the order of work */
 	size_t at;
-	usec_t each_usec;
+	usec_t each_usec, reserve_usec;
 	struct bus_call *call;
 
 	/* http */

@@ -9,6 +9,7 @@
 
 #include "agent/base/cleanup.h"
 #include "agent/base/log.h"
+#include "agent/base/str.h"
 #include "agent/io/bus.h"
 
 static void next_unit(struct doing *d);
@@ -26,6 +27,37 @@ static void note_failure(struct doing *d, const char *detail)
 {
 	if (!d->detail[0])
 		(void)snprintf(d->detail, sizeof(d->detail), "%s", detail);
+}
+
+/* One that hangs leaves those after it their reserve, or else their equal part of what is left. */
+static usec_t share_of_unit(const struct doing *d)
+{
+	usec_t left = usec_sub(d->deadline_boot, loop_now_boot(d->steps->host->loop));
+	size_t after = strv_length(d->units + d->at + 1);
+
+	return usec_max(usec_sub(left, d->reserve_usec * after), left / (after + 1));
+}
+
+/* Starting is not cut short: what must run again may take its time. */
+static void limit_unit(struct doing *d)
+{
+	usec_t share = share_of_unit(d);
+
+	if (d->call && !d->undo && d->units[d->at + 1] && share < d->each_usec)
+		loop_timer_after(d->again, share);
+	else
+		loop_timer_stop(d->again);
+}
+
+static void cut_short(struct doing *d)
+{
+	char text[DETAIL_MAX];
+
+	(void)snprintf(text, sizeof(text), "%.200s did not stop in time and was killed: the units after it need the rest", d->units[d->at]);
+	note_failure(d, text);
+	kill_unit(d);
+	d->at++;
+	next_unit(d);
 }
 
 static void on_unit(const struct unit_answer *answer, void *userdata)
@@ -53,6 +85,8 @@ static void next_unit(struct doing *d)
 	else if (unit_do(d->steps->host->bus, d->undo ? UNIT_START : UNIT_STOP, d->units[d->at], d->each_usec, on_unit, d, &d->call,
 			 &e) < 0)
 		step_end_failed(d, &e);
+	else
+		limit_unit(d);
 }
 
 /* In order to stop, in reverse order to start; only what was active before the first step. */
@@ -81,6 +115,7 @@ static void begin_units(struct doing *d, const struct drain_action *a, const str
 	struct error e = ERROR_INIT;
 
 	d->each_usec = usec_from_seconds((uint64_t)a->step->timeout_seconds);
+	d->reserve_usec = usec_from_seconds((uint64_t)a->step->reserve_seconds);
 	if (list_units(d, a->step, state) < 0) {
 		(void)error_oom(&e);
 		step_end_failed(d, &e);
@@ -100,4 +135,4 @@ static void stop_units(struct doing *d)
 		step_end_stopped(d);
 }
 
-const struct step_kind step_units = { .begin = begin_units, .stop = stop_units };
+const struct step_kind step_units = { .begin = begin_units, .stop = stop_units, .again = cut_short, .shortened = limit_unit };

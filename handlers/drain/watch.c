@@ -37,6 +37,7 @@ struct watch {
 	usec_t asked_boot;	/* for documents, last */
 	struct loop_timer *timer;
 	struct retry_state retry;
+	bool fell_back; /* to another api-version, and nothing has come of it yet */
 	bool answered; /* the service has answered once */
 	char trouble[TROUBLE_MAX];
 
@@ -63,9 +64,11 @@ static void again_after(struct watch *w, usec_t after)
 
 static void note_trouble(struct watch *w, const char *text)
 {
-	if (!str_equal(w->trouble, text))
-		log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", text);
+	if (str_equal(w->trouble, text))
+		return;
+	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "%s", text);
 	(void)snprintf(w->trouble, sizeof(w->trouble), "%s", text);
+	w->host->changed(w->host);
 }
 
 static void forget_document(struct watch *w)
@@ -80,11 +83,13 @@ static void forget_document(struct watch *w)
 /* A 400 that lists newer versions is answered by using one of them (scheduled-events.md). */
 static bool fall_back(struct watch *w, const struct imds_failure *f)
 {
-	if (f->status != 400 || !f->newest_version[0] || str_equal(f->newest_version, w->api_version))
+	/* A service that refuses each of its versions in turn is asked no faster than another that refuses. */
+	if (w->fell_back || f->status != 400 || !f->newest_version[0] || str_equal(f->newest_version, w->api_version))
 		return false;
 	log_for(LOG_LEVEL_WARNING, (.handler = "drain"), "Scheduled Events do not know api-version %s; using %s",
 		w->api_version, f->newest_version);
 	forget_document(w);
+	w->fell_back = true;
 	return str_set(&w->api_version, f->newest_version) == 0;
 }
 
@@ -110,6 +115,7 @@ static void failed(struct watch *w, const struct imds_failure *f)
 		again_after(w, 0);
 		return;
 	}
+	w->fell_back = false;
 	/* A daemon never gives up, and while an event is known it does not look away for long, whoever asks it to. */
 	(void)retry_failed(&retry_events, &w->retry, f->status, f->retry_after, random_number(),
 			   loop_now_boot(w->host->loop), &wait);
@@ -122,9 +128,12 @@ static void succeeded(struct watch *w)
 {
 	usec_t most;
 
-	if (w->trouble[0])
+	if (w->trouble[0]) {
 		log_for(LOG_LEVEL_INFO, (.handler = "drain"), "Scheduled Events answer again");
+		w->host->changed(w->host);
+	}
 	w->trouble[0] = '\0';
+	w->fell_back = false;
 	w->answered = true;
 	retry_succeeded(&w->retry);
 	w->answering = true;

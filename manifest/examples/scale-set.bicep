@@ -70,7 +70,18 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
   properties: {
     orchestrationMode: orchestrationMode
     platformFaultDomainCount: 1
-    upgradePolicy: orchestrationMode == 'Uniform' ? { mode: 'Rolling' } : null
+    // A uniform set makes more instances than are wanted and deletes some again: scripts would run there, too.
+    overprovision: orchestrationMode == 'Uniform' ? false : null
+    // In batches, by what the Application Health extension says; an instance where a script or a drain runs is passed over.
+    upgradePolicy: {
+      mode: 'Rolling'
+      rollingUpgradePolicy: {
+        maxBatchInstancePercent: 20
+        maxUnhealthyInstancePercent: 20
+        maxUnhealthyUpgradedInstancePercent: 20
+        pauseTimeBetweenBatches: 'PT0S'
+      }
+    }
     virtualMachineProfile: {
       osProfile: {
         computerNamePrefix: name
@@ -82,6 +93,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-07-01' = {
       }
       storageProfile: {
         imageReference: { publisher: 'Debian', offer: 'debian-12', sku: '12-gen2', version: 'latest' }
+        osDisk: { createOption: 'FromImage', managedDisk: { storageAccountType: 'StandardSSD_LRS' } }
       }
       networkProfile: {
         networkApiVersion: orchestrationMode == 'Flexible' ? '2022-11-01' : null

@@ -32,10 +32,45 @@ write_source_list() {
 		die "no apt source for $codename found under /etc/apt: cannot tell where its packages are"
 }
 
-# The release that this host runs.
+# other_archive DIR ARCH: makes the sources in DIR those of another architecture. Debian has all on one mirror. Ubuntu has its
+# first ones on one and the others on another; both have the same suites and keys. EK_OTHER_ARCHIVE names a mirror to use.
+other_archive() {
+	local dir=$1 arch=$2 file archive=${EK_OTHER_ARCHIVE:-} known='[^ ]*'
+	if [ -z "$archive" ]; then
+		# shellcheck disable=SC1091
+		[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || return 0
+		known='([a-z0-9.-]+\.)?ubuntu\.com/ubuntu(-ports)?/?'
+		case $arch in
+		amd64) archive=http://archive.ubuntu.com/ubuntu/ ;;
+		*) archive=http://ports.ubuntu.com/ubuntu-ports/ ;;
+		esac
+	fi
+	for file in "$dir/own.list" "$dir/own.sources"; do
+		sed -E -i "/^(deb|URIs:)/s|https?://$known|$archive|" "$file"
+	done
+	grep -q "$archive" "$dir/own.list" "$dir/own.sources" ||
+		die "cannot tell which mirror has $arch: name one in EK_OTHER_ARCHIVE, as http://ports.ubuntu.com/ubuntu-ports"
+}
+
+# The release that this host runs, as apt's sources name it: sid calls itself by the name of the release that it will become.
 host_codename() {
+	local codename releases
 	# shellcheck disable=SC1091
-	(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+	codename=$(. /etc/os-release && echo "${VERSION_CODENAME:?}")
+	# shellcheck disable=SC2016 # apt's variables
+	releases=$(apt-get indextargets --format '$(RELEASE) $(CODENAME)' 'Created-By: Packages')
+	awk -v own="$codename" '$1 == own || $2 == own { found = own } $2 == "sid" { sid = $1 } END { print found ? found : sid ? sid : own }' \
+		<<<"$releases"
+}
+
+# The Debian archive that this host takes its own packages from.
+host_mirror() {
+	local mirror
+	# shellcheck disable=SC2016 # apt's variables
+	mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' |
+		awk -v codename="$(host_codename)" '$1 == codename && $2 == "main" && $3 ~ /debian/ && !found { print $3; found = 1 }')
+	[ -n "$mirror" ] || die "no Debian mirror among this host's apt sources"
+	echo "$mirror"
 }
 
 # private_apt DIR: sets apt to the options. Its sources are in DIR/sources.d.

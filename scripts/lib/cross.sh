@@ -52,6 +52,7 @@ make_sysroot() {
 		[ "${1-}" != offline ] || die "no $sysroot: run scripts/build-static --arch $arch --download-only where there is a network"
 		say "unpacking headers and libraries for $arch"
 		write_source_list "$(host_codename)" deb "$root/build/static/apt-$arch/sources.d"
+		other_archive "$root/build/static/apt-$arch/sources.d" "$arch"
 		unpack_packages "$root/build/static/apt-$arch" "$sysroot" "$arch" libc6-dev libssl-dev libsystemd-dev zlib1g-dev
 		# Names of what is inside, from where the file is, so that pkg-config needs no notion of a sysroot: it would put that
 		# before our prefix, too.

@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import platform as host
 import random
 import re
 import signal
@@ -266,6 +267,7 @@ def test_listener_that_cannot_bind_is_a_failed_duty(service):
 
 class Application(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        self.server.asked += 1
         self.send_response(self.server.code)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -278,6 +280,7 @@ class Application(http.server.BaseHTTPRequestHandler):
 def application():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Application)
     server.code = 200
+    server.asked = 0
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     yield server
     server.shutdown()
@@ -291,7 +294,10 @@ def test_health_of_the_application(vm, application):
     vm.start_daemon(binary=BINARY)
     wait_until("the application to be asked", lambda: "answered 500" in port.ready()[1], 3)
     assert port.ready()[0] == 503, "one that has never been well is not taken for well"
-    assert port.app_health() == (200, "Healthy"), "one that has yet to begin is not replaced"
+    assert port.app_health() == (200, "Initializing")
+    application.asked = 0
+    wait_until("more failures than make a running one ill", lambda: application.asked > 2, 10)
+    assert port.app_health() == (200, "Initializing"), "one that has yet to begin is neither well nor ill"
     application.code = 302
     wait_until("/ready to say 200", lambda: port.ready() == (200, "ready"), 3)
     assert port.app_health() == (200, "Healthy")
@@ -307,6 +313,16 @@ def test_health_of_the_application(vm, application):
     assert "answered 500" in port.ready()[1]
     assert port.app_health() == (200, "Unhealthy")
     assert vm.substatus("health")["status"] == "warning"
+    vm.stop_daemon()
+    vm.start_daemon(binary=BINARY)
+    assert port.app_health()[1] != "Initializing", "what it was like before a restart of the service is known"
+    wait_until("it to be told again", lambda: port.app_health() == (200, "Unhealthy"), 10)
+    vm.stop_daemon()
+    boot_id = vm.root / "proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("22222222-0000-4000-8000-000000000000\n")
+    vm.start_daemon(binary=BINARY)
+    assert port.app_health() == (200, "Initializing"), "after a boot it begins anew"
     application.code = 200
     wait_until("/ready to say 200", lambda: port.ready()[0] == 200, 3)
 
@@ -391,8 +407,9 @@ def processes_with(text):
 
 def test_secrets_stay_secret(service):
     """Planted in every place that takes a secret; looked for in every place that others can see."""
-    def waiting(name):
-        return f"echo $$ >{service.root}/pid.{name}; until [ -e {service.root}/go.{name} ]; do sleep 0.05; done"
+    def waiting(name):  # without another process, that would have the environment, too
+        os.mkfifo(service.root / f"go.{name}", 0o600)
+        return f"echo $$ >{service.root}/pid.{name}; read go <{service.root}/go.{name}"
 
     secrets = {name: f"{CANARY}{name}" for name in ("environment", "header", "hook", "hmac", "unused")}
     secrets["command"] = f": {CANARY}command; {waiting('hidden')}"
@@ -411,8 +428,9 @@ def test_secrets_stay_secret(service):
         wait_until(f"script {name} to run; {service.deployment()}", lambda: lines(pid_file), 10)
         script_pid = int(lines(pid_file)[0])
         theirs = [script_pid, *descendants(script_pid)]
+        # each turn of the script's waiting is a child, which may have begun and ended since
         exposed = {pid: where for pid, where in processes_with(CANARY).items()
-                   if not (where == {"environ"} and pid in theirs)}
+                   if not (where == {"environ"} and (pid in theirs or not os.path.exists(f"/proc/{pid}")))}
         assert exposed == {}
         readable = files_with(service.root, CANARY)
         if name == "hidden":  # the shell has to read it; nobody else can, and it goes when the script has ended
@@ -420,7 +438,7 @@ def test_secrets_stay_secret(service):
             assert len(own) == 1 and stat.S_IMODE((service.root / own[0]).stat().st_mode) & 0o077 == 0
             readable.remove(own[0])
         assert readable == []
-        (service.root / f"go.{name}").touch()
+        (service.root / f"go.{name}").write_text("go\n")
     status = service.settled()
     assert [item["status"] for item in status["substatus"] if item["name"].startswith("customScript/")] == ["success"] * 3, status
     # Wrong settings are where a value is most likely to be shown.
@@ -471,6 +489,15 @@ def test_machine_without_an_identity(vm):
 
 
 @as_root
+def test_a_service_manager_that_does_not_answer(vm):
+    """The service is started again in a second; scripts would be in its sandbox otherwise."""
+    daemon = vm.start_daemon(binary=BINARY, wait=False, EVENKEEL_SYSTEMD="1", prefix=[
+        "unshare", "-m", "sh", "-c", 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec "$@"', "sh"])
+    vm._daemon = None
+    assert daemon.wait(20) == 1 and "cannot reach systemd" in vm.log_text()
+
+
+@as_root
 def test_read_only_state(service):
     """What was decided stays decided, and what is decided now is kept in /run."""
     port = Port(service)
@@ -515,6 +542,7 @@ def test_validate(vm):
     for text in ("", "{", "[]", "nothing", '{"drain": {}} x'):
         done = vm.run("validate", write(vm, text))
         assert done.returncode == (0 if text == "" else 3), (text, done.stderr)
+    assert vm.run("validate", write(vm, {})).stdout.endswith(": valid; it has no section, so nothing will be done\n")
     done = vm.run("validate", str(vm.root / "missing.json"))
     assert done.returncode == 1 and "missing.json" in done.stderr
     for arguments in ((), ("--nothing", good), (good, good), ("--secrets",)):
@@ -525,6 +553,7 @@ def test_validate(vm):
 
 def test_validate_with_secrets(vm):
     document = write(vm, {"customScript": {"scripts": [{"name": "a", "commandToExecute": {"secretRef": "databaseUrl"}}]}})
+    assert vm.run("validate", document).stderr.endswith("the values of secrets come from another document: --secrets FILE\n")
     secrets = write(vm, {"secrets": {"databaseURL": CANARY}}, "secrets.json")
     done = vm.run("validate", "--secrets", secrets, document)
     assert done.returncode == 3 and CANARY not in done.stderr
@@ -570,6 +599,12 @@ def test_help_and_version(vm):
     assert all(f"  {verb}" in everything for verb in ("enable", "disable", "install", "uninstall", "update", "daemon", "run"))
     for arguments in (("version",), ("--version",)):
         assert vm.run(*arguments).stdout == f"evenkeel {vm.version}\n"
+    told = json.loads(vm.run("version", "--json").stdout)
+    assert told["version"] == vm.version and told["handler"] == HANDLER and told["compiler"]
+    assert told["architecture"] == {"x86_64": "amd64", "aarch64": "arm64"}[host.machine()]
+    assert told["libraries"].pop("glibc") == host.libc_ver()[1]
+    assert set(told["libraries"]) == {"json-c", "libcurl", "libmicrohttpd", "openssl", "zlib"}
+    assert all(re.match(r"\d+\.\d+", version) for version in told["libraries"].values()), told
     done = vm.run("stauts")
     assert done.returncode == 2 and done.stderr == 'evenkeel: no verb "stauts"; did you mean "status"? See evenkeel help.\n'
     done = vm.run("xyzzy")

@@ -275,6 +275,9 @@ def test_identities(vm, platform):
     says(found, "identities", "error", "system-assigned for https://vault.azure.net", "assign the identity")
     says(found, "identities", "error", "https://storage.azure.com/")
     says(found, "vaults", "note", "web", "no token")
+    if ROOT:
+        found = vm.doctor("unshare", "-n", EVENKEEL_CONNECT_TO=None)
+        says(found, "identities", "error", "no route", "see imds")
 
 
 def test_vaults(vm, platform):

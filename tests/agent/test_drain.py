@@ -1,6 +1,8 @@
 """Draining, by the built program against the fake platform, at the pace of a real VM (settings.md part 2)."""
 
 import http.server
+import json
+import os
 import threading
 import time
 
@@ -238,6 +240,7 @@ def the_application_is_asked_anew(host):
         event = host.platform.add_event("Reboot", not_before_in_seconds=600)
         host.platform.wait_for_acknowledgement(event)
         assert server.asked <= 1
+        assert r'\"SkipUpgrade\":true' in http_get(f"http://127.0.0.1:{host.port}/app-health")[1]
         server.code = 500
         host.platform.remove_event(event)
         host.wait_says("waiting for the application to become healthy")
@@ -248,6 +251,7 @@ def the_application_is_asked_anew(host):
         server.code = 200
         host.wait_ready(200, 10)
         host.wait_says("watching")
+        assert r'\"SkipUpgrade\":false' in http_get(f"http://127.0.0.1:{host.port}/app-health")[1]
         # unhealthy in earnest, at the next look
         server.code = 500
         server.asked = 0
@@ -350,6 +354,44 @@ def hooks(host):
     event = host.platform.add_event("Reboot", not_before_in_seconds=600)
     host.wait_says("20-second")
     assert host.lines()[4:].count("drain 20-second") == 0
+
+
+@PROGRAMME.scenario
+def hooks_of_all_kinds(host):
+    """What is no program of root's own is passed over or refused by name; the others are run all the same."""
+    directory = host.root / "etc/evenkeel/hooks/drain.d"
+    directory.mkdir(parents=True)
+    for name, mode in (("10-first", 0o755), ("20-group", 0o775), ("30-not-executable", 0o644), (".hidden", 0o755), ("40-copy~", 0o755),
+                       ("50-fails", 0o700), ("60-much", 0o500), ("90-last", 0o755)):
+        text = {"50-fails": "exit 7",
+                "60-much": f"head -c 3000000 /dev/zero; cat {host.root}/var/lib/evenkeel/jobs/drain-*/stdout | wc -c >{host.root}/kept",
+                }.get(name, ":")
+        (directory / name).write_text(f"#!/bin/sh\necho ran {name} >>{host.journal}\n{text}\n")
+        (directory / name).chmod(mode)
+    (directory / "15-link").symlink_to("10-first")
+    (directory / "16-dangling").symlink_to("nothing")
+    (directory / "17-directory").mkdir()
+    os.mkfifo(directory / "18-fifo", 0o755)
+    (directory / "19-no-program").write_bytes(b"\x7fELF nothing that can be run")
+    (directory / "19-no-program").chmod(0o755)
+    host.configure({"type": "hooks"})
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes() == [("ran", name) for name in ("10-first", "50-fails", "60-much", "90-last")]
+    host.wait_says("20-group can be written by others")
+    for name in ("15-link", "16-dangling", "18-fifo"):
+        assert f"{name} is not a regular file" in host.log_text()
+    assert 0 < int((host.root / "kept").read_text()) < 200000, "output has a limit"
+    host.platform.remove_event(event)
+    host.wait_says("watching")
+    # nothing at all is run from a directory that others may write
+    directory.chmod(0o777)
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    host.wait_says("no hook is run")
+    assert len(host.lines()) == 4
 
 
 # Suspended: the time goes on, and so do the jobs
@@ -561,6 +603,24 @@ def version_that_is_gone(host):
     requests = host.platform.requests("imds", EVENTS)
     assert [request["status"] for request in requests[:2]] == [400, 200]
     assert {request["query"]["api-version"] for request in requests[1:]} == {"2020-07-01"}
+
+
+@PROGRAMME.scenario
+def versions_that_name_each_other(host):
+    """A service that refuses every version and names another is not asked in a circle, and answers when it has come to itself."""
+    versions = ("2020-07-01", "2099-01-01")
+    for version, other in zip(versions, reversed(versions)):
+        host.platform.set_fault("imds", f"{EVENTS}?api-version={version}", status=400,
+                                body=json.dumps({"error": "Bad request", "newest-versions": [other]}).encode())
+    host.configure(host.step("a"))
+    host.start()
+    host.wait_for("a fall back", lambda: "using 2099-01-01" in host.log_text())
+    time.sleep(2)
+    assert 2 <= len(host.polls()) <= 6, len(host.polls())
+    assert "Scheduled" in host.says("drain") or "scheduled" in host.says("drain")
+    host.platform.clear_faults()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, 30)
 
 
 @pytest.mark.parametrize("name", list(PROGRAMME))

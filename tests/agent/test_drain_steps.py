@@ -591,19 +591,47 @@ def everything_is_told(host):
         assert document["events"] == told(host, "run")[1]["events"]
 
 
+def put_hooks(host, directory, **texts):
+    path = host.root / "etc/evenkeel/hooks" / directory
+    path.mkdir(parents=True)
+    for name, text in texts.items():
+        (path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (path / name).chmod(0o755)
+
+
 @PROGRAMME.scenario
 def a_hook_that_hangs(host):
     """It takes no time from the next one, and is named."""
-    directory = host.root / "etc/evenkeel/hooks/drain.d"
-    directory.mkdir(parents=True)
-    for name, text in (("10-hangs", "exec sleep 31.43"), ("20-next", f"touch {host.root}/next")):
-        (directory / name).write_text(f"#!/bin/sh\n{text}\n")
-        (directory / name).chmod(0o755)
+    put_hooks(host, "drain.d", **{"10-hangs": "exec sleep 31.43", "20-next": f"touch {host.root}/next"})
     host.configure({"type": "hooks", "timeoutInSeconds": 3}, host.step("after"))
     host.start()
     drained(host)
     assert (host.root / "next").exists() and host.times("end", "after")
     assert "10-hangs ran longer than its limit" in host.log_text()
+
+
+@PROGRAMME.scenario
+def hooks_with_little_time(host):
+    """Where the notice does not suffice for all that hooks may take, one that hangs leaves the next what is kept for it."""
+    put_hooks(host, "drain.d", **{"10-hangs": "trap : TERM; while :; do sleep 31.44; done", "20-next": f"date +%s.%N >{host.root}/next"})
+    host.configure({"type": "hooks", "reserveInSeconds": 4})
+    host.start()
+    host.wait_says("watching")
+    host.platform.add_event("Preempt", not_before_in_seconds=9)
+    published = time.time()
+    host.wait_for("the next one", lambda: (host.root / "next").exists() and (host.root / "next").read_text(), 15)
+    assert float((host.root / "next").read_text()) - published < 9
+    host.wait_for("its failure to be told", lambda: "10-hangs ran longer than its limit" in host.log_text())
+
+
+@PROGRAMME.scenario
+def more_hooks_that_undo(host):
+    """Each has its time, however few there were to drain."""
+    put_hooks(host, "restore.d", **{f"{n}0": f"sleep 1.5; echo {n} >>{host.root}/undone" for n in range(1, 4)})
+    host.configure({"type": "hooks", "timeoutInSeconds": 2, "reserveInSeconds": 1})
+    host.start()
+    restored(host, drained(host))
+    assert (host.root / "undone").read_text().split() == ["1", "2", "3"]
 
 
 @PROGRAMME.scenario

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from draining import EVENTS, PATIENCE, Programme
-from vm import http_get, may_mount, may_trace, wait_until
+from vm import free_port, http_get, may_mount, may_trace, wait_until
 
 PROGRAMME = Programme(ack_to_started_in_seconds=0.2)
 BOOT = "proc/sys/kernel/random/boot_id"
@@ -36,6 +36,72 @@ def section_removed_while_drained(host):
     polls = len(host.polls())
     time.sleep(1.5)
     assert len(host.polls()) == polls, "nothing is polled without a section"
+
+
+def reload(host):
+    before = host.log_text()
+    host._daemon.send_signal(signal.SIGHUP)
+    host.wait_for("the settings to be read again", lambda: host.log_text() != before)
+
+
+@PROGRAMME.scenario
+def settings_that_change_in_the_middle_of_a_drain(host):
+    """What is begun is ended as it was planned, wherever the probe is asked; the next drain is by the new steps."""
+    go_on = host.root / "go-on"
+    host.configure(host.step("a", f"until test -e {go_on}; do sleep 0.05; done"), host.step("b"),
+                   {"type": "probeDown", "waitInSeconds": 0}, host.step("c"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.wait_note("begin", "a")
+    host.port = free_port()
+    host.configure(host.step("c", "echo other >&2"), host.step("renamed"))
+    reload(host)
+    host.wait_ready(200)
+    go_on.touch()
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes() == [(what, step) for step in "abc" for what in ("begin", "end")]
+    assert host.ready() == 503
+    host.port = free_port()
+    host.configure(host.step("renamed"), host.step("c"))
+    reload(host)
+    host.wait_ready(503)
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    assert host.notes()[6:] == [(what, step) for step in "cba" for what in ("undo", "undone")]
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    assert host.notes()[12:] == [(what, step) for step in ("renamed", "c") for what in ("begin", "end")]
+
+
+def newest_damaged(record):
+    """As by a torn write: agent/io/record.c tells how a slot looks."""
+    size = int.from_bytes(record[16:24], "little")
+    at = max((0, size), key=lambda slot: int.from_bytes(record[slot + 8:slot + 16], "little")) + 41
+    return record[:at] + b"\xff" + record[at + 1:]
+
+
+@PROGRAMME.scenario
+def a_record_that_is_damaged(host):
+    """What it held before is gone on with. Where that is gone, too, it is said what is lost, and what is still known is drained
+    for again."""
+    host.configure({"type": "probeDown", "waitInSeconds": 0}, host.step("a"))
+    host.platform.set_event_timing(auto_start=False)
+    host.start()
+    event = host.platform.add_event("Reboot", not_before_in_seconds=600)
+    host.platform.wait_for_acknowledgement(event, PATIENCE)
+    record = host.root / "var/lib/evenkeel/state/drain"
+    for rounds, damage in enumerate((newest_damaged, lambda whole: b"\xff" * len(whole))):
+        host.kill_daemon()
+        record.write_bytes(damage(record.read_bytes()))
+        host.start()
+        host.wait_says("drained for Reboot")
+        assert host.ready() == 503
+        assert host.log_text().count("look for units that are still stopped") == rounds
+    host.platform.remove_event(event)
+    host.wait_ready(200)
+    host.wait_says("watching")
+    assert host.times("undone", "a")
 
 
 @PROGRAMME.scenario
@@ -231,13 +297,9 @@ def full_disk(host):
                        'mount -t tmpfs -o size=8m none "$0" && exec "$@"', str(state)])
     host.wait_says("watching")
     inside = f"/proc/{host._daemon.pid}/root{state}"
-    with open(f"{inside}/filler", "wb") as filler:
-        try:
-            while True:
-                filler.write(bytes(65536))
-                filler.flush()
-        except OSError:
-            pass
+    with open(f"{inside}/filler", "wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while True:
+            filler.write(bytes(65536))
     assert os.statvfs(inside).f_bavail == 0
     drains_and_restores(host)
 

@@ -3,10 +3,14 @@ service manager (extension-contract.md 2-4, 7-9; settings.md 3.2 and 3.3)."""
 
 import base64
 import concurrent.futures
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -16,6 +20,7 @@ from vm import BINARY, HANDLER, VM, check_status, free_port, http_get, lines, ne
 
 VERBS = ("install", "enable", "update", "disable", "uninstall")
 CANARY = "c4n4ry-in-the-protected-settings"
+FAST = BINARY.parents[2] / "tests/libclock_fast.so"
 
 
 def first_line(done):
@@ -39,12 +44,15 @@ def latecomer(tmp_path_factory, platform):
         yield vm
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hanging(tmp_path_factory, platform):
-    """An enable whose service has stopped answering: it gives up after 20 s, which is a while before the agent would."""
-    with VM(tmp_path_factory.mktemp("hung"), platform) as vm:
+@contextlib.contextmanager
+def hung(directory, platform, settle):
+    """A VM whose service has stopped answering, and what comes of an enable: it gives up after 20 s, a while before the agent would."""
+    with VM(directory, platform) as vm:
         vm.command("install")
         vm.start_daemon()
+        if settle:
+            vm.enable(0, {})
+            vm.settled()
         vm._daemon.send_signal(signal.SIGSTOP)
         vm.put(0, {})
         vm.ended = concurrent.futures.Future()
@@ -54,6 +62,18 @@ def hanging(tmp_path_factory, platform):
         finally:
             vm.ended.result(30)
             vm._daemon.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hanging(tmp_path_factory, platform):
+    with hung(tmp_path_factory.mktemp("hung"), platform, settle=False) as vm:
+        yield vm
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hanging_later(tmp_path_factory, platform):
+    with hung(tmp_path_factory.mktemp("later"), platform, settle=True) as vm:
+        yield vm
 
 
 # HandlerEnvironment.json
@@ -171,7 +191,7 @@ def test_settings_file(shared, name):
     number = next(shared.numbers)
     if text is not None:
         shared.put_file(number, text)
-    done = shared.command("enable", number)
+    done = shared.command("enable", number, limit=20)  # megabytes take their time on a busy machine
     assert done.stderr == ""
     status = shared.deployment(number)
     assert status["status"] == level
@@ -441,6 +461,21 @@ def test_enable_in_the_foreground_of_a_failing_script(vm):
     assert vm.deployment()["status"] == "error"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_enable_where_systemd_does_not_answer(vm):
+    """It is there: then its service runs the scripts, not a command that the agent ends with its patience."""
+    wrapper = vm.root / "mute"
+    wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount -t tmpfs none /run && mkdir -p /run/systemd/system && exec \"$@\"' sh"
+                       f" {vm.folder()}/bin/evenkeel \"$@\"\n")
+    wrapper.chmod(0o755)
+    vm.put(0, counting(vm))
+    done = vm.command("enable", binary=wrapper, exit_code=1, limit=20, EVENKEEL_SYSTEMD="1")
+    assert first_line(done).startswith("evenkeel enable: cannot reach systemd"), done
+    assert vm.deployment()["status"] == "error" and not ran(vm)
+    vm.command("enable")
+    assert vm.deployment()["status"] == "success" and ran(vm) == ["ran"], "the next one begins anew"
+
+
 def test_enable_whose_service_cannot_start(vm):
     """The one case in which the agent hears a failure from enable."""
     vm.command("install")
@@ -557,6 +592,56 @@ def test_removal_and_return(service):
     assert ran(service) == ["ran", "ran"]
 
 
+class HungService(threading.Thread):
+    """Holds the service's lock; it ends a connection without a word, is at it when asked again, and done the third time."""
+
+    ANSWERS = (b"", b"HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\n{}\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}\n")
+
+    def __init__(self, root):
+        super().__init__(daemon=True)
+        self.lock = open(root / "run/evenkeel/daemon.lock", "w")
+        fcntl.fcntl(self.lock, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        self.listener = socket.socket(socket.AF_UNIX)
+        folder = os.open(root / "run/evenkeel", os.O_RDONLY)
+        self.listener.bind(f"/proc/self/fd/{folder}/api.sock")  # the whole path may be too long for an address
+        os.close(folder)
+        self.listener.listen()
+        self.asked = []
+
+    def run(self):
+        for answer in self.ANSWERS:
+            connection, _ = self.listener.accept()
+            with connection:
+                self.asked.append(connection.recv(4096).split(b"\r\n")[0])
+                connection.sendall(answer)
+        self.lock.close()
+        self.listener.close()
+
+
+def test_uninstall_of_a_service_that_hangs_and_is_started_anew(vm):
+    """Its watchdog kills it and brings another, which ends what is drained: the first silence is not the end."""
+    vm.command("install")
+    service = HungService(vm.root)
+    service.start()
+    vm.command("uninstall", limit=10)
+    service.join(5)
+    assert [line.rpartition(b" ")[0] for line in service.asked] == [b"POST /v1/retire"] * 3
+    assert not (vm.root / "var/lib/evenkeel/state").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_a_disk_that_cannot_be_written_keeps_no_extension_on_the_vm(service):
+    """A disable that fails would end the removal."""
+    service.enable(0, {})
+    service.settled()
+    wrapper = service.root / "read-only"
+    wrapper.write_text("#!/bin/sh\nexec unshare -m sh -c 'mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"'"
+                       f" {service.root}/var/lib/evenkeel {service.folder()}/bin/evenkeel \"$@\"\n")
+    wrapper.chmod(0o755)
+    assert "ead-only file system" in service.command("enable", 1, binary=wrapper, exit_code=None, limit=10).stderr, "it cannot be written"
+    service.command("disable", binary=wrapper, limit=10)
+
+
 def test_uninstall_of_a_version_that_is_not_the_owner(service, newer):
     version, binary = newer
     service.unpack(version, binary)
@@ -587,6 +672,28 @@ def test_version_directory_that_vanishes(service):
     assert service.deployment()["status"] == "success"
 
 
+@pytest.mark.skipif(not FAST.exists(), reason="a sanitizer wants to be the first library")
+def test_removed_after_an_upgrade_whose_install_failed(service, newer):
+    """Nobody is asked to uninstall then: the agent deletes what is left. Half an hour later that upgrade is history."""
+    version, _ = newer
+    service.enable(0, counting(service))
+    service.settled()
+    service.command("disable", 1)
+    service.command("update", 1, VERSION=version, AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=service.version)
+    service.command("uninstall", 1)
+    shutil.rmtree(service.folder())
+    service.stop_daemon()
+    daemon = service.start_daemon(wait=False, LD_PRELOAD=str(FAST), EK_CLOCK_RATE="10000")
+    service._daemon = None
+    assert daemon.wait(60) == 0
+    service.unpack(service.version, service.binary)
+    service.command("install")
+    service.start_daemon()
+    service.enable(0, counting(service))
+    assert service.settled()["status"] == "success"
+    assert ran(service) == ["ran", "ran"], "the same number of another installation is another deployment"
+
+
 # Last: what has been waiting since the first
 
 def test_enable_whose_service_hangs(hanging):
@@ -598,6 +705,19 @@ def test_enable_whose_service_hangs(hanging):
     hanging._daemon.send_signal(signal.SIGCONT)
     hanging.command("enable")
     assert hanging.settled()["status"] == "success", "an error may become success"
+    # As a hanging service leaves it with a number that was at work.
+    told = hanging.status_path()
+    content = hanging.content()
+    told.with_suffix(".new").write_text(told.read_text().replace('"success"', '"error"', 1))
+    told.with_suffix(".new").rename(told)
+    hanging.command("enable")
+    assert hanging.content() == content, "what the command had to say goes with the next answer"
+
+
+def test_success_stays_when_the_service_hangs(hanging_later):
+    """`enable` comes with every goal state of the VM; who depends on us would be skipped, and a deployment undone."""
+    assert hanging_later.ended.result(30).returncode == 1
+    assert hanging_later.deployment()["status"] == "success"
 
 
 def test_certificate_that_comes_late(latecomer):

@@ -244,6 +244,20 @@ def rehearsal_waits_for_the_lead(host):
 
 
 @PROGRAMME.scenario
+def rehearsal_is_ended_before_its_lead(host):
+    """It holds nothing yet, but it is what the operator means."""
+    begin(host, leadInSeconds=1)
+    asked = subprocess.Popen([host.binary, "simulate", "Reboot", "--in", "10min"], env=host.environment(),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    host.wait_for("it to wait", lambda: view(host)["rehearsal"] == "waiting")
+    assert host.run("restore").returncode == 0
+    out, _ = asked.communicate(timeout=30)
+    assert asked.returncode == 1 and "ended before its end" in out
+    done = host.run("simulate", "Reboot", "--in", "2", "--duration", "1")
+    assert done.returncode == 0, done.stdout
+
+
+@PROGRAMME.scenario
 def dry_run(host):
     begin(host, {"type": "probeDown", "waitInSeconds": 15}, host.step("a", timeoutInSeconds=30, reserveInSeconds=5),
           {"type": "stopUnits", "name": "web", "units": ["nginx.service"]}, leadInSeconds=600)

@@ -112,7 +112,7 @@ def test_all_of_it_fits_a_small_terminal(tmp_path, platform):
         text = "\n".join(lines)
         for part in ("web_0, Standard_D2s_v5, scale set web, westeurope", "id 02aab8a4-74ef-476e-8182-f6d2ba4166a6, host name ",
                      f"{vm.version}, service of the package", "Deployment   success", "serving and ready", "none is known",
-                     "keyRefresh   success  7: 7 well", "drain        success  watching", "and 2 more", "userData     success  User data revision ",
+                     "keyRefresh   success  all 7 well", "drain        success  watching", "and 2 more", "userData     success  User data revision ",
                      "succeeded, exit code 0, "):
             assert part in text, text
         assert re.search(r"^Expiry +site0 +in 99 d \d+ h, \d{4}-\d\d-\d\d$", text, re.MULTILINE), text

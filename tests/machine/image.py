@@ -23,6 +23,8 @@ PACKAGES = (
     "iproute2", "procps", "ca-certificates", "curl", "acl",
     # a real application to drain and to give certificates to, and what refuses probes
     "nginx-light", "nftables",
+    # the other package manager, for our other package
+    "rpm",
     # what our Debian build links with
     "libcurl4", "libjson-c5", "libmicrohttpd12", "libsystemd0", "libssl3", "zlib1g",
 )
@@ -61,15 +63,18 @@ def tree(packages=PACKAGES):
 
 
 def host_mirror():
-    """The archive that this host's own apt takes SUITE from."""
+    """The archive that this host's own apt takes SUITE from, or another release of Debian: they are all on one mirror."""
     listed = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"],
-        check=True, capture_output=True, text=True).stdout
-    for line in listed.splitlines():
-        codename, component, uri = line.split(" ", 2)
-        if codename == SUITE and component == "main":
+        ["apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages", "Component: main",
+         "Origin: Debian"], check=True, capture_output=True, text=True).stdout
+    found = [line.split(" ", 1) for line in listed.splitlines()]
+    for codename, uri in found:
+        if codename == SUITE:
             return uri
-    raise ImageError(f"no apt source of this host has {SUITE} main: add one, or name a finished tree's cache in $EK_MACHINE_CACHE")
+    for codename, uri in found:
+        if "security" not in codename:
+            return uri
+    raise ImageError(f"no apt source of this host has Debian's main: add one of {SUITE}, or name a finished tree's cache in $EK_MACHINE_CACHE")
 
 
 def build(directory, packages):

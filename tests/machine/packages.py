@@ -1,8 +1,10 @@
 """The packages as they are shipped, built from this source tree by its own scripts; once for each state of the tree."""
 
+import fcntl
 import functools
 import hashlib
 import pathlib
+import re
 import shutil
 import subprocess
 import zipfile
@@ -10,7 +12,7 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "machine-packages"
 
-SOURCES = ("CMakeLists.txt", "CMakePresets.json", "LICENSE", "agent", "handlers", "manifest", "debian", "scripts")
+SOURCES = ("CMakeLists.txt", "CMakePresets.json", "LICENSE", "agent", "handlers", "manifest", "debian", "rpm", "scripts")
 
 
 class PackageError(Exception):
@@ -35,13 +37,17 @@ def built(script, *arguments):
     """What one of scripts/ makes with these arguments: the path that it prints last."""
     directory = OUT / "-".join([script, *arguments, state()]).replace("--", "")
     known = directory / "path"
-    if not known.exists():
-        done = subprocess.run([str(ROOT / "scripts" / script), *arguments, "--out", str(directory)],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise PackageError(f"scripts/{script} failed with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
-        known.write_text(done.stdout.splitlines()[-1])
-        forget_others(script, *arguments)
+    OUT.mkdir(parents=True, exist_ok=True)
+    # Tests in other processes want the same.
+    with open(OUT / f"{script}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not known.exists():
+            done = subprocess.run([str(ROOT / "scripts" / script), *arguments, "--out", str(directory)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            if done.returncode != 0:
+                raise PackageError(f"scripts/{script} failed with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+            known.write_text(done.stdout.splitlines()[-1])
+            forget_others(script, *arguments)
     return pathlib.Path(known.read_text())
 
 
@@ -93,4 +99,44 @@ def debian_of_version(package, version):
     control.write_text("\n".join(lines) + "\n")
     subprocess.run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(tree)
+    return target
+
+
+def rpm():
+    """Compiled without optimising: what is looked at is the package."""
+    return built("package-rpm", "--quick")
+
+
+def unpacked_rpm(package, directory):
+    directory.mkdir(parents=True)
+    subprocess.run(f"rpm2cpio '{package}' | (cd '{directory}' && cpio --extract --make-directories --quiet)", shell=True, check=True)
+    return directory
+
+
+def rpm_of_version(package, version):
+    """Built again by its own spec, with its own scriptlets, out of the files of the first build: only the version is another."""
+    target = package.with_name(package.name.replace(package.name.split("-")[1], version))
+    if target.exists():
+        return target
+    work = package.parent / "again"
+    if work.exists():
+        shutil.rmtree(work)
+    source = unpacked_rpm(next(package.parent.glob("*.src.rpm")), work / "SOURCES")
+    files = unpacked_rpm(package, work / "files")
+    spec = (source / "evenkeel.spec").read_text()
+    former = re.search(r"^Version:\s*(.*)$", spec, re.M).group(1)
+    spec = re.sub(r"^Version:.*$", f"Version: {version}", spec, flags=re.M)
+    spec = re.sub(r"^Source0:.*$", f"Source0: %{{name}}-{former}.tar.gz", spec, flags=re.M)
+    spec = spec.replace("%setup -q", f"%setup -q -n %{{name}}-{former}")
+    # The documents are installed out of the source tree by %files.
+    spec = re.sub(r"^%build\n.*?^%install\n.*?^(?=%if|%post)",
+                  f"%install\nmkdir -p %{{buildroot}}\ncp -a {files}/. %{{buildroot}}/\n"
+                  "rm -rf %{buildroot}%{_docdir}/evenkeel-* %{buildroot}%{_datadir}/licenses\n\n",
+                  spec, flags=re.M | re.S)
+    (work / "evenkeel.spec").write_text(spec)
+    subprocess.run(["rpmbuild", "-bb", "--quiet", "--nodeps", "--without", "check", "--define", f"_topdir {work}",
+                    "--define", "debug_package %{nil}", "--define", "_build_id_links none", str(work / "evenkeel.spec")],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    shutil.copy(next(work.glob("RPMS/*/*.rpm")), target)
+    shutil.rmtree(work)
     return target

@@ -626,10 +626,12 @@ static void check_units(struct world *w)
 	struct bus_call *cancelled = NULL;
 	struct error err = ERROR_INIT;
 	char l[64], a[64], s[64];
+	usec_t begun;
 
 	write_unit("probe-sleep.service", "[Service]\nExecStart=/bin/sleep 60\n[Install]\nWantedBy=multi-user.target\n");
 	write_unit("probe-fail.service", "[Service]\nType=oneshot\nExecStart=/bin/false\n");
 	write_unit("probe-slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 3\n");
+	write_unit("probe-slower.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 30\n");
 	CHECK(bus_daemon_reload(w->bus, &err) == 0);
 
 	CHECK(do_unit(w, UNIT_START, "probe-sleep.service", 5 * USEC_PER_SEC) == 0);
@@ -666,6 +668,16 @@ static void check_units(struct world *w)
 	CHECK(bus_unit_job(w->bus, UNIT_START, "probe-absent.service", true, &err) == -ENOENT);
 	CHECK(bus_unit_job(w->bus, UNIT_START, "probe-sleep.service", false, &err) == 0);
 	CHECK(bus_unit_job(w->bus, UNIT_STOP, "probe-sleep.service", false, &err) == 0);
+
+	/* Several waits with one end: past it nobody is waited for. */
+	begun = time_boot();
+	bus_set_deadline(w->bus, usec_add(begun, 500 * USEC_PER_MSEC));
+	CHECK(bus_unit_job(w->bus, UNIT_START, "probe-slower.service", true, &err) == -ETIMEDOUT);
+	CHECK(bus_unit_job(w->bus, UNIT_STOP, "probe-slower.service", true, &err) == -ETIMEDOUT);
+	CHECK(bus_daemon_reload(w->bus, &err) == -ETIMEDOUT);
+	CHECK(usec_sub(time_boot(), begun) < 15 * USEC_PER_SEC);
+	bus_set_deadline(w->bus, 0);
+	CHECK(bus_unit_job(w->bus, UNIT_STOP, "probe-slower.service", true, &err) == 0);
 }
 
 static const struct {

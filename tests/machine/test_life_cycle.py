@@ -247,3 +247,10 @@ def test_removed_while_a_script_runs_and_installed_again(extension):
     extension.goal()
     extension.succeeded()
     assert ran(machine) == ["one", "end"] * 2
+
+    # a removal that was cut off leaves a service that has let go of everything: the next installation has another one
+    machine.run("evenkeel service retire")
+    machine.run(f"cd /var/lib/waagent/{NAME}-{OLD} && AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE=NOT_RUN bin/evenkeel install")
+    extension.settings(script(f"echo two >>{RAN}"))
+    extension.succeeded()
+    assert ran(machine) == ["one", "end"] * 2 + ["two"]

@@ -9,6 +9,10 @@ from product import (NEW, OLD, WEB_UNIT, Extension, acknowledgements, configure,
                      ready, shown, told, web_is)
 
 PROBES = "168.63.129.16"
+STUBBORN_UNIT = """\
+[Service]
+ExecStart=/bin/sh -c 'trap "" TERM; exec sleep infinity'
+"""
 
 
 @pytest.fixture
@@ -127,6 +131,8 @@ def test_probes_are_refused_and_connections_waited_for(started):
     settings = draining({"type": "refuseProbe", "ports": [8080]}, {"type": "waitForConnections", "ports": [8080]},
                         {"type": "run", "user": "nobody", "command": who, "undo": who})
     machine.run("mkdir -p /var/lib/prometheus/node-exporter")
+    settings["drain"]["steps"][-1]["units"].insert(0, "stubborn.service")
+    machine.write("/etc/systemd/system/stubborn.service", STUBBORN_UNIT)
     settings["health"]["metricsFile"] = "/var/lib/prometheus/node-exporter/evenkeel.prom"
     with_files(machine, settings)
     assert "evenkeel_serving 1\n" in machine.read("/var/lib/prometheus/node-exporter/evenkeel.prom")
@@ -147,3 +153,13 @@ def test_probes_are_refused_and_connections_waited_for(started):
         machine.wait_until(lambda: told(machine, "drain") == ("success", "watching"), 15, "the restore")
         assert machine.run("nft list tables") == ""
         connect(PROBES).close()
+
+    # a unit that does not stop leaves those after it their time
+    machine.run("systemctl start stubborn")
+    event = platform.add_event("Preempt", not_before_in_seconds=12)
+    machine.wait_until(lambda: told(machine, "drain")[1].startswith("drained"), 25, "the drain")
+    assert web_is(machine, "inactive")
+    assert "stubborn.service did not stop in time and was killed" in told(machine, "drain")[1]
+    platform.remove_event(event)
+    machine.wait_until(lambda: told(machine, "drain") == ("success", "watching"), 15, "the restore")
+    assert web_is(machine, "active") and shown(machine, "ActiveState", "stubborn.service") == "active"

@@ -1,18 +1,27 @@
-"""The doors without the Azure agent on a booted machine: the Debian package and the VM application."""
+"""The doors without the Azure agent on a booted machine: the Debian package, beside the extension, too, and the VM application."""
 
 import io
+import json
+import os
+import pathlib
 import stat
 import subprocess
 import tarfile
+import zipfile
 
 import pytest
 
 import packages
+from asking import asked
 from selinux_policy import Policy
-from product import (NEW, OLD, RAN, WEB_UNIT, configure, daemon_program, draining, files, program, ran, ready, script, shown, told,
-                     web_is)
+from product import (NAME, NEW, OLD, RAN, WEB_UNIT, configure, daemon_program, draining, files, program, ran, ready, script, shown,
+                     told, web_is)
 
 UNITS = ("evenkeel.service", "evenkeel.socket")
+METRICS_PORT = 9108
+LIBRARIES = pathlib.Path(os.environ["EK_TEST_BINARY_DIR"]) / "tests"
+WITHOUT_MANAGER = "unshare --mount sh -c 'mount -t tmpfs none /run/dbus; mount -t tmpfs none /run/systemd; exec \"$@\"' sh"
+DROP_IN = "/run/systemd/system/evenkeel.service.d"
 SETTINGS = {**script(f"echo package >>{RAN}"), **draining()}
 
 
@@ -40,6 +49,121 @@ def active(machine):
     return machine.run(["systemctl", "is-active", *UNITS], check=False).split()
 
 
+class ExtensionByHand:
+    """What the Azure agent would do with it."""
+
+    def __init__(self, machine, unpacked):
+        self.machine, self.unpacked = machine, unpacked
+        self.folder = f"/var/lib/waagent/{NAME}-{OLD}"
+
+    def unpack(self):
+        folder = self.folder
+        self.machine.copy_in(self.unpacked, folder)
+        self.machine.run(f"mkdir -p {folder}/config {folder}/status; chmod -R a+x {folder}/bin")
+        self.machine.write(f"{folder}/HandlerEnvironment.json", json.dumps([{"name": NAME, "version": 1.0, "handlerEnvironment": {
+            "logFolder": f"/var/log/azure/{NAME}", "configFolder": f"{folder}/config", "statusFolder": f"{folder}/status",
+            "heartbeatFile": f"{folder}/heartbeat.log"}}]))
+        self.machine.write(f"{folder}/config/0.settings", json.dumps({"runtimeSettings": [{"handlerSettings": {"publicSettings": {}}}]}))
+
+    def put(self):
+        self.unpack()
+        self.command("install")
+        self.command("enable")
+        assert daemon_program(self.machine) == program(OLD) and owner(self.machine)[0] == "extension"
+
+    def command(self, verb, before=""):
+        line = (f"cd {self.folder} && ConfigSequenceNumber=0 AZURE_GUEST_AGENT_EXTENSION_PATH={self.folder} "
+                f"AZURE_GUEST_AGENT_EXTENSION_VERSION={OLD} AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE=NOT_RUN")
+        return self.machine.run(f"{line} {before} bin/evenkeel {verb}", timeout=90, check=not before)
+
+    def vanish(self):
+        self.machine.run(f"rm -r {self.folder}")
+
+    def uninstall(self):
+        for verb in ("disable", "uninstall"):
+            self.command(verb)
+        self.vanish()
+
+
+def owner(machine):
+    # while the service starts, its files tell, and the exit code says so
+    found = json.loads(machine.run("evenkeel status --json", check=False))["owner"]
+    return found["kind"], found.get("beside") or ""
+
+
+def taken_over(machine):
+    """The package's service runs, and nothing of the extension is left."""
+    machine.wait_until(lambda: daemon_program(machine) == "/usr/bin/evenkeel", 60, "the package's service")
+    machine.wait_until(lambda: owner(machine)[0] == "package", 20, "the end of the handover")
+    assert active(machine) == ["active"] * 2 and enabled(machine) == ["enabled"] * 2
+    assert machine.run("ls -d /usr/local/libexec/evenkeel /usr/local/bin/evenkeel /etc/systemd/system/evenkeel* 2>/dev/null", check=False) == ""
+
+
+def enabled(machine):
+    return machine.run(["systemctl", "is-enabled", *UNITS], check=False).split()
+
+
+def beside_the_extension(machine, deb, extension, before):
+    """From a package that runs to a machine without it. Whoever asks is never refused while the service is anybody's."""
+    count = ran(machine).count("package")
+    configure(machine, {**script(f"echo package >>{RAN}"), "health": {"listen": "127.0.0.1:8008", "metricsListen": f"127.0.0.1:{METRICS_PORT}"}})
+    machine.run("systemctl reload evenkeel")
+    machine.wait_until(lambda: ran(machine).count("package") == count + 1, 20, "the script of the new configuration")
+    for name in ("clock_fast", "die_at"):
+        machine.copy_in(LIBRARIES / f"lib{name}.so", f"/usr/local/lib/{name}.so")
+    machine.write(f"{DROP_IN}/clock.conf", "[Service]\nEnvironment=LD_PRELOAD=/usr/local/lib/clock_fast.so EK_CLOCK_RATE=2000\n")
+    machine.run("systemctl daemon-reload")
+    with asked(machine, METRICS_PORT, restarts=6):
+        extension.put()
+        machine.run("systemctl restart evenkeel; systemctl restart evenkeel")
+        # half an hour on a fast clock: its uninstall is made up for
+        extension.vanish()
+        taken_over(machine)
+        # killed in its uninstall, while the units go
+        extension.put()
+        extension.command("disable")
+        extension.command("uninstall", "LD_PRELOAD=/usr/local/lib/die_at.so EK_DIE_AT=3")
+        assert machine.exists("/var/lib/evenkeel/state/goal.json") and daemon_program(machine) == program(OLD)
+        extension.vanish()
+        taken_over(machine)
+        machine.run(f"rm -r {DROP_IN}; systemctl daemon-reload; systemctl restart evenkeel")
+        # an installation that came as far as the restart and was killed then: all is there, but the package's program runs
+        extension.unpack()
+        extension.command("install", WITHOUT_MANAGER)
+        assert owner(machine)[0] == "extension" and daemon_program(machine) == "/usr/bin/evenkeel"
+        extension.put()
+        # as its uninstall does it
+        extension.uninstall()
+        taken_over(machine)
+        assert machine.run("systemctl list-units --all --no-legend 'evenkeel-leave*'") == ""
+
+    # the package leaves, comes back, and leaves for good: the extension's service hears nothing of it
+    extension.put()
+    runs = shown(machine, "MainPID")
+
+    def goes_on(known):
+        assert shown(machine, "MainPID") == runs and active(machine) == ["active"] * 2 and enabled(machine) == ["enabled"] * 2
+        assert ("evenkeel" in machine.run("find /var/lib/systemd -name '*evenkeel*'")) == known
+
+    for line, known in (("--remove evenkeel", False), (f"-i {deb}", True), ("--purge evenkeel", False)):
+        machine.run(f"dpkg {line} 2>&1", timeout=90)
+        goes_on(known)
+    assert ran(machine).count("package") == count + 1 and told(machine, "customScript/script")[0] == "success"
+    machine.run("rm -r /etc/evenkeel/evenkeel.json /usr/local/lib/clock_fast.so /usr/local/lib/die_at.so")
+    noted = machine.read(RAN)
+    extension.uninstall()
+    machine.run(f"rm {RAN}")
+    assert files(machine) - before == set()
+    machine.write(RAN, noted)
+
+    # an extension that was there while the package was not has disabled nothing
+    machine.run(f"dpkg -i {deb} && dpkg --remove evenkeel 2>&1", timeout=90)
+    extension.put()
+    extension.uninstall()
+    machine.run(f"dpkg -i {deb} 2>&1", timeout=90)
+    assert active(machine) == ["active"] * 2 and enabled(machine) == ["enabled"] * 2
+
+
 def test_selinux_lets_systemd_start_what_is_where_it_is(tmp_path):
     """dpkg gives the policy's labels."""
     policy = Policy(tmp_path)
@@ -52,8 +176,9 @@ def test_selinux_lets_systemd_start_what_is_where_it_is(tmp_path):
     assert {kind for name, kind in types.items() if name.startswith("/etc/")} == {"etc_t"}
 
 
-def test_debian_package(machine):
+def test_debian_package(machine, tmp_path):
     old = packages.debian()
+    zipfile.ZipFile(packages.extension(OLD)).extractall(tmp_path)
     machine.copy_in(old, "/root/old.deb")
     machine.copy_in(packages.debian_of_version(old, "0.1.0+next1"), "/root/new.deb")
     before = files(machine)
@@ -98,9 +223,53 @@ def test_debian_package(machine):
     machine.wait_until(lambda: told(machine, "customScript/script")[0] == "success", 10, "the script's result")
     assert ran(machine)[0:3].count("package") == 1 and ran(machine)[3:].count("package") == 0
 
+    beside_the_extension(machine, "/root/old.deb", ExtensionByHand(machine, tmp_path), before)
+
     machine.run("dpkg --purge evenkeel 2>&1", timeout=90)
     machine.run(f"rm {RAN}")
     assert files(machine) - before == set()
+    assert machine.run("systemctl is-system-running").strip() == "running"
+
+
+def test_rpm_package(machine):
+    """rpm itself runs the scriptlets. The system's presets are those of RHEL, where nothing is enabled that nobody has asked for."""
+    old = packages.rpm()
+    machine.copy_in(old, "/root/old.rpm")
+    machine.copy_in(packages.rpm_of_version(old, "0.1.1"), "/root/new.rpm")
+    machine.write("/usr/lib/systemd/system-preset/99-default-disable.preset", "disable *\n")
+    machine.run("mkdir /usr/share/licenses")  # which is RHEL's own
+    before = files(machine)
+
+    def rpm(*arguments):
+        # its database knows nothing of Debian's packages
+        said = machine.run(["rpm", *arguments, "--nodeps"], timeout=90)
+        assert said == "", said
+        return machine.run("rpm --query --all").split()
+
+    # installed: it is there, and does nothing before somebody says so, as the README has it
+    assert rpm("--install", "/root/old.rpm") == ["evenkeel-0.1.0-1.x86_64"]
+    assert active(machine) == ["inactive", "inactive"]
+    configure(machine, SETTINGS)
+    machine.run("systemctl enable --now evenkeel.socket evenkeel.service")
+    machine.wait_until(f"test -s {RAN}", 20, "the script of the configuration")
+
+    # upgraded: the new program runs, the socket never closed, nothing runs again, what is drained stays so
+    drained(machine)
+    started, opened = shown(machine, "MainPID"), shown(machine, "ActiveEnterTimestampMonotonic", "evenkeel.socket")
+    assert rpm("--upgrade", "/root/new.rpm") == ["evenkeel-0.1.1-1.x86_64"]
+    machine.wait_until(lambda: shown(machine, "MainPID") not in ("0", started), 10, "the service after the upgrade")
+    machine.wait_until(lambda: told(machine, "drain")[1].startswith("drained"), 10, "the new daemon's word")
+    assert shown(machine, "ActiveEnterTimestampMonotonic", "evenkeel.socket") == opened
+    assert machine.run("systemctl is-enabled evenkeel.socket evenkeel.service").split() == ["enabled"] * 2
+    assert ran(machine) == ["package", "drain"] and web_is(machine, "inactive")
+
+    # erased: first it restores; the settings stay, and nothing is enabled
+    assert rpm("--erase", "evenkeel") == []
+    assert web_is(machine, "active") and ran(machine) == ["package", "drain", "restore"]
+    assert active(machine) == ["inactive", "inactive"]
+    left = files(machine) - before - {RAN}
+    kept = ("/etc/evenkeel", "/var/lib/evenkeel")
+    assert "/etc/evenkeel/evenkeel.json" in left and not [path for path in left if not path.startswith(kept)], left
     assert machine.run("systemctl is-system-running").strip() == "running"
 
 

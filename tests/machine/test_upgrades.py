@@ -5,8 +5,6 @@ The certificate is renewed, the VM drained and a script on its way at the same t
 """
 
 import collections
-import contextlib
-import http.client
 import json
 import threading
 import time
@@ -14,51 +12,11 @@ import time
 import pytest
 
 import packages
+from asking import asked
 from product import (NAME, NEW, OLD, RAN, VAULT, WEB_UNIT, acknowledgements, daemon_program, draining, program, ran, script, told,
                      web_is)
 
 STATUS_SECONDS = 5
-PORT = 8008
-
-
-class Client:
-    """A load balancer and the platform's health extension, which ask all the time."""
-
-    def __init__(self):
-        self.answers = collections.Counter()
-        self.cut = 0
-        self.unanswered = []
-        self.ended = threading.Event()
-
-    def work(self):
-        while not self.ended.wait(0.01):
-            for path in ("/ready", "/app-health"):
-                connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=30)
-                try:
-                    connection.request("GET", path)
-                    self.answers[path, connection.getresponse().status] += 1
-                except (ConnectionResetError, http.client.RemoteDisconnected):
-                    self.cut += 1
-                except (OSError, http.client.HTTPException) as error:
-                    self.unanswered.append(f"{time.strftime('%T')} {path}: {error!r}")
-                finally:
-                    connection.close()
-
-
-@contextlib.contextmanager
-def asked(machine):
-    """While this lasts the listener is asked, and answers."""
-    client = Client()
-    work = machine.beside(client.work)
-    try:
-        yield client
-    finally:
-        client.ended.set()
-        work.result(60)
-    assert client.unanswered == [] and sum(client.answers.values()) > 20, (client.unanswered, client.answers)
-    # who is being answered at the moment of a kill is not; one such answer is below every threshold
-    assert client.cut <= 2, client.answers
-    assert all(status == 200 for path, status in client.answers if path == "/app-health")
 
 
 def hold(what):

@@ -46,13 +46,36 @@ def test_files_that_are_named_are_there(path):
     assert named or "application" in path.name
 
 
-def test_the_load_balancer_probes_as_the_settings_say():
+# What a scale set's example must have, as each language says it.
+PARTS = {
+    ".bicep": ("'UserAssigned'", "enableAutomaticUpgrade: true", "provisionAfterExtensions: ['EvenKeelForLinux']", "mode: 'Rolling'",
+               "terminateNotificationProfile: { enable: true, notBeforeTimeout: 'PT5M' }"),
+    ".tf": ('"UserAssigned"', "auto_upgrade_minor_version", '= ["EvenKeelForLinux"]', 'upgrade_mode = "Rolling"', "termination_notification {"),
+    ".sh": ("az vmss identity assign", "--enable-auto-upgrade true", "--provision-after-extensions EvenKeelForLinux",
+            "az vmss update-instances", "--enable-terminate-notification true"),
+}
+
+
+@pytest.mark.parametrize("path", [path for path in BICEP + TERRAFORM + SHELL if "scale-set" in path.name or path.name == "extension.sh"],
+                         ids=name)
+def test_scale_sets_are_shown_whole(path):
+    text = path.read_text()
+    for part in PARTS[path.suffix]:
+        assert part in text, part
     settings = json.loads((EXAMPLES / "settings.json").read_text())["health"]
-    probe = re.search(r"name: 'ready'\n\s*properties: \{(.*?)\}", (EXAMPLES / "scale-set.bicep").read_text(), re.DOTALL)[1]
-    told = dict(re.findall(r"(\w+): '?([^'\n]+)'?", probe))
-    assert int(told["intervalInSeconds"]) == settings["loadBalancerProbe"]["intervalInSeconds"]
-    assert int(told["probeThreshold"]) == settings["loadBalancerProbe"]["unhealthyThreshold"]
-    assert told["port"] == settings["listen"].rpartition(":")[2] and told["requestPath"] == "/ready"
+    probe = {".bicep": r"requestPath: '/ready'\n\s*intervalInSeconds: (\d+)\n\s*probeThreshold: (\d+)",
+             ".tf": r'request_path\s*= "/ready"\n\s*interval_in_seconds\s*= (\d+)\n\s*probe_threshold\s*= (\d+)',
+             ".sh": r"--path /ready \\\n\s*--interval (\d+) --probe-threshold (\d+)"}[path.suffix]
+    assert [int(number) for number in re.search(probe, text).groups()] == [
+        settings["loadBalancerProbe"]["intervalInSeconds"], settings["loadBalancerProbe"]["unhealthyThreshold"]]
+    port = settings["listen"].rpartition(":")[2]
+    assert set(re.findall(r"port\b['\" ]*[:= ] *(8\d\d\d)\b", text)) == {port}
+
+
+def test_both_orchestration_modes_are_shown():
+    text = "".join(path.read_text() for path in TERRAFORM)
+    assert "azurerm_linux_virtual_machine_scale_set" in text and "azurerm_orchestrated_virtual_machine_scale_set" in text
+    assert "@allowed(['Uniform', 'Flexible'])" in (EXAMPLES / "scale-set.bicep").read_text()
 
 
 @pytest.mark.parametrize("path", BICEP, ids=name)
@@ -97,17 +120,23 @@ def terraform():
 @pytest.mark.parametrize("path", TERRAFORM, ids=name)
 def test_terraform_parses_and_is_of_this_version(path, terraform):
     document = terraform(path)
-    extensions = {label: body[0] for kind, bodies in document["resource"].items() for label, body in bodies.items()
-                  if kind.endswith("_extension")}
-    ours = extensions["evenkeel"]
-    assert (ours["publisher"], ours["type"], ours["type_handler_version"]) == (PUBLISHER, TYPE, VERSION)
-    assert ours["automatic_upgrade_enabled"] is True and "settings.json" in ours["settings"]
-    assert "var.database_url" in ours["protected_settings"]
-    secret = document["variable"]["database_url"][0]
-    assert secret["sensitive"] is True
-    if "health" in extensions:
-        told = dict(re.findall(r"(\w+)\s+= \"?([^\"\n]+)\"?", extensions["health"]["settings"]))
+    [machine] = [body[0] for kind, bodies in document["resource"].items() if "_machine" in kind and not kind.endswith("_extension")
+                 for body in bodies.values()]
+    assert machine["identity"][0]["type"] == "UserAssigned"
+    extensions = {body[0]["type"]: body[0] for kind, bodies in document["resource"].items() if kind.endswith("_extension")
+                  for body in bodies.values()}
+    extensions |= {body["type"]: body for body in machine.get("extension", [])}
+    ours = extensions[TYPE]
+    assert (ours["publisher"], ours["type_handler_version"]) == (PUBLISHER, VERSION)
+    # What azurerm does not have for flexible sets is told in the file.
+    assert ours.get("automatic_upgrade_enabled") is True or "automatic_upgrade_enabled: switch that on" in path.read_text()
+    assert "settings.json" in ours["settings"] and "var.database_url" in ours["protected_settings"]
+    assert document["variable"]["database_url"][0]["sensitive"] is True
+    if "ApplicationHealthLinux" in extensions:
+        told = dict(re.findall(r"(\w+)\s+= \"?([^\"\n]+)\"?", extensions["ApplicationHealthLinux"]["settings"]))
         assert {key: int(value) if value.isdigit() else value for key, value in told.items()} == HEALTH
+    else:
+        assert "scale-set" not in path.name
 
 
 @pytest.mark.parametrize("path", SHELL, ids=name)

@@ -129,6 +129,15 @@ def test_what_is_no_program_for_this_kernel_or_system_is_told(scene):
     assert loaderless.startswith("51 EvenKeel: ") and ("dynamic loader" in loaderless or "is not one that" in loaderless)
 
 
+def test_what_cannot_start_any_more_can_be_removed(scene):
+    """The agent ends a removal whose disable fails; it goes on past an uninstall that does."""
+    assert scene(f"""
+        ek bin/evenkeel disable "a b"
+        printf '#!/nonexistent/loader\\n' >bin/{ARCH}/evenkeel
+        ek bin/evenkeel disable | cut -c 1-2
+    """) == [f"7 {ARCH} disable a b", "0 "]
+
+
 def test_lost_modes_and_noexec(scene):
     """The kernel refuses the launcher itself on such a filesystem; a shell that reads it gets the program from elsewhere."""
     elsewhere = "/usr/local/libexec/evenkeel/launch/bin/evenkeel"

@@ -57,12 +57,14 @@ def test_handler_manifest_is_what_the_agent_reads(binary, tmp_path):
 
 
 def test_publishing_manifest_has_four_numbers(binary, tmp_path):
-    path = package("package-zip", binary, tmp_path / "out", "--version", "1.2.3")
+    path = package("package-zip", binary, tmp_path / "out", "--version", "1.2.3", "--publisher", "Contoso")
     image = xml.fromstring(path.with_suffix(".manifest.xml").read_bytes())
     names = [element.tag.split("}")[1] for element in image]
     assert image.tag == "{http://schemas.microsoft.com/windowsazure}ExtensionImage"
-    assert names[:4] == ["ProviderNameSpace", "Type", "Version", "Label"]
-    assert [e.text for e in image][:3] == ["EvenKeel", "EvenKeelForLinux", "1.2.3.0"]
+    # in the order in which the publishing service reads them
+    assert names == ["ProviderNameSpace", "Type", "Version", "Label", "HostingResources", "MediaLink", "Description", "IsInternalExtension",
+                     "Eula", "PrivacyUri", "HomepageUri", "IsJsonExtension", "SupportedOS", "CompanyName"]
+    assert [e.text for e in image][:3] == ["Contoso", "EvenKeelForLinux", "1.2.3.0"] and image[-1].text == "Contoso"
 
 
 @pytest.mark.parametrize("options", [("--version", "1"), ("--version", "1.2-3"), ("--type", "Even-Keel"),
@@ -182,9 +184,14 @@ def test_application_says_in_one_line_what_failed(scene):
 def test_application_keeps_the_former_version_when_the_new_one_fails(scene):
     assert scene("""
         ek 1.0.0 install; touch /run/no-luck-1.1.0; ek 1.1.0 update; target; tail -n 1 /run/calls
+        echo newer >evenkeel-config; ek 1.1.0 update; test ! -e /etc/evenkeel/evenkeel.json
+        echo good >evenkeel-config; ek 1.0.0 install; echo newer >evenkeel-config; ek 1.1.0 update
+        cat /etc/evenkeel/evenkeel.json; stat -c %a /etc/evenkeel/evenkeel.json; ls -A /etc/evenkeel
     """) == ["0 EvenKeel 1.0.0: installed and running",
              "12 EvenKeel 1.1.0: the service could not be set up: no luck",
-             "/usr/local/libexec/evenkeel/1.0.0/bin/evenkeel", "service install"]
+             "/usr/local/libexec/evenkeel/1.0.0/bin/evenkeel", "service install"] + [
+             "12 EvenKeel 1.1.0: the service could not be set up: no luck", "0 EvenKeel 1.0.0: installed and running",
+             "12 EvenKeel 1.1.0: the service could not be set up: no luck", "good", "600", "evenkeel.json"]
 
 
 def test_application_removes_what_it_brought_and_no_more(scene):
@@ -214,8 +221,8 @@ def test_scripts_are_clean(binary, tmp_path):
         launcher.write_bytes(archive.read("bin/evenkeel"))
     head, end, _ = package("package-vm-application", binary, tmp_path).read_bytes().partition(b"\nexit 0\n")
     application.write_bytes(head + end)
-    # SC2016, SC2317: quoting for another program, and what a trap calls.
-    done = run("shellcheck", "-x", "-e", "SC2016,SC2317", *named, launcher, application, cwd=ROOT)
+    # SC2016; SC2317, SC2329: quoting for another program, and what a trap calls.
+    done = run("shellcheck", "-x", "-e", "SC2016,SC2317,SC2329", *named, launcher, application, cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
 

@@ -7,18 +7,19 @@ import sys
 import textwrap
 
 import pytest
-from delivered import MACHINE, ROOT, can_unshare, made, run
+from delivered import MACHINE, ROOT, can_unshare, run
 
-sys.path.append(str(ROOT / "tests/support"))
+sys.path += [str(ROOT / "tests/machine"), str(ROOT / "tests/support")]
 
+import packages  # noqa: E402
 from selinux_policy import Policy  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not shutil.which("rpmbuild"), reason="rpmbuild is not here")
 
 
 @pytest.fixture(scope="module")
-def rpm(tmp_path_factory):
-    return made("package-rpm", "--quick", "--out", tmp_path_factory.mktemp("rpm"), timeout=600)
+def rpm():
+    return packages.rpm()
 
 
 def asked(rpm, *options):
@@ -69,11 +70,12 @@ def test_unit_and_bill_of_materials(rpm, tmp_path):
     assert run(tmp_path / "usr/bin/evenkeel", "version").stdout.startswith("evenkeel ")
 
 
-def test_rpmlint_finds_nothing(rpm):
+def test_rpmlint_finds_nothing(rpm, tmp_path):
     if not shutil.which("rpmlint"):
         pytest.skip("rpmlint is not here")
-    done = run("rpmlint", "--config", ROOT / "rpm/rpmlint.toml", ROOT / "build/rpm/SPECS/evenkeel.spec", rpm,
-               *rpm.parent.glob("*.src.rpm"))
+    [source] = rpm.parent.glob("*.src.rpm")
+    spec = packages.unpacked_rpm(source, tmp_path / "source") / "evenkeel.spec"
+    done = run("rpmlint", "--config", ROOT / "rpm/rpmlint.toml", spec, rpm, source)
     assert done.returncode == 0 and "0 errors, 0 warnings" in done.stdout, done.stdout
 
 
@@ -127,5 +129,6 @@ def test_the_extensions_service_is_not_the_packages(scene):
     assert scene("extension; sh -e post 1; sh -e preun 1; sh -e postun 1; sh -e preun 0; sh -e postun 0") == ["systemctl daemon-reload"] * 2
 
 
-def test_without_systemd_nothing_is_asked(scene):
-    assert scene("rmdir /run/systemd/system; sh -e post 1; sh -e preun 0; sh -e postun 0") == []
+def test_in_an_image_units_are_enabled_and_disabled(scene):
+    assert scene("rmdir /run/systemd/system; sh -e post 1; sh -e preun 0; sh -e postun 0") == [
+        "systemctl --no-reload preset evenkeel.socket evenkeel.service", "systemctl --no-reload disable evenkeel.socket evenkeel.service"]

@@ -4,6 +4,7 @@
 "use strict";
 const http = require("http");
 const https = require("https");
+globalThis.crypto ??= require("crypto").webcrypto; // node 18, Debian 12's, has it only there
 const { SecretClient } = require("@azure/keyvault-secrets");
 
 const [vaultPort, imdsPort] = process.argv.slice(2);

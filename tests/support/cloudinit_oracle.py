@@ -1,6 +1,8 @@
 """What Debian's cloud-init makes of user data: its own code (build/cloud-init, put there by scripts/bootstrap), loaded without being
 installed. Only its HTTP library is replaced: nothing is fetched."""
 
+import email.policy
+import inspect
 import os
 import pathlib
 import sys
@@ -13,6 +15,12 @@ MODULES = TREE / "usr/lib/python3/dist-packages"
 
 def available():
     return (MODULES / "cloudinit/user_data.py").exists()
+
+
+def read_header(_, lines):
+    """As email.policy.Compat32 has read headers since 3.12.8, whichever Python runs this."""
+    name, value = lines[0].split(":", 1)
+    return name, "".join((value, *lines[1:])).lstrip(" \t\r\n").rstrip("\r\n")
 
 
 class Oracle:
@@ -29,6 +37,7 @@ class Oracle:
             requests.Response = requests.Session = object
             requests.Timeout = requests.exceptions.Timeout
             sys.modules.update({"requests": requests, "requests.exceptions": requests.exceptions})
+        email.policy.Compat32.header_source_parse = read_header
         from cloudinit import user_data, util
         self._user_data, self._util = user_data, util
         self._urls = urls or {}
@@ -38,7 +47,8 @@ class Oracle:
         from cloudinit.url_helper import StringResponse
         if url not in self._urls:
             raise OSError(f"no {url}")
-        return StringResponse(self._urls[url])
+        later = {"url": url} if "url" in inspect.signature(StringResponse).parameters else {}
+        return StringResponse(self._urls[url], **later)
 
     def parts(self, data):
         """[(type, file name, payload)] as its handlers get them; an exception where it gives up the whole."""

@@ -333,6 +333,31 @@ static void test_late(void **state)
 	result(&r, "pause", STEP_OUTCOME_OK);
 	EXPECT(&r, "do:idle:60000");
 	rig_done(&r);
+
+	/* We were away, or paused, when it became due: what must be is done all the same before it is acknowledged. */
+	for (int paused = 0; paused < 2; paused++) {
+		rig_init(&r, "\"leadInSeconds\":60," STEPS);
+		if (paused)
+			OK(drain_core_pause(r.core, true, r.now));
+		document(&r, "A Reboot Scheduled 900");
+		take(&r);
+		r.now.wall += 905 * SEC;
+		r.now.boot += 905 * SEC;
+		if (paused) {
+			OK(drain_core_pause(r.core, false, r.now));
+			EXPECT(&r, "snapshot");
+		} else {
+			again(&r, "boot-1");
+			EXPECT(&r, "probe+ target- snapshot");
+		}
+		document(&r, "A Reboot Scheduled -5");
+		snapshot(&r);
+		EXPECT(&r, "probe- do:pause:5000");
+		result(&r, "pause", STEP_OUTCOME_OK);
+		result(&r, "units", STEP_OUTCOME_OK);
+		EXPECT(&r, "do:units:4000 target+ ack:A");
+		rig_done(&r);
+	}
 }
 
 /* Scheduled, Started, removed: the whole life. */
@@ -404,6 +429,15 @@ static void test_started_without_notice(void **state)
 	result(&r, "units", STEP_OUTCOME_TIMEOUT);
 	EXPECT(&r, "target+");
 	SAYS(&r, WARNING, "drained for Freeze A; step units: no luck");
+	rig_done(&r);
+
+	/* What a group is to have at least, its steps have. */
+	rig_init(&r, "\"steps\":[{\"type\":\"parallel\",\"reserveInSeconds\":9,\"steps\":["
+		     "{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"]},"
+		     "{\"type\":\"http\",\"name\":\"y\",\"url\":\"http://127.0.0.1/\",\"timeoutInSeconds\":7}]}]");
+	document(&r, "A Freeze Started -");
+	snapshot(&r);
+	EXPECT(&r, "snapshot do:x:9000 do:y:7000");
 	rig_done(&r);
 }
 
@@ -822,6 +856,21 @@ static void test_policy_of_acknowledging(void **state)
 	EXPECT(&r, "ask:vm2 ask:vm3");
 	OK(drain_core_peers_result(r.core, r.question, true, r.now));
 	EXPECT(&r, "ack:B");
+	/* Peers of one event that never say yes do not keep those of another from being asked. */
+	answer(&r, ACK_OUTCOME_OK);
+	changed(&r, "C Reboot Scheduled 900 vm1+vm4, D Reboot Scheduled 900 vm1+vm5");
+	EXPECT(&r, "ask:vm4");
+	OK(drain_core_peers_result(r.core, r.question, false, r.now));
+	EXPECT(&r, "");
+	later(&r, 2);
+	EXPECT(&r, "ask:vm5");
+	OK(drain_core_peers_result(r.core, r.question, true, r.now));
+	EXPECT(&r, "ack:D ask:vm4");
+	/* The other VM leaves the event, which is ours alone then, and nobody's again. */
+	changed(&r, "C Reboot Scheduled 900, D Reboot Scheduled 900 vm1+vm5");
+	changed(&r, "C Reboot Scheduled 900 vm1+vm6, D Reboot Scheduled 900");
+	changed(&r, "");
+	assert_int_equal(drain_core_state(r.core)->events.n, 0);
 	rig_done(&r);
 }
 
@@ -855,6 +904,45 @@ static void test_failures(void **state)
 	rig_done(&r);
 }
 
+/* A step waits to be tried again when time becomes short: those after it have what is kept for them. */
+static void test_retry_gives_way(void **state)
+{
+	static const struct {
+		const char *document, *log;
+	} cases[] = {
+		{ "A Reboot Scheduled 900", "" },
+		{ "A Reboot Scheduled 74", "" }, /* 60 s, two reserves of 5 s, a margin of 3 s */
+		{ "A Reboot Scheduled 72", "do:y:30000" },
+		{ "A Reboot Scheduled 900, P Preempt Scheduled 30", "do:y:27000" },
+		{ "A Reboot Scheduled 900, F Freeze Started -", "do:y:5000" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct rig r;
+
+		rig_init(&r, "\"steps\":[{\"type\":\"run\",\"name\":\"x\",\"command\":[\"/x\"],"
+			     "\"retry\":{\"times\":3,\"delayInSeconds\":60}},"
+			     "{\"type\":\"run\",\"name\":\"y\",\"command\":[\"/y\"]}]");
+		document(&r, "A Reboot Scheduled 900");
+		take(&r);
+		snapshot(&r);
+		result(&r, "x", STEP_OUTCOME_FAILED);
+		EXPECT(&r, "snapshot do:x:30000");
+		changed(&r, cases[i].document);
+		EXPECT(&r, cases[i].log);
+		if (!*cases[i].log) {
+			later(&r, 60);
+			take(&r);
+			assert_string_equal(r.begun[r.n_begun - 1].name, "x");
+			assert_int_equal(r.n_begun, 2);
+		} else {
+			assert_non_null(strstr(r.told, "step x is not tried again, for want of time: no luck"));
+		}
+		rig_done(&r);
+	}
+}
+
 static void test_degraded(void **state)
 {
 	struct rig r;
@@ -877,6 +965,17 @@ static void test_degraded(void **state)
 	EXPECT(&r, "undo:x:30000 undo:x:30000 undo:x:30000");
 	later(&r, 19.9);
 	EXPECT(&r, "");
+	/* Drained and let go again, it begins with short pauses. */
+	OK(drain_core_hold(r.core, HOLD_OPERATOR, NULL, 0, 0, r.now));
+	drain_one(&r);
+	assert_int_equal(drain_core_restore(r.core, false, r.now), 0);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "snapshot do:x:30000 target+ target- undo:x:30000 undo:x:30000 undo:x:30000");
+	later(&r, 10);
+	for (int i = 0; i < 3; i++)
+		result(&r, "x", STEP_OUTCOME_FAILED);
+	EXPECT(&r, "undo:x:30000 undo:x:30000 undo:x:30000");
 	/* Restarted in between: it is not forgotten. */
 	again(&r, "boot-1");
 	EXPECT(&r, "probe- target-");
@@ -994,6 +1093,50 @@ static void test_boot(void **state)
 	later(&r, 0.1);
 	EXPECT(&r, "target- undo:x:30000");
 	rig_done(&r);
+}
+
+/* The service answers only when the VM has long been restored: what the boot was is not drained for once more. */
+static void test_boot_without_answer(void **state)
+{
+	static const struct {
+		const char *document, *log;
+	} cases[] = {
+		{ "A Reboot Started -", "" },
+		{ "", "" },
+		{ "A Reboot Scheduled 900", "snapshot" },
+		{ "A Reboot Done -", "" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct rig r;
+
+		rig_init(&r, ONE);
+		document(&r, "A Reboot Scheduled 900");
+		drain_one(&r);
+		answer(&r, ACK_OUTCOME_OK);
+		EXPECT(&r, "snapshot do:x:30000 probe- target+ ack:A");
+		r.now.boot = 5 * SEC;
+		again(&r, "boot-2");
+		EXPECT(&r, "probe- target-");
+		later(&r, 60);
+		EXPECT(&r, "target- undo:x:30000");
+		again(&r, "boot-2");
+		result(&r, "x", STEP_OUTCOME_OK);
+		EXPECT(&r, "probe- target- attach-undo:x:30000 probe+");
+		changed(&r, cases[i].document);
+		EXPECT(&r, cases[i].log);
+		/* Nor does a reload think otherwise. */
+		OK(drain_core_reload(r.core, r.settings.drain, false, r.now));
+		EXPECT(&r, "");
+		/* Acknowledged it is, and is not again. */
+		if (*cases[i].log) {
+			snapshot(&r);
+			result(&r, "x", STEP_OUTCOME_OK);
+			EXPECT(&r, "do:x:30000 probe- target+");
+		}
+		rig_done(&r);
+	}
 }
 
 static void test_operator(void **state)
@@ -1274,6 +1417,8 @@ int main(void)
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_resume),
 		cmocka_unit_test(test_boot),
+		cmocka_unit_test(test_boot_without_answer),
+		cmocka_unit_test(test_retry_gives_way),
 		cmocka_unit_test(test_operator),
 		cmocka_unit_test(test_reload),
 		cmocka_unit_test(test_record),

@@ -564,6 +564,23 @@ static void carry_out(struct world *w, struct drain_action *a)
 	}
 }
 
+/* 9: nor does a wait for another try. */
+static void check_retries(struct world *w)
+{
+	const struct drain_state *s = drain_core_state(w->core);
+	bool started;
+	usec_t left = time_left(w, &started);
+
+	for (size_t i = 0; s->host == HOST_DRAINING && i < s->ledger.n; i++) {
+		const struct ledger_entry *e = drain_state_step(s, i);
+
+		if (e->now != STEP_IDLE || e->over || e->retry_boot <= w->now.boot)
+			continue;
+		CHECK(w, !started);
+		CHECK(w, usec_add(e->retry_boot - w->now.boot, reserves_after(w, i)) <= usec_add(left, SEC));
+	}
+}
+
 static void check_state(struct world *w)
 {
 	const struct drain_state *s = drain_core_state(w->core);
@@ -591,6 +608,7 @@ static void check_state(struct world *w)
 
 		CHECK(w, !event_state_holds((enum event_state)e->state) || w->begun[atoi(e->id + 1)]);
 	}
+	check_retries(w);
 	w->was_degraded |= s->host == HOST_DEGRADED;
 	/* 3 */
 	CHECK(w, (holds > 0) == (s->host == HOST_DRAINING || s->host == HOST_DRAINED));

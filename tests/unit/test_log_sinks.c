@@ -303,7 +303,19 @@ static int journal_child(void)
 			return 4;
 	if (strstr(got, "CODE_FILE"))
 		return 5;
-	return recv(fd, got, sizeof(got), MSG_DONTWAIT) < 0 ? 0 : 6;
+	if (recv(fd, got, sizeof(got), MSG_DONTWAIT) >= 0)
+		return 6;
+	log_journal_add(LOG_LEVEL_INFO);
+	log_for(LOG_LEVEL_WARNING, (.job = "two\nlines"), "slow");
+	n = recv(fd, got, sizeof(got) - 1, MSG_DONTWAIT);
+	if (n <= 0 || !memmem(got, (size_t)n, "EVENKEEL_JOB\n\x09\0\0\0\0\0\0\0two\nlines\n", 31))
+		return 7;
+	/* A journal that does not read is not waited for. */
+	(void)alarm(10);
+	for (int i = 0; i < 20000; i++)
+		log_info("%d", i);
+	log_journal_remove();
+	return 0;
 }
 
 static void test_journal(void **state)

@@ -726,6 +726,17 @@ static void test_drain_rules(void **state)
 	       "settings: drain.policy: acknowledges no event of source User; restarts from the portal then wait up to "
 	       "15 "
 	       "minutes");
+	warned(DRAIN("\"leadInSeconds\":3"), NULL,
+	       "settings: drain.leadInSeconds: is not more than marginInSeconds, so waits are skipped and steps have no more than "
+	       "their reserve");
+	warned(DRAIN("\"leadInSeconds\":4"), NULL, NULL);
+	/* A rule that takes every event hides those after it; one that takes some does not. */
+	warned(DRAIN("\"policy\":[{\"action\":\"notify\"},{\"action\":\"drain\"}]"), NULL,
+	       "settings: drain.policy: acknowledges no event of source User; restarts from the portal then wait up to "
+	       "15 "
+	       "minutes");
+	warned(DRAIN("\"policy\":[{\"maxNoticeInSeconds\":60,\"action\":\"notify\"},{\"action\":\"drain\"}]"), NULL, NULL);
+	warned(DRAIN("\"policy\":[{\"source\":\"Platform\",\"action\":\"notify\"},{\"action\":\"drain\"}]"), NULL, NULL);
 	warned(DRAIN("\"policy\":[{\"types\":[\"Freeze\",\"Preempt\"],\"action\":\"drain\",\"acknowledge\":"
 		     "\"immediately\"},"
 		     "{\"action\":\"drain\"}]"),

@@ -344,7 +344,7 @@ static void test_sentences(void **state)
 	     STATUS_TRANSITIONING, "; waiting for cloud-init to finish, for 10 s");
 	r = add(&m, SHA_A, USERDATA_ADOPTED);
 	says(&m, USERDATA_APPLY, SHA_A, idle, STATUS_SUCCESS,
-	     "; it was there at the first look and is the baseline: not run; what changes from now on is");
+	     "; it was there at the first look: the baseline, which is not run");
 	r->state = USERDATA_CLOUD_INIT;
 	says(&m, USERDATA_REPORT, SHA_A, idle, STATUS_SUCCESS, "; cloud-init has applied it at the first boot");
 	r->state = USERDATA_PENDING;

@@ -89,6 +89,17 @@ static void test_parts_of_a_message(void **state)
 	assert_null(item(&p, 3)->content);
 }
 
+static void test_a_header_that_begins_on_its_second_line(void **state)
+{
+	_cleanup_(userdata_parts_done) struct userdata_parts p = { 0 };
+
+	(void)state;
+	make("MIME-Version: 1.0\nContent-Transfer-Encoding:\r\n\t base64\nContent-Type:\n text/x-shellscript\n\nIyEvYmluL3NoCg==\n", &p);
+	assert_int_equal(p.items.n, 1);
+	assert_int_equal(item(&p, 0)->kind, USERDATA_KIND_SHELLSCRIPT);
+	content_is(item(&p, 0), "#!/bin/sh\n");
+}
+
 static void test_limits(void **state)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(1024UL * 1024);
@@ -240,6 +251,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_transfer_encodings),
 		cmocka_unit_test(test_parts_of_a_message),
+		cmocka_unit_test(test_a_header_that_begins_on_its_second_line),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_urls),
 		cmocka_unit_test(test_includes_take_their_place),
