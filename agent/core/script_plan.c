@@ -8,6 +8,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
+#include "agent/core/exit_codes.h"
 
 /* ---- the record ---- */
 
@@ -186,13 +187,36 @@ enum script_action script_decide(const struct script_settings *s, const struct s
 	return SCRIPT_RUN;
 }
 
+/* A right that does not count yet, a server that is not there yet: of what keeps a script from beginning only this passes. */
+static bool is_about_files(int64_t code)
+{
+	switch (code) {
+	case CODE_STORAGE_BAD_REQUEST:
+	case CODE_IMDS_ERROR:
+	case CODE_INTERNAL:
+	case CODE_ACCESS_DENIED:
+	case CODE_NOT_FOUND:
+	case CODE_DOWNLOAD_FAILED:
+	case CODE_BODY_FAILED:
+	case CODE_TIMEOUT:
+	case CODE_IDENTITY_NOT_FOUND:
+	case CODE_IDENTITY_DENIED:
+	case CODE_IDENTITY_FAILED:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool retries(const struct script_settings *s, const struct script_run *run, const struct job_result *r)
 {
 	const int64_t *codes = s->retry.on_exit_codes.items;
 
 	if (run->attempts > s->retry.times)
 		return false;
-	if (r->end != JOB_EXITED && r->end != JOB_SIGNALED && r->end != JOB_TIMED_OUT)
+	if (r->end == JOB_NOT_STARTED && !(s->files.n && r->started_at && is_about_files(r->code)))
+		return false;
+	if (r->end != JOB_EXITED && r->end != JOB_SIGNALED && r->end != JOB_TIMED_OUT && r->end != JOB_NOT_STARTED)
 		return false;
 	for (size_t i = 0; i < s->retry.on_exit_codes.n; i++)
 		if (r->end == JOB_EXITED && codes[i] == r->exit_code)

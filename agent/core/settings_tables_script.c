@@ -71,7 +71,7 @@ static const struct jd_field script_fields[] = {
 	       .doc = "How long one try may take, with its downloads; 0: until the deadline (asynchronous: no limit)."),
 	MEMBER("runPolicy", CHOICE("oncePerSequence", "oncePerContent", "everyBoot"), script_settings, run_policy,
 	       .doc = "When it is run again; the content is its text, arguments, environment and files."),
-	MEMBER("retry", &st_retry, script_settings, retry, .doc = "Further tries after a failure."),
+	MEMBER("retry", &st_retry, script_settings, retry, .doc = "Further tries after a failure, be it of a download."),
 	MEMBER("onReboot", CHOICE("fail", "rerun"), script_settings, on_reboot,
 	       .doc = "What if the VM rebooted while it ran; at most 10 times it is run again."),
 	MEMBER("rebootExitCode", INTEGER(0, 255), script_settings, reboot_exit_code,

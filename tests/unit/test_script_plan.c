@@ -77,7 +77,7 @@ static const struct ending {
 	int64_t attempts, times;
 	bool only_7;
 	int on_reboot, policy;
-	int64_t reboot_code, reboots, reruns;
+	int64_t reboot_code, reboots, reruns, code;
 	enum script_next next;
 } endings[] = {
 	{ "success", JOB_SUCCEEDED, .began = true, .attempts = 1, .next = SCRIPT_ENDED_WELL },
@@ -114,6 +114,12 @@ static const struct ending {
 	{ "known to the boot before only, rerun", JOB_NOT_STARTED, .attached = true, .rebooted = true, .fleeting = true,
 	  .on_reboot = ON_REBOOT_RERUN, .next = SCRIPT_BEGIN_AGAIN },
 	{ "known to this boot only", JOB_NOT_STARTED, .attached = true, .fleeting = true, .next = SCRIPT_BEGIN_AGAIN },
+	{ "no right to a file yet", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .code = CODE_IDENTITY_DENIED,
+	  .next = SCRIPT_TRY_AGAIN },
+	{ "no right to a file, codes listed", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .only_7 = true,
+	  .code = CODE_IDENTITY_DENIED, .next = SCRIPT_ENDED_BADLY },
+	{ "not allowed by the policy", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .code = CODE_POLICY_REFUSED,
+	  .next = SCRIPT_ENDED_BADLY },
 	{ "could not be run", JOB_NOT_STARTED, .began = true, .times = 3, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be run, told after a restart", JOB_NOT_STARTED, .attached = true, .began = true, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be started", JOB_NOT_STARTED, .next = SCRIPT_ENDED_BADLY },
@@ -132,12 +138,14 @@ static void test_endings(void **state)
 		const struct script_settings s = { .run_policy = e->policy,
 						   .on_reboot = e->on_reboot,
 						   .reboot_exit_code = e->reboot_code,
+						   .files.n = 1,
 						   .retry = { .times = e->times,
 							      .on_exit_codes = { code_7, e->only_7 ? 1 : 0 } } };
 		const struct script_run run = { .boot_id = (char[]){ "b" }, .attempts = e->attempts, .reruns = e->reruns,
 						.fleeting = e->fleeting };
 		const struct job_result r = { .end = e->end,
 					      .exit_code = e->exit_code,
+					      .code = e->code,
 					      .started_at = e->began ? (char[]){ "2026-11-20T08:00:00Z" } : NULL };
 		enum script_next got = script_after(&s, &run, &r, e->attached, e->reboots, e->rebooted ? "c" : "b");
 
