@@ -468,6 +468,7 @@ static int open_daemon(struct daemon *d, struct error *err)
 static void close_daemon(struct daemon *d)
 {
 	daemon_close_api(d);
+	endpoints_finish(d->endpoints);
 	health_free(d->health);
 	for (size_t i = 0; i < HANDLERS; i++)
 		if (d->slots[i].handler)

@@ -52,6 +52,7 @@ struct daemon {
 	char *key; /* of what is in force */
 	char *files_key; /* of the files below /etc, whoever else says something */
 	char *user_key; /* of the settings that user data has brought, or NULL */
+	bool user_settings_lost; /* those cannot be read, until user data brings them again */
 	char *user_data_refused; /* why they are not in force, or NULL */
 	struct jd_report report;
 	struct component settings_component;

@@ -64,7 +64,8 @@ int daemon_load_documents(struct daemon *d, const struct goal_request *g, const 
 	if (offered)
 		return settings_load(sources, documents_sources(&docs, offered, sources), s, &d->report, err);
 	free(TAKE_PTR(d->user_data_refused));
-	if (user_settings_read(&d->paths, &docs.user, &e) < 0)
+	d->user_settings_lost = user_settings_read(&d->paths, &docs.user, &e) < 0;
+	if (d->user_settings_lost)
 		log_warning("%s; the settings of user data come back with the next look", e.msg);
 	r = user_settings_hash(&docs.user, hash, err);
 	if (r >= 0 && str_set(&d->user_key, hash) < 0)
@@ -102,6 +103,24 @@ static void apply_log(struct daemon *d, const struct settings *s)
 	log_journal_add((enum log_level)l->level);
 }
 
+/* Where what user data had brought cannot be read, a section that it may set is not gone: what it has drained stays so until the
+ * user data has been seen. */
+static bool may_come_back(const struct daemon *d, const struct settings *s, enum settings_section section)
+{
+	const void *const there[_SECTION_MAX] = { [SECTION_CUSTOM_SCRIPT] = s->custom_script,
+						  [SECTION_KEY_REFRESH] = s->key_refresh,
+						  [SECTION_DRAIN] = s->drain,
+						  [SECTION_USER_DATA] = s->user_data };
+	char *const *allowed = s->user_data ? s->user_data->settings_sections.items : NULL;
+
+	if (!d->user_settings_lost || there[section])
+		return false;
+	for (size_t i = 0; allowed && i < s->user_data->settings_sections.n; i++)
+		if (str_equal(allowed[i], settings_section_name(section)))
+			return true;
+	return false;
+}
+
 static int apply_handlers(struct daemon *d, const struct settings *s, struct error *err)
 {
 	_cleanup_free_ char *user_key = str_format("user-data/%s", d->user_key ? d->user_key : "");
@@ -127,8 +146,11 @@ static int apply_handlers(struct daemon *d, const struct settings *s, struct err
 		struct error e = ERROR_INIT;
 		int door = s->door_of[handler_classes[i]->section];
 		const struct handler_goal *g = door == DOOR_USER_DATA ? &user : door == DOOR_FILES ? &files : &goal;
-		int r = d->slots[i].class->apply(d->slots[i].handler, g, &e);
+		int r;
 
+		if (may_come_back(d, s, handler_classes[i]->section))
+			continue;
+		r = d->slots[i].class->apply(d->slots[i].handler, g, &e);
 		if (r < 0) {
 			log_for(LOG_LEVEL_ERROR, (.handler = handler_classes[i]->name), "the settings of %s cannot be applied: %s",
 				handler_classes[i]->name, e.msg);

@@ -76,7 +76,7 @@ int daemon_offer_settings(struct daemon *d, const char *revision, const struct h
 	r = copy_documents(&offered, revision, documents, n, err);
 	if (r >= 0)
 		r = user_settings_hash(&offered, hash, err);
-	if (r < 0 || (str_equal(hash, d->user_key) && !d->user_data_refused))
+	if (r < 0 || (str_equal(hash, d->user_key) && !d->user_data_refused && !d->user_settings_lost))
 		return r;
 	r = goal_in_force(d, &former, &g, err);
 	if (r >= 0 && n)

@@ -98,15 +98,9 @@ static int read_files(const struct paths *p, struct documents *docs, struct erro
 /* The agent's own directory holds the certificates: two levels above the configuration folder (extension-contract.md 3.3). */
 static char *library_directory(const struct goal_request *g)
 {
-	char *dir = strdup(g->config_folder ? g->config_folder : "");
+	_cleanup_free_ char *version = path_parent(g->config_folder ? g->config_folder : "");
 
-	for (int level = 0; dir && level < 2; level++) {
-		char *slash = strrchr(dir, '/');
-
-		if (slash)
-			*slash = '\0';
-	}
-	return dir;
+	return version ? path_parent(version) : NULL;
 }
 
 static int read_received(const struct goal_request *g, struct documents *docs, struct error *err)

@@ -196,6 +196,12 @@ int endpoints_new(struct loop *loop, struct endpoints **ret, struct error *err)
 	return 0;
 }
 
+void endpoints_finish(struct endpoints *e)
+{
+	for (size_t i = 0; e && i < _ENDPOINT_MAX; i++)
+		listener_finish(e->of[i].listener);
+}
+
 void endpoints_free(struct endpoints *e)
 {
 	if (!e)

@@ -26,6 +26,8 @@ void endpoints_apply(struct endpoints *e, const char *const addresses[static _EN
 const char *endpoints_address(const struct endpoints *e, enum endpoint which);
 /* Why nobody is answered there, or NULL. */
 const char *endpoints_problem(const struct endpoints *e, enum endpoint which);
+/* At the end of a process, while those can answer who do: see listener_finish(). */
+void endpoints_finish(struct endpoints *e);
 /* The manager goes on keeping the sockets: it closes them itself when the service is not to start again. */
 void endpoints_free(struct endpoints *e);
 

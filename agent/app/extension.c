@@ -133,17 +133,32 @@ struct bus *extension_manager_if_any(const struct extension *x, struct loop **re
 
 /* ---- install, update, disable, uninstall ---- */
 
-/* Part of an upgrade: the numbers go on counting in the same installation (settings.md 3.3). */
+/* A file in the directory of the version that an upgrade goes to: the agent deletes that with all in it when the extension is
+ * removed, without a command when it has not been installed by then. */
+static char *coming_file(const struct extension *x, const char *version)
+{
+	const char *dash = strrchr(x->directory, '-');
+
+	return dash ? str_format("%.*s-%s/upgrading", (int)(dash - x->directory), x->directory, version) : NULL;
+}
+
+/* Part of an upgrade: the numbers go on counting in the same installation (settings.md 3.3). It lasts until an enable. Before
+ * that an install may be repeated, its end unseen by an agent that was killed; or, where it has failed, it is followed by
+ * that of the former version or of a third one, which look like first installations. */
 static bool continues_installation(const struct extension *x)
 {
 	const char *code = getenv("AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE");
 	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
+	_cleanup_free_ char *coming = NULL;
+	int r;
 
 	if (!str_empty(code) && !str_equal(code, "NOT_RUN"))
 		return true;
-	/* Of an upgrade that came to nothing after the old version had gone, the way back begins with an install of that. */
-	return upgrade_mark_read(&x->paths, &mark, NULL) == 0 &&
-	       (str_equal(mark.to, x->version) || str_equal(mark.from, x->version));
+	r = upgrade_mark_read(&x->paths, &mark, NULL);
+	if (r < 0)
+		return r == -EPROTO;
+	coming = coming_file(x, mark.to);
+	return coming && fs_exists(coming);
 }
 
 static int install(struct extension *x, struct error *err)
@@ -157,7 +172,7 @@ static int install(struct extension *x, struct error *err)
 	if (r < 0)
 		return r;
 	log_info("version %s is installed%s", x->version, keep ? ", taking over from the version before" : "");
-	return upgrade_mark_clear(&x->paths, err);
+	return keep ? 0 : upgrade_mark_clear(&x->paths, err);
 }
 
 /* The new version's command in an upgrade, the old one's in a downgrade; VERSION is the target in both. */
@@ -165,6 +180,7 @@ static int update(struct extension *x, struct error *err)
 {
 	const char *target = getenv("VERSION");
 	const char *other = getenv("AZURE_GUEST_AGENT_UPDATING_FROM_VERSION");
+	_cleanup_free_ char *coming = NULL;
 	struct upgrade_mark mark;
 	int r;
 
@@ -180,7 +196,9 @@ static int update(struct extension *x, struct error *err)
 	if (r < 0)
 		return r;
 	log_info("going over from version %s to %s", from, to);
-	return upgrade_mark_write(&x->paths, &mark, err);
+	coming = coming_file(x, to);
+	r = coming ? fs_write(coming, "", 0, 0600, FS_REPLACE, err) : 0;
+	return r < 0 && r != -ENOENT ? r : upgrade_mark_write(&x->paths, &mark, err);
 }
 
 /* Tells a running daemon to look at goal.json again; one that is stopped stays stopped. */
@@ -220,14 +238,16 @@ static int disable(struct extension *x, struct error *err)
 }
 
 /* A version that does not own the units, or that hands over to another, touches nothing shared. */
-static const char *reason_to_stay(const struct paths *p)
+static const char *reason_to_stay(const struct extension *x)
 {
+	const struct paths *p = &x->paths;
 	_cleanup_(upgrade_mark_done) struct upgrade_mark mark = { 0 };
 	_cleanup_(owner_done) struct owner owner = { 0 };
 
 	int r = upgrade_mark_read(p, &mark, NULL);
 
-	if (r == 0 || r == -EPROTO)
+	/* The one that has come and was never enabled is removed like any other. */
+	if (r == -EPROTO || (r == 0 && !str_equal(mark.to, x->version)))
 		return "another version takes over";
 	r = owner_read(p, &owner, NULL);
 	if (r == -EPROTO)
@@ -243,7 +263,7 @@ static int uninstall(struct extension *x, struct error *err)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	_cleanup_(bus_closep) struct bus *bus = NULL;
-	const char *stay = reason_to_stay(&x->paths);
+	const char *stay = reason_to_stay(x);
 
 	if (stay) {
 		log_info("version %s leaves; %s, so what is shared stays", x->version, stay);

@@ -210,15 +210,11 @@ static int put_binary(const struct paths *p, const char *binary, struct error *e
 
 static int put_link(const struct paths *p, const char *binary, struct error *err)
 {
-	_cleanup_free_ char *directory = strdup(p->bin_link);
-	char *slash;
+	_cleanup_free_ char *directory = path_parent(p->bin_link);
 	int r;
 
 	if (!directory)
 		return error_oom(err);
-	slash = strrchr(directory, '/');
-	if (slash)
-		*slash = '\0';
 	r = fs_mkdirs(directory, 0755, err);
 	if (r < 0)
 		return r;

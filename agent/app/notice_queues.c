@@ -10,7 +10,9 @@
 #include "agent/base/fs.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/codec/json_record.h"
 
+#define FORMAT	     1 /* agent/codec/json_record.h */
 #define QUEUES_MAX   (WEBHOOKS_MAX * LIMIT_NOTICES * LIMIT_NOTICE)
 #define TROUBLES_MAX 256
 
@@ -51,13 +53,13 @@ int queues_load(const char *path, struct queues *ret, struct error *err)
 	_cleanup_buf_ struct buf text = BUF_INIT(QUEUES_MAX);
 	int r = fs_read_nofollow(path, QUEUES_MAX, &text, err);
 
-	return r < 0 ? r : jd_decode_document(buf_str(&text), text.len, "notices", QUEUES_MAX, &queues_type, ret, err);
+	return r < 0 ? r : jd_decode_record(buf_str(&text), text.len, path, QUEUES_MAX, &queues_type, FORMAT, ret, err);
 }
 
 int queues_save(const char *path, const struct queues *q, struct error *err)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(QUEUES_MAX);
-	int r = jd_encode(&queues_type, q, false, &text);
+	int r = jd_encode_record(&queues_type, FORMAT, q, &text);
 
 	return r < 0 ? error_oom(err) : fs_write(path, text.data, text.len, 0600, FS_NO_SYNC, err);
 }

@@ -34,7 +34,7 @@ struct queues {
 	struct jd_list troubles; /* of struct trouble */
 };
 
-/* Reads what was kept; -ENOENT: nothing. */
+/* Reads what was kept; -ENOENT: nothing; -EPROTO: of a later version. */
 _nodiscard_ int queues_load(const char *path, struct queues *ret, struct error *err);
 _nodiscard_ int queues_save(const char *path, const struct queues *q, struct error *err);
 void queues_done(struct queues *q);

@@ -18,7 +18,7 @@ void notifier_save(struct notifier *n)
 {
 	struct error e = ERROR_INIT;
 
-	if (queues_save(n->path, &n->kept, &e) < 0)
+	if (!n->refused && queues_save(n->path, &n->kept, &e) < 0)
 		log_for(LOG_LEVEL_WARNING, (.handler = NOTIFIER_HANDLER),
 			"notices that wait would be lost with a restart: %s", e.msg);
 }
@@ -28,7 +28,11 @@ static void load(struct notifier *n)
 	struct error e = ERROR_INIT;
 	int r = queues_load(n->path, &n->kept, &e);
 
-	if (r < 0 && r != -ENOENT)
+	n->refused = r == -EPROTO;
+	if (n->refused)
+		log_for(LOG_LEVEL_WARNING, (.handler = NOTIFIER_HANDLER),
+			"%s; notices that wait are not kept over a restart", e.msg);
+	else if (r < 0 && r != -ENOENT)
 		log_for(LOG_LEVEL_WARNING, (.handler = NOTIFIER_HANDLER), "%s; the notices that waited are lost",
 			e.msg);
 }

@@ -28,6 +28,7 @@ struct notifier {
 	struct metrics *metrics;
 	const struct settings *settings; /* NULL: no section */
 	char *path;
+	bool refused; /* what is there is a later version's: it stays */
 	struct queues kept; /* as many queues as webhooks, in their order */
 	struct delivery deliveries[WEBHOOKS_MAX];
 	struct imds_call *asking;

@@ -10,6 +10,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +23,14 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
+#include "agent/base/time.h"
 #include "agent/io/loop.h"
 
 #define CONNECTION_MEMORY 16384UL
 #define BACKLOG		  64
 #define CONTENT_TOO_LARGE 413 /* its name in the library changed */
+#define LAST_USEC	  (200 * USEC_PER_MSEC)
+#define LAST_LOOK_MS	  10
 
 struct listener {
 	struct MHD_Daemon *daemon;
@@ -254,6 +258,21 @@ int listener_new(struct loop *loop, int fd, listener_fn fn, void *userdata, stru
 		return error_errno(err, r, "cannot listen");
 	*ret = TAKE_PTR(l);
 	return 0;
+}
+
+/* A connection that is kept open between two requests is waited for in vain. */
+void listener_finish(struct listener *l)
+{
+	const union MHD_DaemonInfo *info = l ? MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+	usec_t deadline = usec_add(time_boot(), LAST_USEC);
+	_cleanup_close_ int fd = l ? MHD_quiesce_daemon(l->daemon) : -1;
+
+	while (fd >= 0 && info && connections(l) > 0 && time_boot() < deadline) {
+		struct pollfd p = { .fd = info->epoll_fd, .events = POLLIN };
+
+		(void)poll(&p, 1, LAST_LOOK_MS);
+		(void)MHD_run(l->daemon);
+	}
 }
 
 void listener_free(struct listener *l)

@@ -38,6 +38,9 @@ const char *listener_library(void); /* its version */
 /* Takes over `fd`, a listening stream socket (TCP or unix). */
 _nodiscard_ int listener_new(struct loop *loop, int fd, listener_fn fn, void *userdata, struct listener **ret,
 			     struct error *err);
+/* Accepts nobody any more and answers who has been accepted, by the handler: for 200 ms at most, and only where there is
+ * somebody. Whoever connects now waits in the socket, which the service manager may keep for the next process. */
+void listener_finish(struct listener *l);
 /* Not from its own handler. */
 void listener_free(struct listener *l);
 

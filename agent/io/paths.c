@@ -92,6 +92,15 @@ char *path_join(const char *dir, const char *name)
 	return str_format("%.*s/%s", (int)n, dir, name);
 }
 
+char *path_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (!slash)
+		return strdup(".");
+	return slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
 char *path_under_root(const struct paths *p, const char *absolute)
 {
 	size_t n = strlen(p->root);

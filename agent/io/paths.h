@@ -35,6 +35,9 @@ void paths_done(struct paths *p);
 
 /* DIR/NAME on the heap, NULL on out of memory. */
 char *path_join(const char *dir, const char *name);
+/* The directory that holds what this names, on the heap: "/a" of "/a/b", "/" of "/a" and of "/", "." of "a". No path of
+ * ours ends in a slash. NULL on out of memory. */
+char *path_parent(const char *path);
 /* The root in front of an absolute path of the settings or of the platform, unless it is there already. */
 char *path_under_root(const struct paths *p, const char *absolute);
 /* The directory of a job: below the state, or below /run if its job.json stands there, because the disk could not take it. */

@@ -12,6 +12,7 @@
 #include "agent/base/cleanup.h"
 #include "agent/base/fs.h"
 #include "agent/base/str.h"
+#include "agent/io/paths.h"
 
 struct slot_header {
 	char magic[8];
@@ -168,12 +169,8 @@ void place_close(struct place *p)
 
 static int sync_parent(const char *path)
 {
-	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *dir = NULL;
+	_cleanup_free_ char *dir = path_parent(path);
 
-	if (!slash)
-		return fs_fsync_dir(".", NULL);
-	dir = strndup(path, slash == path ? 1 : (size_t)(slash - path));
 	return dir ? fs_fsync_dir(dir, NULL) : -ENOMEM;
 }
 

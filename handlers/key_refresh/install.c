@@ -39,8 +39,7 @@ static char *nearest(const char *directory)
 
 static char *nearest_above(const char *directory)
 {
-	const char *slash = strrchr(directory, '/');
-	_cleanup_free_ char *above = slash == directory ? strdup("/") : strndup(directory, (size_t)(slash - directory));
+	_cleanup_free_ char *above = path_parent(directory);
 
 	return above ? nearest(above) : NULL;
 }

@@ -52,11 +52,10 @@ static int add(struct key_layout *l, enum key_part part, char *name, char *link,
 
 static int secret_layout(const struct paths *paths, const char *path, struct key_layout *l)
 {
-	const char *slash = strrchr(path, '/');
-	_cleanup_free_ char *above = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	_cleanup_free_ char *above = path_parent(path);
 
 	l->directory = above ? path_under_root(paths, above) : NULL;
-	return l->directory ? add(l, PART_SECRET, strdup(slash + 1), NULL, false) : -ENOMEM;
+	return l->directory ? add(l, PART_SECRET, strdup(strrchr(path, '/') + 1), NULL, false) : -ENOMEM;
 }
 
 static int own_layout(const struct paths *paths, const struct certificate_settings *c, struct key_layout *l)

@@ -395,7 +395,7 @@ def test_invalid_settings_leave_the_former_number_in_force(vm):
 
 def test_every_command_twice(service):
     service.put(0, counting(service))
-    upgrade = {"VERSION": service.version, "AZURE_GUEST_AGENT_UPDATING_FROM_VERSION": "0.0.9",
+    upgrade = {"VERSION": "0.0.9", "AZURE_GUEST_AGENT_UPDATING_FROM_VERSION": "0.0.9",
                "AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE": "0"}
     for verb, variables in (("install", {}), ("enable", {}), ("disable", {}), ("enable", {}), ("disable", {}),
                             ("update", upgrade), ("uninstall", {}), ("install", upgrade), ("enable", upgrade)):
@@ -550,24 +550,70 @@ def test_an_upgrade_that_is_given_up(service):
     assert not (service.root / "var/lib/evenkeel/state").exists(), "the mark of an upgrade that never was kept it alive"
 
 
-def test_the_way_back_from_an_upgrade_whose_install_failed(service):
-    """The agent has removed the old version by then: what comes back looks like a first installation, and is none."""
-    vm = service
-    vm.enable(0, script(f"echo ran >>{vm.root}/ran"))
-    vm.settled()
-    vm.command("disable")
-    vm.command("update", VERSION="9.9.9", AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=vm.version)
-    vm.command("uninstall")
+@pytest.fixture
+def half_way(service, newer):
+    """An upgrade whose former version has gone by now, with its directory: what is installed next looks like a first one."""
+    version, binary = newer
+    service.enable(0, script(f"echo ran >>{service.root}/ran"))
+    service.settled()
+    service.coming, service.coming_binary = version, binary
+    service.unpack(version, binary)
+    service.command("disable")
+    service.command("update", version=version, VERSION=version, AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=service.version)
+    service.command("uninstall")
+    return service
+
+
+def ran_once(vm, version=None, times=1, program=None):
+    """The same settings, enabled in this version, have run so often; program: what the version's program calls itself."""
+    if version:
+        shutil.copy2(vm.folder() / "config/0.settings", vm.folder(version) / "config")
+    vm.stop_daemon()
+    vm.start_daemon(version=program or version)
+    vm.command("enable", version=version)
+    return vm.settled(version=version)["status"] == "success" and ran(vm) == ["ran"] * times
+
+
+def test_the_way_back_from_an_upgrade_whose_install_failed(half_way):
+    vm = half_way
     vm.command("install")
-    vm.command("enable")
-    assert vm.settled()["status"] == "success" and lines(vm.root / "ran") == ["ran"]
+    assert ran_once(vm)
     # and then it is over: removed and added again it is another one
     vm.command("disable")
     vm.command("uninstall")
     vm.command("install")
     vm.start_daemon()
     vm.command("enable")
-    assert vm.settled()["status"] == "success" and lines(vm.root / "ran") == ["ran"] * 2
+    assert vm.settled()["status"] == "success" and ran(vm) == ["ran"] * 2
+
+
+def test_an_install_that_is_repeated(half_way):
+    """Its end was not seen by an agent that was killed."""
+    for variables in ({"AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE": "0"}, {}):
+        half_way.command("install", version=half_way.coming, **variables)
+    assert ran_once(half_way, half_way.coming)
+
+
+def test_a_third_version_after_an_install_that_failed(half_way):
+    """The directory of the one that failed stays when the next one is installed, which repeats nothing."""
+    half_way.unpack("9.9.9", half_way.coming_binary)
+    half_way.command("install", version="9.9.9")
+    assert ran_once(half_way, "9.9.9", program=half_way.coming)
+
+
+def test_a_removal_after_an_install_that_failed(half_way):
+    """The agent deletes what has not been installed without a command. Added again, the same version is another installation."""
+    shutil.rmtree(half_way.folder(half_way.coming))
+    half_way.unpack(half_way.coming, half_way.coming_binary)
+    half_way.command("install", version=half_way.coming)
+    assert ran_once(half_way, half_way.coming, 2)
+
+
+def test_a_removal_before_the_first_enable(half_way):
+    half_way.command("install", version=half_way.coming, AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE="0")
+    half_way.stop_daemon()
+    half_way.command("uninstall", version=half_way.coming)
+    assert not (half_way.root / "var/lib/evenkeel/state").exists()
 
 
 def test_removal_and_return(service):

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+from applying import ApplyingVM
 from vm import VM, free_port, http_get, me, wait_until
 from stage import VAULT
 
@@ -140,3 +141,91 @@ def test_the_owner_is_not_overwritten(configured):
     path.write_bytes(ours)
     vm.command("enable", vm.number)
     assert vm.settled(vm.number)["status"] == "success"
+
+
+def test_the_mark_of_an_upgrade(configured):
+    """Of a way that a later version has begun: who leaves touches nothing, and who comes back is the same installation."""
+    vm = configured
+    path = vm.root / "var/lib/evenkeel/state/upgrade.json"
+    owner = path.with_name("owner.json").read_bytes()
+    before = vm.ran.read_text()
+    vm.command("disable", vm.number)
+    vm.command("update", vm.number, VERSION="9.9.9", AZURE_GUEST_AGENT_UPDATING_FROM_VERSION=vm.version)
+    path.write_bytes(later(path.read_bytes()))
+    foreign = path.read_bytes()
+    vm.command("uninstall", vm.number)
+    assert path.read_bytes() == foreign and path.with_name("owner.json").read_bytes() == owner
+    vm.command("install", vm.number)
+    assert path.read_bytes() == foreign and path.with_name("owner.json").read_bytes() == owner
+    vm.command("enable", vm.number)
+    assert not path.exists() and vm.settled(vm.number)["status"] == "success" and vm.ran.read_text() == before
+
+
+def test_a_job_that_runs(configured):
+    """Its runner is of the later version, too: it goes on to its end, which is told, and nothing runs twice."""
+    vm = configured
+    vm.number += 1
+    go, before = vm.root / "go", len(vm.ran.read_text().split())
+    line = f"echo ran >>{vm.ran}; until test -e {go}; do sleep 0.05; done; echo ended >>{vm.ran}"
+    vm.enable(vm.number, {**vm.public, "customScript": {"scripts": [{"name": "deploy", "runAs": me()[0], "commandToExecute": line}]}})
+    wait_until("the script", lambda: len(vm.ran.read_text().split()) == before + 1, 10)
+    vm.stop_daemon()
+    [path] = [job for job in vm.root.glob("var/lib/evenkeel/jobs/*/job.json") if not job.with_name("result.json").exists()]
+    path.write_bytes(later(path.read_bytes()))
+    foreign = path.read_bytes()
+    vm.start_daemon()
+    vm.command("enable", vm.number)
+    assert vm.content(vm.number)["status"] == "transitioning" and path.read_bytes() == foreign
+    go.touch()
+    assert vm.settled(vm.number)["status"] == "success"
+    assert vm.ran.read_text().split()[before:] == ["ran", "ended"]
+
+
+def test_what_is_only_kept_over_a_restart(configured):
+    """A pause, and notices that nobody has taken yet: without them, and they stay."""
+    vm = configured
+    vm.number += 1
+    vm.enable(vm.number, {**vm.public, "notify": {"webhooks": [
+        {"name": "oncall", "url": f"http://127.0.0.1:{free_port()}/", "on": ["drain", "restore"]}]}})
+    assert vm.settled(vm.number)["status"] == "success"
+    assert vm.run("pause", "--for", "30min", "a test").returncode == 0
+    assert vm.run("drain", "now").returncode == 0
+    paths = [vm.root / "run/evenkeel" / name for name in ("pause.json", "notices.json")]
+    wait_until("a notice that waits", lambda: b"drain" in paths[1].read_bytes(), 10)
+    vm.stop_daemon()
+    foreign = {path: later(path.read_bytes()) for path in paths}
+    for path, data in foreign.items():
+        path.write_bytes(data)
+    vm.start_daemon()
+    log = vm.log_text()
+    assert "starting without a pause" in log and "not kept over a restart" in log and log.count("newer version of this program") >= 2
+    assert not vm.substatus("pause")
+    assert vm.run("restore").returncode == 0
+    wait_until("the restore", lambda: vm.says("drain").startswith("watching"), 10)
+    vm.stop_daemon()
+    assert {path: path.read_bytes() for path in paths} == foreign
+    vm.start_daemon()
+
+
+def test_settings_that_user_data_has_brought(tmp_path, fresh_platform):
+    """They are made from the user data, whoever kept them: made anew at the first look, and what they have drained waits for it."""
+    with ApplyingVM(tmp_path, fresh_platform) as vm:
+        fresh_platform.set_event_timing(auto_start=False)
+        steps = [{"type": "run", "user": me()[0], "command": ["sh", "-c", f"echo drain >>{vm.ran}"], "undo": ["sh", "-c", f"echo restore >>{vm.ran}"]}]
+        vm.apply(user={"parts": ["settings"], "settingsSections": ["drain"]})
+        vm.has_baseline()
+        vm.push(b"MIME-Version: 1.0\nContent-Type: application/vnd.evenkeel+json\n\n" + json.dumps({"drain": {"steps": steps}}).encode())
+        vm.wait_says("drain", "success", "watching")
+        event = fresh_platform.add_event("Reboot", not_before_in_seconds=900)
+        fresh_platform.wait_for_acknowledgement(event, 20)
+        path = vm.root / "var/lib/evenkeel/state/user-data.settings"
+        ours = path.read_bytes()
+        vm.stop_daemon()
+        path.write_bytes(later(ours))
+        vm.start()
+        vm.wait_says("drain", "success", "drained for Reboot")
+        assert path.read_bytes() == ours and vm.told() == ["drain"]
+        assert "newer version of this program" in vm.log_text()
+        fresh_platform.remove_event(event)
+        vm.wait_says("drain", "success", "watching")
+        assert vm.told() == ["drain", "restore"]

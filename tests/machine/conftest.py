@@ -25,9 +25,15 @@ def machines_can_run():
 
 
 @pytest.fixture
-def new_machine(machines_can_run, request):
+def machines_in_report(request):
+    """A list of machines to describe when the test fails."""
+    return request.node.stash.setdefault(MACHINES, [])
+
+
+@pytest.fixture
+def new_machine(machines_can_run, machines_in_report):
     """Makes machines that end with the test: new_machine(agent=True)."""
-    made = request.node.stash.setdefault(MACHINES, [])
+    made = machines_in_report
     with contextlib.ExitStack() as stack:
         def make(**options):
             one = stack.enter_context(machine.Machine(**options))

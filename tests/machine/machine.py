@@ -123,7 +123,7 @@ def unavailable(packages=image.PACKAGES):
     return None
 
 
-def wait_until(predicate, timeout, what):
+def wait_until(predicate, timeout, what, pause=0.05):
     """Returns the first true value of predicate(); says what was awaited when it does not come in time."""
     deadline = time.monotonic() + timeout
     while True:
@@ -132,7 +132,7 @@ def wait_until(predicate, timeout, what):
             return value
         if time.monotonic() >= deadline:
             raise MachineError(f"waited {timeout} s in vain for {what}; last value: {value!r}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def connect(one, other):

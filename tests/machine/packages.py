@@ -63,17 +63,22 @@ def extension(version):
     return built("package-zip", "--arch", "native", "--version", version)
 
 
+def in_front(version, name, program, like):
+    """A package of this version in which a program stands in front of ours; else it is the extension of version `like`."""
+    source = extension(like)
+    target = source.with_name(f"{name}-{version}.zip")
+    with zipfile.ZipFile(source) as good, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as changed:
+        for entry in good.namelist():
+            data = good.read(entry)
+            changed.writestr(entry, data.replace(b"bin/evenkeel ", f"bin/{name} ".encode()) if entry == "HandlerManifest.json" else data)
+        changed.writestr(f"bin/{name}", program)
+    return target
+
+
 def broken(version, verb, like):
     """A package of this version that fails in one of the agent's commands; in all others it is the extension of version `like`."""
-    source = extension(like)
-    target = source.with_name(f"broken-{verb}-{version}.zip")
-    with zipfile.ZipFile(source) as good, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as bad:
-        for name in good.namelist():
-            data = good.read(name)
-            bad.writestr(name, data.replace(b"bin/evenkeel ", b"bin/broken ") if name == "HandlerManifest.json" else data)
-        bad.writestr("bin/broken", f'#!/bin/sh\n[ "$1" != {verb} ] || {{ echo "broken on purpose" >&2; exit 1; }}\n'
-                                   'exec "$(dirname "$0")/evenkeel" "$@"\n')
-    return target
+    return in_front(version, f"broken-{verb}", f'#!/bin/sh\n[ "$1" != {verb} ] || {{ echo "broken on purpose" >&2; exit 1; }}\n'
+                                               'exec "$(dirname "$0")/evenkeel" "$@"\n', like)
 
 
 def vm_application(version):

@@ -19,7 +19,8 @@ RAN = "/var/lib/ran"
 class Extension:
     """Our extension on one machine, led by the Azure agent there."""
 
-    def __init__(self, machine):
+    def __init__(self, machine, package=packages.extension):
+        """package(version) makes what the platform has of that version."""
         self.machine = machine
         self.version = OLD
         self.number = None
@@ -27,7 +28,7 @@ class Extension:
         self.protected = None
         self.incarnation = None
         for version in (OLD, NEW):
-            machine.platform.publish_extension(NAME, version, str(packages.extension(version)))
+            machine.platform.publish_extension(NAME, version, str(package(version)))
 
     def goal(self, state="enabled", cipher="aes256", **changes):
         """A new goal state; what is not named stays as it was. Returns its incarnation."""

@@ -70,5 +70,5 @@ def test_a_mirror_of_ones_own_is_named(sources):
 
 
 def test_debian_has_all_on_one_mirror(sources):
-    own = UBUNTU_24.replace("azure.archive.ubuntu.com/ubuntu", "deb.debian.org/debian")
-    assert "URIs: http://deb.debian.org/debian/" in sources("arm64", sources=own, **{"os-release": "ID=debian\nVERSION_CODENAME=noble\n"})
+    own = UBUNTU_24.replace("azure.archive.ubuntu.com/ubuntu", "mirror.example/debian")
+    assert "URIs: http://mirror.example/debian/" in sources("arm64", sources=own, **{"os-release": "ID=debian\nVERSION_CODENAME=noble\n"})

@@ -33,7 +33,7 @@ struct world {
 	struct listener *listener;
 	struct loop_io *io;
 	unsigned port;
-	int client;
+	int client, kept; /* the socket, as a service manager keeps it */
 	struct buf got;
 	unsigned requests;
 };
@@ -49,7 +49,7 @@ static int setup(void **state)
 		return -1;
 	w->path = str_format("%s/api.sock", w->dir);
 	w->got = BUF_INIT(4 << 20);
-	w->client = -1;
+	w->client = w->kept = -1;
 	*state = w;
 	return 0;
 }
@@ -60,6 +60,8 @@ static int teardown(void **state)
 	int r;
 
 	listener_free(w->listener);
+	if (w->kept >= 0)
+		close(w->kept);
 	loop_io_free(w->io);
 	if (w->client >= 0)
 		close(w->client);
@@ -103,6 +105,7 @@ static void listen_tcp(struct world *w)
 	assert_int_equal(listener_bind_tcp("127.0.0.1:0", &fd, NULL), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
 	w->port = ntohs(a.sin_port);
+	w->kept = dup(fd);
 	assert_int_equal(listener_new(w->loop, fd, on_request, w, &w->listener, NULL), 0);
 }
 
@@ -246,6 +249,44 @@ static void test_many_connections(void **state)
 	assert_non_null(strstr(ask(w, connect_tcp(w), "GET /2 HTTP/1.1\r\n" CLOSE "\r\n"), "path=/2"));
 }
 
+static void stop_loop(void *userdata)
+{
+	struct world *w = userdata;
+
+	loop_exit(w->loop, 0);
+}
+
+/* The end of a process: who was accepted a moment ago is answered, who comes then is not refused, a silent one costs little. */
+static void test_the_last_are_answered(void **state)
+{
+	static const char request[] = "GET /last HTTP/1.1\r\n" CLOSE "\r\n";
+	struct loop_timer *timer = NULL;
+	struct world *w = *state;
+	int accepted, silent, late;
+	char text[4096] = "";
+	usec_t began;
+
+	listen_tcp(w);
+	accepted = connect_tcp(w);
+	silent = connect_tcp(w);
+	assert_int_equal(loop_timer_new(w->loop, "stop", stop_loop, w, &timer), 0);
+	loop_timer_after(timer, 50 * USEC_PER_MSEC);
+	assert_int_equal(loop_run(w->loop), 0);
+	loop_timer_free(timer);
+	assert_int_equal(fs_write_all(accepted, request, sizeof(request) - 1), 0);
+	began = time_boot();
+	listener_finish(w->listener);
+	assert_true(time_boot() - began < 5 * USEC_PER_SEC);
+	late = connect_tcp(w);
+	listener_free(TAKE_PTR(w->listener));
+	assert_true(read(accepted, text, sizeof(text) - 1) > 0);
+	assert_non_null(strstr(text, "path=/last"));
+	assert_int_equal(w->requests, 1);
+	close(accepted);
+	close(silent);
+	close(late);
+}
+
 static void test_unix(void **state)
 {
 	_cleanup_free_ char *mine = str_format("local=1 uid=%d", (int)getuid());
@@ -347,6 +388,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_tcp),	 TEST(test_limits),	TEST(test_many_connections),
+		TEST(test_the_last_are_answered),
 		TEST(test_unix), TEST(test_other_user), TEST(test_bind),
 	};
 

@@ -46,6 +46,20 @@ static void test_layout(void **state)
 	assert_non_null(strstr(err.msg, "relative"));
 }
 
+static void test_parent(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "/a/b", "/a" }, { "/a", "/" }, { "/", "/" }, { "a", "." }, { "a/b/c", "a/b" }, { "", "." },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_free_ char *parent = path_parent(cases[i][0]);
+
+		assert_string_equal(parent, cases[i][1]);
+	}
+}
+
 static void test_under_root(void **state)
 {
 	static const struct {
@@ -127,6 +141,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_layout),
+		cmocka_unit_test(test_parent),
 		cmocka_unit_test(test_under_root),
 		cmocka_unit_test(test_join),
 		cmocka_unit_test(test_machine),
