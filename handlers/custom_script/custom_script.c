@@ -68,6 +68,7 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 	}
 	if (action == SCRIPT_RUN && handler_paused(h->host)) {
 		h->phase = SCRIPTS_PAUSED;
+		h->paused_since = h->paused_since ? h->paused_since : loop_now_boot(h->host->loop);
 		return false;
 	}
 	if (action == SCRIPT_RUN) {
@@ -96,6 +97,20 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 	return true;
 }
 
+/* What an operator has kept back is handled when the pause ends, however long it was: it is no part of any limit. */
+static void leave_out_pause(struct handler *h)
+{
+	usec_t length = h->paused_since ? usec_sub(loop_now_boot(h->host->loop), h->paused_since) : 0;
+
+	if (!length || handler_paused(h->host))
+		return;
+	h->paused_since = 0;
+	h->memory.began_boot_usec += (int64_t)length;
+	h->deadline = usec_add(h->deadline, length);
+	h->wait_since = h->wait_since ? usec_add(h->wait_since, length) : 0;
+	h->unsaved = true;
+}
+
 void script_advance(struct handler *h)
 {
 	const char *failed = NULL;
@@ -104,6 +119,7 @@ void script_advance(struct handler *h)
 	if (!h->section || h->retired)
 		return;
 	loop_timer_stop(h->timer);
+	leave_out_pause(h);
 	script_lives_attach(h);
 	h->phase = SCRIPTS_BUSY;
 	if (script_lives_former(h)) {
@@ -240,6 +256,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 		if (str_set(&m->began_boot_id, h->host->boot_id) < 0)
 			return error_oom(err);
 		m->began_boot_usec = (int64_t)loop_now_boot(h->host->loop);
+		h->paused_since = 0;
 		h->unsaved = true;
 	}
 	h->deadline = usec_add((usec_t)m->began_boot_usec, usec_from_seconds((uint64_t)h->section->deadline_seconds));

@@ -54,6 +54,7 @@ struct handler {
 	const char *waiting_for; /* a literal */
 	bool waited;		 /* what waitFor names has been met in this process */
 	usec_t wait_since, deadline;
+	usec_t paused_since; /* a script that is due has been kept back by an operator; 0: none */
 	usec_t reboot_at; /* not before, after a try in vain */
 	struct loop_timer *timer; /* the next thing to look at */
 	struct loop_timer *tick;  /* progress of what runs */

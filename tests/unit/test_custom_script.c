@@ -50,7 +50,7 @@ struct world {
 	bool (*until)(struct world *w);
 	int polls;
 	usec_t stop_at;
-	bool certificates;
+	bool certificates, paused;
 	/* Of the last round. */
 	struct {
 		char name[64], message[5000];
@@ -71,6 +71,11 @@ static bool on_certificates_ready(const struct handler_host *host)
 	return ((struct world *)host->daemon)->certificates;
 }
 
+static bool on_paused(const struct handler_host *host)
+{
+	return ((struct world *)host->daemon)->paused;
+}
+
 static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		    const char *message)
 {
@@ -88,7 +93,7 @@ static void open_world(struct world *w)
 
 	place_open(&w->place);
 	w->host = (struct handler_host){ .loop = w->place.loop, .jobs = w->place.jobs, .paths = &w->place.paths, .boot_id = w->place.boot_id,
-					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready,
+					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready, .paused = on_paused,
 					 .tell = on_tell, .metrics = w->metrics, .daemon = w };
 	if (custom_script_class.start(&w->host, &w->handler, &e) < 0)
 		fail_msg("%s", e.msg);
@@ -889,6 +894,27 @@ static void test_waits(void **state)
 	expect_said(w, "log", "a\n");
 }
 
+/* However long it was: what is due then begins when it ends. */
+static void test_pause_beyond_deadline(void **state)
+{
+	struct world *w = *state;
+
+	w->paused = true;
+	load(w, "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"echo ran\"}]}}", NULL);
+	w->settings.custom_script->deadline_seconds = 4;
+	assert_int_equal(status_model_begin(w->model, "1", "accepted"), 0);
+	apply_again(w, "1");
+	w->stop_at = usec_add(time_boot(), 4300 * USEC_PER_MSEC);
+	run_until(w, never);
+	w->stop_at = 0;
+	assert_true(str_starts(w->c[0].message, "paused"));
+	w->paused = false;
+	custom_script_class.pause_changed(w->handler);
+	run_until(w, idle);
+	look(w);
+	assert_true(str_starts(w->c[0].message, "exit code 0"));
+}
+
 static void test_wait_in_vain(void **state)
 {
 	struct world *w = *state;
@@ -999,7 +1025,7 @@ int main(void)
 		TEST(test_retry), TEST(test_retry_in_background), TEST(test_retry_after_deadline), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_not_run_at_all), TEST(test_downloads),
 		TEST(test_policies), TEST(test_restart_while_running), TEST(test_kills_at_any_moment), TEST(test_reboot_fail),
 		TEST(test_reboot_rerun), TEST(test_reboot_wipe), TEST(test_busy_wait), TEST(test_busy_beyond_deadline), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
-		TEST(test_wait_in_vain), TEST(test_cloud_init_unknown), TEST(test_zypper), TEST(test_keep_runs), TEST(test_progress),
+		TEST(test_pause_beyond_deadline), TEST(test_wait_in_vain), TEST(test_cloud_init_unknown), TEST(test_zypper), TEST(test_keep_runs), TEST(test_progress),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
