@@ -198,6 +198,22 @@ static void remove_keys(struct removal *rm, const struct key_record *r)
 	free(files);
 }
 
+/* Where former settings wanted them. */
+static void remove_former(struct removal *rm, const struct key_record *r)
+{
+	for (size_t i = 0; i < r->former.n; i++) {
+		char *path = ((char **)r->former.items)[i], *slash = strrchr(path, '/');
+		struct job_file file = { .name = slash ? slash + 1 : NULL };
+		const struct job job = { .kind = JOB_REMOVE, .directory = path, .files = { &file, 1 } };
+		struct error e = ERROR_INIT;
+
+		if (!slash || slash == path)
+			continue;
+		*slash = '\0';
+		removal_note(rm, runner_remove(&job, &e), &e);
+	}
+}
+
 static void remove_installed(const struct paths *p, struct removal *rm)
 {
 	_cleanup_free_ char *directory = path_join(p->records, "key-refresh");
@@ -218,6 +234,8 @@ static void remove_installed(const struct paths *p, struct removal *rm)
 		removal_note(rm, q, &e);
 		if (q >= 0 && record.directory)
 			remove_keys(rm, &record);
+		if (q >= 0)
+			remove_former(rm, &record);
 		if (q >= 0)
 			key_record_done(&record);
 	}

@@ -182,11 +182,13 @@ int runner_install(const struct job *job, const struct job_secrets *secrets, con
 int runner_remove(const struct job *job, struct error *err)
 {
 	_cleanup_free_ char *directory = NULL;
+	struct stat st;
 	int r;
 
-	if (!fs_is_dir(job->directory))
+	if (stat(job->directory, &st) < 0 || !S_ISDIR(st.st_mode))
 		return 0;
-	r = open_way(job->directory, 0, &directory, err);
+	/* It may be the files' owner's, as when they were installed. */
+	r = open_way(job->directory, st.st_uid, &directory, err);
 	if (r < 0)
 		return r;
 	r = set_is_there(directory) ? set_remove(job, directory, err) : remove_plain(job, directory, err);

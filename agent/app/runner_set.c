@@ -1,4 +1,5 @@
 /* Files that belong together, installed and removed as a set. */
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -135,14 +136,32 @@ static int newest_first(const void *a, const void *b)
 	return time_compare(&y->made, &x->made);
 }
 
+/* What was cut short while it was made, and was never begun again because another version came: it may hold a key. */
+static int remove_unfinished(const char *versions, struct error *err)
+{
+	_cleanup_(closedirp) DIR *d = opendir(versions);
+	const struct dirent *e;
+	int r = d ? 0 : error_errno(err, -errno, "cannot list %s", versions);
+
+	while (r >= 0 && (e = readdir(d))) {
+		_cleanup_free_ char *path = str_starts(e->d_name, FS_TEMPORARY_PREFIX) ? path_join(versions, e->d_name) : NULL;
+
+		if (path)
+			r = fs_remove_tree(path, err);
+	}
+	return r;
+}
+
 /* The current version always stays; of the others the newest. */
 static int prune(const struct job *job, const char *versions, struct error *err)
 {
 	_cleanup_strv_ char **names = NULL;
 	_cleanup_free_ struct version *all = NULL;
 	size_t n = 0;
-	int r = fs_list(versions, VERSIONS_MAX, &names, err);
+	int r = remove_unfinished(versions, err);
 
+	if (r >= 0)
+		r = fs_list(versions, VERSIONS_MAX, &names, err);
 	if (r < 0)
 		return r;
 	all = calloc(strv_length(names) + 1, sizeof(*all));

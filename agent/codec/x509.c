@@ -244,7 +244,8 @@ int x509_bundle_finish(struct x509_bundle *b, struct error *err)
 	int r;
 
 	if (!b->key)
-		return x509_unreadable(err, "no private key");
+		return x509_unreadable(err,
+				       "no private key; a certificate of the vault's has one only if its policy lets the key be exported");
 	if (!b->n)
 		return x509_unreadable(err, "no certificate");
 	r = order(b, err);

@@ -255,13 +255,21 @@ enum activation_action key_activation_ended(struct key_activation *a, const stru
 	return action;
 }
 
+/* A wall clock that was far ahead when the time was noted must not keep it back for years. */
+static bool is_ahead(int64_t again, usec_t now_wall, usec_t most)
+{
+	usec_t left = usec_sub((usec_t)again, now_wall);
+
+	return left && left <= 2 * most;
+}
+
 enum activation_action key_activation_resume(struct key_activation *a, usec_t now_wall)
 {
 	if (a->step == ACTIVATION_NONE)
 		return ACTIVATION_IDLE;
 	if (a->step == ACTIVATION_STAGING)
 		return pay(a, a->step, take(a, ACTIVATION_LOST, NULL, 0, now_wall));
-	return a->again_usec && (usec_t)a->again_usec > now_wall ? ACTIVATION_LATER : ACTIVATION_DO;
+	return is_ahead(a->again_usec, now_wall, again_rules[0].most) ? ACTIVATION_LATER : ACTIVATION_DO;
 }
 
 bool key_activation_may_poll(const struct key_activation *a)
@@ -274,7 +282,9 @@ bool key_activation_may(const struct key_activation *a, const char *version, use
 {
 	const struct key_rejection *x = &a->rejected;
 
-	return !str_equal(x->version, version) || (usec_t)x->again_usec <= now_wall;
+	if (!str_equal(x->version, version))
+		return true;
+	return x->again_usec != INT64_MAX && !is_ahead(x->again_usec, now_wall, rollback_rules[0].most);
 }
 
 void key_activation_forgive(struct key_activation *a)

@@ -74,7 +74,7 @@ int key_pace_refused(struct key_pace *p, const char *url, usec_t retry_after, ui
 		return 0;
 	v = &p->vaults[find(p, url)];
 	if (v->until > now)
-		v->until = usec_max(v->until, usec_add(now, retry_after));
+		v->until = usec_max(v->until, usec_add(now, usec_min(retry_after, retry_vault.retry_after_most)));
 	else if (retry_failed(&retry_vault, &v->retry, TOO_MANY, retry_after, random, now, &wait) == RETRY_AFTER)
 		v->until = usec_add(now, wait);
 	return 0;

@@ -167,8 +167,9 @@ int key_was_installed(struct key_item *i, const struct key_found *f, const char 
 	r.unreachable = i->record.unreachable;
 	r.directory = TAKE_PTR(i->record.directory);
 	r.files = i->record.files;
+	r.former = i->record.former;
 	i->record.activation = (struct key_activation){ 0 };
-	i->record.opened = i->record.files = (struct jd_list){ 0 };
+	i->record.opened = i->record.files = i->record.former = (struct jd_list){ 0 };
 	i->record.unreachable = NULL;
 	r.salt = TAKE_PTR(i->record.salt);
 	key_record_done(&i->record);

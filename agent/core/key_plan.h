@@ -47,6 +47,7 @@ struct key_record {
 	struct jd_list opened;            /* of char *: what was done to let them (job.h) */
 	char *directory;                  /* where the files are … */
 	struct jd_list files;             /* … and, of char *, what they are called, the newest last: for who removes them without settings */
+	struct jd_list former;            /* of char *, paths: of files where settings before these wanted them, for the same */
 	struct key_activation activation; /* of a newer version, or what is left to do of this one */
 };
 

@@ -39,6 +39,7 @@ static const struct jd_field record_fields[] = {
 	{ "opened",        &texts_type, offsetof(struct key_record, opened),         JD_OMIT_EMPTY },
 	{ "directory",     &text_type, offsetof(struct key_record, directory) },
 	{ "files",         &texts_type, offsetof(struct key_record, files),          JD_OMIT_EMPTY },
+	{ "former",        &texts_type, offsetof(struct key_record, former),         JD_OMIT_EMPTY },
 	{ "activation",    &activation_type, offsetof(struct key_record, activation) },
 	{},
 };

@@ -88,6 +88,8 @@ static void put_waiting(const struct userdata_progress *p, usec_t now_boot, stru
 		break;
 	default:
 		(void)buf_puts(out, "; to be applied");
+		if (p->problem)
+			(void)buf_printf(out, ": %s", p->problem);
 		break;
 	}
 	if (p->problem && p->next_boot > now_boot)

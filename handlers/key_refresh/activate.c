@@ -188,12 +188,12 @@ static void wait_later(struct item *i)
 	item_ended(i);
 }
 
-static void put_aside(struct item *i)
+void activate_put_aside(struct item *i, enum log_level level, const char *why)
 {
 	struct key_activation *a = item_way(i);
 
 	i->abandon = false;
-	log_way(i, LOG_LEVEL_INFO, a->candidate.version, "is not gone on with", ABANDON_SENTENCE);
+	log_way(i, level, a->candidate.version, "is not gone on with", why);
 	key_activation_abandon(a);
 	i->plan.next_boot = 0;
 	over(i);
@@ -252,7 +252,7 @@ void activate_ended(struct item *i, enum activation_end end, const char *why)
 	enum activation_action action;
 
 	if (i->abandon) {
-		put_aside(i);
+		activate_put_aside(i, LOG_LEVEL_INFO, ABANDON_SENTENCE);
 		return;
 	}
 	/* Begun again once; what is lost each time fails. */
@@ -277,7 +277,7 @@ void activate_go(struct item *i)
 	i->phase = PHASE_ACTIVATING;
 	i->later_boot = 0;
 	if (i->abandon) {
-		put_aside(i);
+		activate_put_aside(i, LOG_LEVEL_INFO, ABANDON_SENTENCE);
 		return;
 	}
 	/* What is not noted must not be switched: after a kill nobody would know what there was before. */
@@ -372,5 +372,5 @@ void activate_reshape(struct item *i, const char *shape)
 	i->abandon = true;
 	/* Else when the step that runs has ended. */
 	if (i->phase == PHASE_IDLE)
-		put_aside(i);
+		activate_put_aside(i, LOG_LEVEL_INFO, ABANDON_SENTENCE);
 }

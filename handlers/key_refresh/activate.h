@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "agent/base/buf.h"
+#include "agent/base/log.h"
 #include "agent/core/job.h"
 #include "agent/core/key_activation.h"
 #include "agent/core/status.h"
@@ -39,6 +40,8 @@ void activate_go(struct item *i);
 /* Whether it is on its way to having its units reloaded. */
 bool activate_before_reload(const struct item *i);
 void activate_ended(struct item *i, enum activation_end end, const char *why);
+/* What was begun ends where it is; the vault is asked again. */
+void activate_put_aside(struct item *i, enum log_level level, const char *why);
 
 struct activation_needs activate_needs(const struct item *i);
 
@@ -47,6 +50,8 @@ struct activation_needs activate_needs(const struct item *i);
 /* Whether there is a way from what is in use to what was found that can be gone back. */
 bool activate_guards(const struct item *i);
 void activate_begin(struct item *i, const struct x509_bundle *bundle, const char *value, size_t len);
+/* The set that DIRECTORY/current shows, or NULL. Heap. */
+char *activate_current_set(const char *directory);
 void activate_switch(struct item *i, enum key_switch how);
 void activate_note_reach(struct item *i, const struct job_result *result);
 
@@ -84,6 +89,7 @@ _nodiscard_ int sweep_new(struct handler *h, struct sweep **ret);
 void sweep_free(struct sweep *s);
 /* When nothing is at work for the first time, what nobody waits for goes. */
 void sweep_look(struct sweep *s);
+void sweep_again(struct sweep *s);
 
 /* ---- activate_facts.c ---- */
 

@@ -18,8 +18,7 @@
 
 /* ---- whether it can be gone back ---- */
 
-/* The set that DIRECTORY/current shows, or NULL. */
-static char *current_set(const char *directory)
+char *activate_current_set(const char *directory)
 {
 	_cleanup_free_ char *link = path_join(directory, "current");
 	char text[PATH_MAX];
@@ -39,7 +38,7 @@ static char *former_set(const struct item *i)
 
 	if (i->plan.record.set)
 		return strdup(i->plan.record.set);
-	return key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l) < 0 ? NULL : current_set(l.directory);
+	return key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l) < 0 ? NULL : activate_current_set(l.directory);
 }
 
 bool activate_guards(const struct item *i)
@@ -96,6 +95,20 @@ void activate_note_reach(struct item *i, const struct job_result *result)
 
 /* ---- files ---- */
 
+/* Somebody has removed what was to be put back: trying again would not end, and nothing newer would ever be asked for. */
+static bool is_former_gone(const struct item *i)
+{
+	const struct key_activation *a = &i->plan.record.activation;
+	_cleanup_(key_layout_done) struct key_layout l = { 0 };
+	_cleanup_free_ char *set = NULL;
+
+	if ((a->step != ACTIVATION_UNDOING && a->step != ACTIVATION_REVERTING) || !a->former ||
+	    key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l) < 0)
+		return false;
+	set = str_format("%s/versions/%s", l.directory, a->former);
+	return set && !fs_is_dir(set);
+}
+
 static void on_files(const struct job_result *result, void *userdata)
 {
 	struct item *i = userdata;
@@ -112,6 +125,8 @@ static void on_files(const struct job_result *result, void *userdata)
 	item_forget_job(i);
 	if (result->end == JOB_INTERRUPTED)
 		activate_ended(i, ACTIVATION_LOST, NULL);
+	else if (result->end != JOB_SUCCEEDED && is_former_gone(i))
+		activate_put_aside(i, LOG_LEVEL_WARNING, "what was in use before is not there any more");
 	else
 		activate_ended(i, result->end == JOB_SUCCEEDED ? ACTIVATION_OK : ACTIVATION_FAILED, why);
 }

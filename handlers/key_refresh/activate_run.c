@@ -97,7 +97,8 @@ static void on_checked(const struct job_result *result, void *userdata)
 	activate_ended(i, end, buf_str(&why));
 }
 
-/* Where the new files are, and what they are to cover. */
+/* Where the new files are, and what they are to cover: what is seen now, which after an activation that was not gone on with is
+ * not the set that can be gone back to. */
 static int find_cover(struct item *i, char **ret_from, char **ret_to)
 {
 	_cleanup_(key_layout_done) struct key_layout l = { 0 };
@@ -106,8 +107,10 @@ static int find_cover(struct item *i, char **ret_from, char **ret_to)
 	if (key_layout_find(i->h->host->paths, &i->plan.wish, NULL, &l) < 0)
 		return -ENOMEM;
 	if (l.is_set) {
+		_cleanup_free_ char *shown = activate_current_set(l.directory);
+
 		*ret_from = str_format("%s/versions/%s", l.directory, a->candidate.set);
-		*ret_to = str_format("%s/versions/%s", l.directory, a->former);
+		*ret_to = str_format("%s/versions/%s", l.directory, shown ? shown : a->former);
 	} else {
 		*ret_from = str_format("%s/" JOB_FILE_NEW "%s", l.directory, l.files[0].name);
 		*ret_to = path_join(l.directory, l.files[0].name);

@@ -74,6 +74,8 @@ void item_free(struct item *i)
 	if (!i)
 		return;
 	vault_call_free(i->call);
+	if (i->job)
+		sweep_again(i->h->sweep);
 	activate_forget(i);
 	item_forget_job(i);
 	key_item_done(&i->plan);
@@ -171,8 +173,12 @@ static void tell_expiry(struct item *i)
 {
 	struct key_record *r = &i->plan.record;
 	char words[128];
-	int64_t days = key_expiry_days(i->h->settings, r, loop_now_wall(i->h->host->loop));
+	usec_t now = loop_now_wall(i->h->host->loop);
+	int64_t days = key_expiry_days(i->h->settings, r, now);
 
+	/* Told by a clock that was ahead: that time is still to come. */
+	if (r->warned_days >= 0 && usec_sub((usec_t)r->not_after_usec, now) > usec_from_seconds((uint64_t)r->warned_days * 86400))
+		r->warned_days = -1;
 	if (days < 0 || (r->warned_days >= 0 && r->warned_days <= days))
 		return;
 	r->warned_days = days;

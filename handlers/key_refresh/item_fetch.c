@@ -28,12 +28,13 @@ bool item_is_pinned(const struct item *i)
 	return name && name[1];
 }
 
-/* By its content type; somebody who put the secret there by hand may have left that out. */
+/* By what it is: somebody who put the secret there by hand may have left the content type out, or chosen one. PEM has blanks
+ * and text before it, DER of that size in base64 begins in one way only. */
 static bool is_pkcs12(const struct vault_secret *s)
 {
-	if (str_equal_nocase(s->content_type, CONTENT_PFX))
-		return true;
-	return !s->content_type[0] && str_starts(s->value, "MI") && !strstr(s->value, "-----BEGIN");
+	if (strstr(s->value, "-----BEGIN"))
+		return false;
+	return str_equal_nocase(s->content_type, CONTENT_PFX) || str_starts(s->value + strspn(s->value, " \t\r\n"), "MI");
 }
 
 int item_understand(const struct item *i, const struct vault_secret *s, struct x509_bundle **ret_bundle,
@@ -111,13 +112,12 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 	_cleanup_(x509_bundle_freep) struct x509_bundle *bundle = NULL;
 	struct error e = ERROR_INIT;
 	int r = str_set(&i->identity, who) < 0 ? error_oom(&e) : item_understand(i, secret, &bundle, &i->found, &e);
+	bool there = key_layout_there(i->h->host->paths, &i->plan.wish);
 	enum key_verdict verdict = KEY_REFUSE;
 
 	note_disabled(i, secret->newest_disabled);
 	if (r >= 0)
-		verdict = key_judge(&i->plan, &i->found, item_is_pinned(i),
-				    key_layout_there(i->h->host->paths, &i->plan.wish), loop_now_wall(i->h->host->loop),
-				    &e);
+		verdict = key_judge(&i->plan, &i->found, item_is_pinned(i), there, loop_now_wall(i->h->host->loop), &e);
 	switch (verdict) {
 	case KEY_KEEP:
 		kept(i);
@@ -126,7 +126,8 @@ static void judge(struct item *i, const struct vault_secret *secret, const char 
 		refused(i, &e);
 		return;
 	case KEY_INSTALL:
-		if (!key_activation_may(&i->plan.record.activation, i->found.version, loop_now_wall(i->h->host->loop)))
+		/* A version that has failed is better than no files at all. */
+		if (there && !key_activation_may(&i->plan.record.activation, i->found.version, loop_now_wall(i->h->host->loop)))
 			activate_not_again(i);
 		else if (older_is_wanted(i, secret))
 			older_begin(i, secret);

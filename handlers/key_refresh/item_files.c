@@ -1,4 +1,5 @@
 /* The jobs that write and remove the files of an item, and what is noted of them. */
+#include <errno.h>
 #include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "agent/base/fs.h"
 #include "agent/base/log.h"
 #include "agent/base/str.h"
+#include "agent/io/paths.h"
 #include "handlers/common/jobs.h"
 #include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/install.h"
@@ -22,37 +24,60 @@ void item_forget_job(struct item *i)
 	free(TAKE_PTR(i->job_url));
 }
 
+/* Takes the text; the oldest goes where there is no room. What is there already stays where it is. */
+static int add_text(struct jd_list *l, char *text)
+{
+	char **items = l->items, **more;
+
+	for (size_t k = 0; text && k < l->n; k++)
+		if (str_equal(items[k], text)) {
+			free(text);
+			return 0;
+		}
+	if (text && l->n == KEY_OPENED_MAX) {
+		free(items[0]);
+		memmove(items, items + 1, --l->n * sizeof(*items));
+	}
+	more = text ? reallocarray(items, l->n + 1, sizeof(*more)) : NULL;
+	if (!more) {
+		free(text);
+		return -ENOMEM;
+	}
+	l->items = more;
+	more[l->n++] = text;
+	return 0;
+}
+
+/* Files stay where they are when the settings want them elsewhere, since they may be in use there. */
+static int note_moved(struct key_record *r)
+{
+	char **names = r->files.items;
+	int e = 0;
+
+	for (size_t k = 0; e >= 0 && k < r->files.n; k++)
+		e = add_text(&r->former, path_join(r->directory, names[k]));
+	for (size_t k = 0; e >= 0 && k < r->files.n; k++)
+		free(names[k]);
+	if (e >= 0)
+		r->files.n = 0;
+	return e;
+}
+
 /* Of a store, each version has names of its own: those of the last few are known. */
 static int note_files(struct key_record *r, const struct job *job)
 {
 	const struct job_file *f = job->files.items;
+	int e = 0;
 
 	if (job->kind != JOB_INSTALL)
 		return 0;
-	if (str_set(&r->directory, job->directory) < 0)
-		return -ENOMEM;
-	for (size_t k = 0; k < job->files.n; k++) {
-		char **names = r->files.items, **more;
-		size_t at = 0;
-
-		while (at < r->files.n && !str_equal(names[at], f[k].name))
-			at++;
-		if (at < r->files.n)
-			continue;
-		if (r->files.n == KEY_OPENED_MAX) {
-			free(names[0]);
-			memmove(names, names + 1, --r->files.n * sizeof(*names));
-		}
-		more = reallocarray(names, r->files.n + 1, sizeof(*more));
-		if (!more)
-			return -ENOMEM;
-		r->files.items = more;
-		more[r->files.n] = strdup(f[k].name);
-		if (!more[r->files.n])
-			return -ENOMEM;
-		r->files.n++;
-	}
-	return 0;
+	if (r->directory && !str_equal(r->directory, job->directory))
+		e = note_moved(r);
+	if (e >= 0)
+		e = str_set(&r->directory, job->directory);
+	for (size_t k = 0; e >= 0 && k < job->files.n; k++)
+		e = add_text(&r->files, strdup(f[k].name));
+	return e;
 }
 
 int item_start_files(struct item *i, const struct key_job *j, jobs_done_fn done, struct error *err)

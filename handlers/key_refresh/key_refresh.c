@@ -214,7 +214,8 @@ static int key_refresh_apply(struct handler *h, const struct handler_goal *goal,
 	if (!k) {
 		drop_items(h);
 		key_refresh_note_wanted(h);
-		loop_timer_stop(h->timer);
+		/* What jobs of those before leave behind goes all the same. */
+		loop_timer_after(h->timer, 0);
 		h->host->changed(h->host);
 		return 0;
 	}

@@ -1,7 +1,7 @@
 /*
  * Jobs that nobody waits for any more: of a daemon that was killed before another version, or other settings, came. They are
- * left to end, and what they leave behind (it may hold a key) is removed. Once, when everything that was under way has been
- * taken up.
+ * left to end, and what they leave behind (it may hold a key) is removed: when everything that was under way has been taken up,
+ * and again when an item has gone whose job was at work.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -50,13 +50,16 @@ static void on_ended(const struct job_result *result, void *userdata)
 
 static void take(struct sweep *s, const char *id)
 {
-	struct orphan *o = &s->orphans[s->n];
+	struct orphan *o = s->orphans;
 	struct error e = ERROR_INIT;
 
+	while (o < s->orphans + s->n && o->id)
+		o++;
 	*o = (struct orphan){ .sweep = s, .id = strdup(id) };
 	if (!o->id)
 		return;
-	s->n++;
+	if (o == s->orphans + s->n)
+		s->n++;
 	if (jobs_attach(s->h->host->jobs, id, on_ended, o, &o->handle, &e) < 0) {
 		log_for(LOG_LEVEL_DEBUG, (.handler = HANDLER, .job = id), "%s", e.msg);
 		orphan_done(o);
@@ -93,8 +96,15 @@ void sweep_look(struct sweep *s)
 		if (h->items[k]->phase != PHASE_IDLE)
 			return;
 	s->done = true;
+	while (s->n && !s->orphans[s->n - 1].id)
+		s->n--;
 	look_into(s, h->host->paths->jobs, "");
 	look_into(s, h->host->paths->run_jobs, SECRETS);
+}
+
+void sweep_again(struct sweep *s)
+{
+	s->done = false;
 }
 
 int sweep_new(struct handler *h, struct sweep **ret)

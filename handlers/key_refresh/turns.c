@@ -1,4 +1,5 @@
 /* Whose turn it is: at most KEY_PARALLEL items are at work at a time, vaults that have refused are spared, a pause keeps back. */
+#include "agent/base/str.h"
 #include "agent/io/loop.h"
 #include "handlers/key_refresh/activate.h"
 #include "handlers/key_refresh/item.h"
@@ -25,6 +26,21 @@ static bool somebody_asks(const struct handler *h, const char *url)
 	return false;
 }
 
+/* One secret may be named twice for the same store, as under the peer: then both write the same files, one after the other. */
+static bool twin_is_at_work(const struct handler *h, const struct item *i)
+{
+	const struct certificate_settings *c = i->plan.wish.certificate;
+
+	for (size_t k = 0; c && c->layout != STORE_OWN && k < h->n; k++) {
+		const struct certificate_settings *other = h->items[k]->plan.wish.certificate;
+
+		if (h->items[k] != i && h->items[k]->phase != PHASE_IDLE && other && str_equal(other->url, c->url) &&
+		    str_equal(other->directory, c->directory))
+			return true;
+	}
+	return false;
+}
+
 bool item_is_paused(const struct item *i)
 {
 	return handler_paused(i->h->host) && !i->ordered;
@@ -42,6 +58,8 @@ static usec_t due_at(const struct handler *h, const struct item *i, usec_t now)
 	const char *url = key_url(&i->plan.wish);
 
 	if (i->phase != PHASE_IDLE || !key_activation_may_poll(&i->plan.record.activation) || item_is_paused(i))
+		return USEC_INFINITY;
+	if (i->plan.next_boot <= now && twin_is_at_work(h, i))
 		return USEC_INFINITY;
 	if (i->plan.next_boot <= now && key_pace_careful(&h->pace, url) && somebody_asks(h, url))
 		return USEC_INFINITY;

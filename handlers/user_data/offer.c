@@ -92,9 +92,9 @@ static int find_parts(struct handler *h, const char *sha256, struct userdata_par
 	}
 	if (!*sha256)
 		return 0;
-	r = str_equal(h->plan.record.sha256, sha256) ? userdata_copy(h, &data, err)
-						     : error_set(err, ERROR_SYSTEM, -ENOENT, "no copy");
-	return r < 0 ? r : userdata_parts_make(buf_str(&data), data.len, sha256, made, err);
+	r = str_equal(h->plan.record.sha256, sha256) ? userdata_copy(h, &data, err) : -ENOENT;
+	/* Lost, or still that of former content: it comes with a later look. */
+	return r == -ENOMEM ? r : r < 0 ? -ENOENT : userdata_parts_make(buf_str(&data), data.len, sha256, made, err);
 }
 
 void userdata_offer(struct handler *h)

@@ -135,17 +135,46 @@ static void start(struct handler *h, struct userdata_revision *r, struct userdat
 	h->host->changed(h->host);
 }
 
+/* A part that has not begun needs consent that stands: why it has none any more, or NULL. */
+static const char *withdrawn(const struct handler *h, const struct userdata_revision *r, size_t i)
+{
+	const struct userdata_item *items = h->parts.items.items;
+	const char *why = NULL;
+
+	if (h->section->action != USERDATA_APPLY && !r->ordered)
+		return "userData.action is not \"apply\" any more";
+	return i < h->parts.items.n && !userdata_part_due(&items[i], h->section, false, &why) ? why : NULL;
+}
+
+static void skip(struct handler *h, const struct userdata_revision *r, struct userdata_run *run, size_t i, const char *why)
+{
+	/* What was tried already has failed. */
+	run->state = run->attempts ? USERDATA_RUN_FAILED : USERDATA_RUN_SKIPPED;
+	if (!run->attempts && str_set(&run->message, why) < 0)
+		run->message = NULL;
+	log_for(LOG_LEVEL_WARNING, (.handler = HANDLER), "revision %.*s, part %zu (%s) is not run: %s", USERDATA_REVISION_CHARS,
+		r->sha256, i + 1, run->name, why);
+	userdata_save_or_log(h);
+}
+
 bool userdata_next_part(struct handler *h, struct userdata_revision *r)
 {
 	struct userdata_run *runs = r->runs.items;
 
 	for (size_t i = 0; i < r->runs.n; i++) {
+		const char *why;
+
 		if (runs[i].state == USERDATA_RUN_RUNNING) {
 			attach(h, r, &runs[i], i);
 			return true;
 		}
 		if (runs[i].state != USERDATA_RUN_PENDING)
 			continue;
+		why = withdrawn(h, r, i);
+		if (why) {
+			skip(h, r, &runs[i], i, why);
+			continue;
+		}
 		if (handler_paused(h->host) && !r->ordered) {
 			h->progress.phase = USERDATA_PAUSED;
 			h->host->changed(h->host);

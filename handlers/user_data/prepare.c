@@ -24,6 +24,7 @@
 #define LOCKS_MOST_USEC (15 * USEC_PER_MINUTE)
 #define LOCKS_POLL_USEC USEC_PER_SEC
 /* About six minutes in all: a network that comes late is not a change that failed. */
+#define RECORD_AGAIN  (30 * USEC_PER_SEC)
 #define FETCH_TRIES   10
 #define FETCH_FIRST   (2 * USEC_PER_SEC)
 #define FETCH_DOUBLED 5 /* times */
@@ -208,13 +209,32 @@ static bool cloud_init_has(const struct handler *h, const char *sha256)
 	       str_equal(digest, sha256);
 }
 
+/* Nothing has begun, and nothing is wrong with the content: a disk that is full now is not full for ever. */
+static int not_yet(struct handler *h, const struct error *why)
+{
+	bool first = !h->fetch_problem;
+
+	if (str_set(&h->fetch_problem, why->msg) < 0)
+		h->fetch_problem = NULL;
+	h->try_at = usec_add(loop_now_boot(h->host->loop), RECORD_AGAIN);
+	h->progress = (struct userdata_progress){ .phase = USERDATA_DELAYED,
+						  .since_boot = loop_now_boot(h->host->loop),
+						  .next_boot = h->try_at,
+						  .problem = h->fetch_problem };
+	if (first)
+		log_for(LOG_LEVEL_ERROR, (.handler = HANDLER), "%s; it is tried again", why->msg);
+	loop_timer_at(h->apply_timer, h->try_at);
+	h->host->changed(h->host);
+	return 1;
+}
+
 /* Everything is there: written down, the plan first, then that it is being carried out. */
 static int settle(struct handler *h, struct userdata_revision *r, struct error *err)
 {
 	int k = write_plan(h, err);
 
 	if (k < 0)
-		return k;
+		return not_yet(h, err);
 	if (userdata_runs_make(r, &h->parts, h->section, cloud_init_has(h, r->sha256)) < 0 ||
 	    str_set(&r->boot_id, h->host->boot_id) < 0 || str_set(&r->message, NULL) < 0)
 		return error_oom(err);
@@ -224,8 +244,10 @@ static int settle(struct handler *h, struct userdata_revision *r, struct error *
 	k = userdata_save(h, err);
 	if (k < 0) {
 		r->state = USERDATA_PENDING;
-		return error_wrap(err, k, "not run, because that could not be recorded");
+		(void)error_wrap(err, k, "not run, because that could not be recorded");
+		return not_yet(h, err);
 	}
+	free(TAKE_PTR(h->fetch_problem));
 	h->planned = true;
 	h->try_at = 0;
 	h->progress =

@@ -197,6 +197,20 @@ void userdata_unwatch(struct handler *h)
 	h->source = -1;
 }
 
+/* What was seen, or not seen, of another source says nothing of this one: neither that it is unset nor that it was removed.
+ * What has been applied is remembered elsewhere. */
+static void begin_source(struct handler *h, int source)
+{
+	h->plan.unset = false;
+	h->plan.empties = 0;
+	h->source = source;
+	if (!h->plan.record.sha256 || h->plan.record.source == source)
+		return;
+	userdata_record_done(&h->plan.record);
+	h->plan.record = (struct userdata_record){ .source = source };
+	h->plan.copy_due = false;
+}
+
 void userdata_watch(struct handler *h)
 {
 	const struct userdata_settings *s = h->section;
@@ -209,7 +223,7 @@ void userdata_watch(struct handler *h)
 	h->interval_seconds = s->polling_interval_seconds;
 	if (h->source != s->source) {
 		userdata_unwatch(h);
-		h->source = s->source;
+		begin_source(h, s->source);
 		loop_timer_after(h->watch_timer, 0);
 	} else if (h->interval_seconds != former && !h->call) {
 		loop_timer_at(h->watch_timer, usec_min(loop_timer_due(h->watch_timer),

@@ -29,10 +29,17 @@ def test_generalize(service, platform):
                              {"name": "own", "url": f"{url}/web", **owner}],
             "secrets": [{"name": "word", "url": f"{url}/word", "path": f"{vm.root}/srv/app/word", **owner}]}
     foreign = vm.root / "etc/tls/set/of-others"
-    vm.enable(0, {"keyRefresh": keys, "network": {"caFile": str(platform.addresses["caFile"])}, "drain": {}, "log": {"console": False},
+    # At first they were wanted elsewhere, where they stay.
+    more = {"network": {"caFile": str(platform.addresses["caFile"])}, "log": {"console": False}}
+    vm.enable(0, {"keyRefresh": {"certificates": [{**keys["certificates"][0], "directory": f"{vm.root}/srv/old/set"}],
+                                 "secrets": [{**keys["secrets"][0], "path": f"{vm.root}/srv/old/former"}]}, **more})
+    wait_until("the former places", lambda: (vm.root / "srv/old/former").exists() and "thumbprint" in vm.says("keyRefresh/set"), 10)
+    vm.enable(1, {"keyRefresh": keys, "drain": {}, **more,
                   **script("echo out; until test -e go; do sleep 0.1; done", workingDirectory=str(vm.root))})
     wait_until("the secret", lambda: (vm.root / "srv/app/word").exists(), 10)
-    wait_until("the certificate", lambda: "thumbprint" in vm.says("keyRefresh/set"), 10)
+    wait_until("the certificate", lambda: (vm.root / "etc/tls/set/privkey.pem").exists() and "thumbprint" in vm.says("keyRefresh/set"), 10)
+    assert {"srv/old/former", "srv/old/set/privkey.pem"} <= left(vm)
+    (vm.root / "srv/old/word").write_text("of others")
     foreign.write_text("stays")
     some = {"srv/app/word", "etc/tls/set/privkey.pem", "var/lib/evenkeel/state/owner.json"}
     assert some <= left(vm) and told_where(vm)
@@ -61,7 +68,7 @@ def test_generalize(service, platform):
     for _ in range(2):
         done = vm.run("generalize", "--yes")
         assert done.returncode == 0 and "are gone" in done.stdout, done
-        assert left(vm) == {"etc/tls/set/of-others"} and not told_where(vm)
+        assert left(vm) == {"etc/tls/set/of-others", "srv/old/word"} and not told_where(vm)
         assert not list(vm.root.rglob("evenkeel.log*"))
     assert settings.exists() and (vm.root / "usr/local/bin/evenkeel").is_symlink()
 
@@ -74,7 +81,7 @@ def test_generalize(service, platform):
     binary = vm.root / f"usr/local/libexec/evenkeel/{vm.version}/bin/evenkeel"
     done = vm.run("generalize", "--yes", "--all")
     assert done.returncode == 0, done
-    assert not settings.exists() and not binary.exists() and left(vm) == {"etc/tls/set/of-others"}
+    assert not settings.exists() and not binary.exists() and left(vm) == {"etc/tls/set/of-others", "srv/old/word"}
 
 
 def test_records_that_cannot_be_read_keep_it_from_nothing_but_what_is_later(service):

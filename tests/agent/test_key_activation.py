@@ -136,6 +136,21 @@ def test_a_check_that_hangs_is_ended(vm, platform):
     assert vm.in_use() == old["key"]
 
 
+def test_an_item_that_goes_leaves_no_job(vm, platform):
+    """Its check runs to its end, and nobody waits for it."""
+    vm.first()
+    go = vm.root / "go"
+    vm.script("check", f"until [ -e {go} ]; do sleep 0.05; done")
+    vm.put(vm.make())
+    vm.reload()
+    wait_until("the check", lambda: vm.phases() == [("check", "check")], 20 * SLOW)
+    vm.refresh()
+    vm.reload()
+    wait_until("the new settings", lambda: not vm.substatus("keyRefresh/web"), 20 * SLOW)
+    go.touch()
+    wait_until("the job to go", lambda: not list(vm.jobs()), 20 * SLOW)
+
+
 # ---- a reload that fails ----
 
 
@@ -161,6 +176,18 @@ def test_a_failing_reload_is_rolled_back(vm, platform):
     vm.wait_installed(third)
     vm.settle()
     assert vm.in_use() == newest["key"]
+
+
+def test_what_was_in_use_is_removed_by_somebody(vm, platform):
+    """There is nothing to go back to, and it is not tried for ever: what the vault has comes into the empty place."""
+    _, first = vm.first()
+    vm.script("reload", f"rm -r {vm.file(HOME)}/web; exit 1")
+    new, second = vm.renew()
+    wait_until("the end of it", lambda: "what was in use before is not there any more" in vm.log_text(), 20 * SLOW)
+    wait_until("the new one", lambda: vm.file(f"{HOME}/web/privkey.pem").exists(), 20 * SLOW)
+    vm.script("reload")
+    vm.wait_installed(second, limit=20 * SLOW)
+    assert vm.in_use() == new["key"]
 
 
 def test_going_back_is_told_until_it_is_heard(vm, platform):

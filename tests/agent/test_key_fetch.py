@@ -63,6 +63,11 @@ def test_pkcs12_in_every_shape(vm, platform, vectors, older):
         # Somebody put it there by hand, and did not say what it is.
         value, _, _ = wanted["untold"] = wanted["pfx-pbes2"]
         platform.put_secret(VAULT_NAME, "untold", value)
+        # Or something else than it is.
+        wanted["odd"] = wanted["pfx-pbes2"]
+        platform.put_secret(VAULT_NAME, "odd", "\r\n" + value, content_type="application/octet-stream")
+        wanted["converted"] = vectors.pems()["with-text"]
+        platform.put_secret(VAULT_NAME, "converted", wanted["converted"][0], content_type=PFX)
     install_all(vm, wanted)
     versions = [request["query"]["api-version"] for request in platform.requests("vault", "/secrets")]
     assert versions.count("2025-07-01") <= 4 if older else set(versions) == {"2025-07-01"}

@@ -1,6 +1,8 @@
 """Key refresh by the built program: what lies on disk, what is told, and what it makes of vaults and identities that fail."""
 
 import os
+import re
+import shutil
 import ssl
 import stat
 import subprocess
@@ -8,7 +10,7 @@ import time
 
 import pytest
 from keys import HOME, RECORDS, SECRETS, VAULT_NAME
-from vm import wait_until
+from vm import me, wait_until
 
 @pytest.fixture
 def platform(fresh_platform):
@@ -84,6 +86,10 @@ def test_a_new_version_replaces_the_set_and_old_ones_go(vm, platform):
         if n == 0:
             vm.start()
         else:
+            # Of a version that was cut short while it was made, and then another one came.
+            unfinished = vm.file(f"{HOME}/web/versions/.evenkeel-tmp-{n:032x}-0")
+            unfinished.mkdir()
+            (unfinished / "privkey.pem").write_text("half a key")
             vm.restart()
         assert certificate["thumbprint"] in vm.wait_installed(versions[-1])
         assert vm.set_of()["privkey.pem"] == certificate["key"].encode()
@@ -238,6 +244,12 @@ def test_expiry_is_told(vm, platform):
     # Installed they are, so the deployment is a success.
     vm.wait_top("success")
     assert vm.log_text().count("expires within 14 days") == 1
+    # Told that it had expired by a clock that was ahead: what is true is told when its time comes.
+    vm.stop_daemon()
+    path = vm.file(f"{RECORDS}/weeks.json")
+    path.write_text(re.sub(r'("warnedDays":) ?14', r"\1 0", path.read_text()))
+    vm.start()
+    wait_until("the warning", lambda: vm.log_text().count("expires within 14 days") == 2, 10)
 
 
 def test_incomplete_chain_is_installed_with_a_warning(vm, platform):
@@ -407,15 +419,22 @@ def test_many_at_a_time(vm, platform):
 
 def test_uninstall_leaves_the_files_unless_told(vm, platform):
     version = vm.put(vm.make())
+    vm.put(vm.make(), "mine")
+    # One's own directory, too, where only root may give files away.
+    owner = "nobody" if os.geteuid() == 0 else me()[0]
+    mine = vm.file("/srv/app/tls")
+    mine.mkdir(parents=True)
+    shutil.chown(mine, owner)
     for remove in (False, True):
-        vm.refresh({"name": "web"}, removeOnUninstall=remove)
+        vm.refresh({"name": "web"}, {"name": "mine", "directory": "/srv/app/tls", "owner": owner}, removeOnUninstall=remove)
         vm.start()
         vm.wait_installed(version)
+        vm.wait_says("keyRefresh/mine", "success", "Version ")
         assert vm.call("POST", "/v1/retire")[0] in (200, 202)
         deadline = time.monotonic() + 15
-        while vm.file(f"{HOME}/web").exists() == remove and remove:
+        while (vm.file(f"{HOME}/web").exists() or mine.exists()) and remove:
             assert time.monotonic() < deadline, vm.log_text()
-        assert vm.file(f"{HOME}/web").exists() != remove
+        assert vm.file(f"{HOME}/web").exists() == mine.exists() == (not remove)
         vm.stop_daemon()
 
 

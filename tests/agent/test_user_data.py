@@ -79,12 +79,19 @@ def test_removal_counts_after_three_looks_and_keeps_the_copy(vm, platform):
     vm.wait_says("userData", "success", f"User data revision {revision(SCRIPT)}")
 
 
-def test_never_set(vm):
+def test_never_set(vm, platform):
+    vm.configure(userData={"pollingIntervalInSeconds": 10, "source": "customData"})
     vm.start()
-    vm.wait_says("userData", "transitioning", "no user data has been seen so far")
-    vm.wait_says("userData", "success", "No user data is set", 40)
+    vm.wait_says("userData", "transitioning", "no custom data has been seen so far")
+    vm.wait_says("userData", "success", "No custom data is set", 40)
     assert not vm.file(COPY).exists()
     assert vm.top() == "success"
+    # That there is none says nothing of another source, where it takes as many looks, and what is found at first is no change.
+    vm.configure(userData={"pollingIntervalInSeconds": 10})
+    vm.reload()
+    vm.wait_says("userData", "transitioning", "no user data has been seen so far")
+    platform.set_user_data(SCRIPT)
+    vm.wait_says("userData", "success", "it was there at the first look", 40)
 
 
 @pytest.mark.parametrize("fault", [

@@ -312,6 +312,35 @@ def test_retry_and_timeout(vm):
     vm.wait_says("userData", "error", "timed out")
 
 
+def test_what_cannot_be_written_down_is_not_given_up(vm):
+    vm.has_baseline()
+    # A directory in the plan's place cannot be replaced by a file, not even by root.
+    plan = vm.file("/var/lib/evenkeel/state/user-data.plan")
+    plan.mkdir()
+    new = vm.push(vm.notes("one"))
+    vm.wait_says("userData", "transitioning", "to be applied: ")
+    assert vm.states()[new] == "pending" and vm.told() == []
+    plan.rmdir()
+    vm.reload()
+    vm.wait_says("userData", "success", "applied at")
+    assert vm.told() == ["one"]
+
+
+def test_consent_that_is_taken_back_holds_for_what_has_not_begun(vm):
+    go = vm.root / "go"
+    vm.has_baseline()
+    vm.push(multipart(("text/x-shellscript", vm.notes("first") + f"until [ -e {go} ]; do sleep 0.05; done\n".encode()),
+                      ("text/x-shellscript", vm.notes("second"))))
+    wait_until("the first part", lambda: vm.told() == ["first"], PATIENCE)
+    vm.configure(userData={"pollingIntervalInSeconds": 10})
+    vm.reload()
+    wait_until("the new settings", lambda: json.loads(vm.run("userdata", "--json").stdout)["action"] == "report", PATIENCE)
+    go.touch()
+    said = vm.wait_says("userData", "warning", "applied at")
+    assert 'part 2 (part-002, text/x-shellscript): not run: userData.action is not "apply" any more' in said
+    assert vm.told() == ["first"]
+
+
 @pytest.mark.parametrize("when_busy", ["wait", "cancel"])
 def test_newer_content_during_a_run(vm, when_busy):
     vm.apply(user={"whenBusy": when_busy})

@@ -142,5 +142,5 @@ class Vectors:
             "pfx-password": (self.pfx(ec, password="word"), pfx, "the PKCS#12 has a password"),
             "pfx-dear": (dear, pfx, "iteration count"),
             "pfx-cut": (self.pfx(ec)[:400], pfx, "not readable as PKCS#12"),
-            "pfx-is-pem": (ec.key + ec.pem, pfx, "not readable as PKCS#12"),
+            "pfx-is-text": ("hello", pfx, "not readable as PKCS#12"),
         }

@@ -154,6 +154,8 @@ static void test_a_first_install_is_told_until_it_is_heard(void **state)
 	}
 	assert_int_equal(key_activation_resume(&a, WALL), ACTIVATION_LATER);
 	assert_int_equal(key_activation_resume(&a, (usec_t)a.again_usec), ACTIVATION_DO);
+	assert_int_equal(key_activation_resume(&a, WALL), ACTIVATION_LATER);
+	assert_int_equal(key_activation_resume(&a, WALL - 3650 * USEC_PER_DAY), ACTIVATION_DO);
 	/* No endpoint is asked: perhaps nobody serves yet. */
 	assert_int_equal(end_step(&a, &all, ACTIVATION_OK), ACTIVATION_SETTLE);
 	assert_int_equal(a.step, ACTIVATION_NONE);
@@ -186,6 +188,8 @@ static void test_a_version_that_failed_waits_and_the_next_does_not(void **state)
 		assert_false(key_activation_may(&a, "v2", WALL));
 		assert_true(key_activation_may(&a, "v2", (usec_t)a.rejected.again_usec));
 		assert_true(key_activation_may(&a, "v3", WALL));
+		/* The clock was years ahead when it was rejected. */
+		assert_true(key_activation_may(&a, "v2", WALL - 3650 * USEC_PER_DAY));
 	}
 	key_activation_forgive(&a);
 	assert_true(key_activation_may(&a, "v2", WALL));

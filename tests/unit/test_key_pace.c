@@ -38,6 +38,18 @@ static void test_what_one_is_told_holds_for_all_of_the_vault(void **state)
 	assert_in_range(key_pace_until(&p, ONE "a", 200 * SEC), 211 * SEC, 212 * SEC);
 }
 
+/* A date does so by a clock that is years behind. */
+static void test_nobody_is_believed_who_says_years(void **state)
+{
+	_cleanup_(key_pace_done) struct key_pace p = { .n = 0 };
+
+	(void)state;
+	for (usec_t again = 0; again < 3; again++) {
+		assert_int_equal(key_pace_refused(&p, ONE "a", 400 * USEC_PER_DAY, 0, (100 + again) * SEC), 0);
+		assert_in_range(key_pace_until(&p, ONE "b", 103 * SEC), 700 * SEC, 702 * SEC);
+	}
+}
+
 static void test_one_asks_first_and_waits_double(void **state)
 {
 	_cleanup_(key_pace_done) struct key_pace p = { .n = 0 };
@@ -90,6 +102,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_one_is_told_holds_for_all_of_the_vault),
+		cmocka_unit_test(test_nobody_is_believed_who_says_years),
 		cmocka_unit_test(test_one_asks_first_and_waits_double),
 		cmocka_unit_test(test_more_vaults_than_are_held),
 		cmocka_unit_test(test_same_vault),
