@@ -163,7 +163,7 @@ static void say_busy(const struct handler *h, struct buf *out)
 		const struct script_run *run = script_memory_find(&h->memory, l->name);
 		char span[TIMEFMT_MAX];
 
-		if (l->over || !run || str_equal(run->key, h->key))
+		if (l->over || !run || str_equal(run->key, h->key) || (run->asynchronous && !script_find(h, l->name)))
 			continue;
 		elapsed(h, l->since_boot, span);
 		(void)buf_printf(out, "waiting for %s of sequence %s, running %s", l->name, run->sequence ? run->sequence : "?",

@@ -110,7 +110,7 @@ static void judge(struct script_live *l, const struct job_result *r)
 	/* Of a former number the result is kept, but nothing follows from it. */
 	s = str_equal(run->key, h->key) ? script_find(h, l->name) : NULL;
 	next = script_after(s, run, r, l->attached, h->memory.reboots, h->host->boot_id);
-	late = next == SCRIPT_TRY_AGAIN && too_late(h, s);
+	late = s && next == SCRIPT_TRY_AGAIN && too_late(h, s);
 	next = late ? SCRIPT_ENDED_BADLY : next;
 	if (script_report_result(h, run, s, r, next) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "out of memory: the result of %s is not told", l->name);
