@@ -80,6 +80,7 @@ static int prepare(struct all *a, const struct job_secrets *secrets, const struc
 						 .client = a->sources.client,
 						 .download = &from[i],
 						 .uri = job_secret(secrets, from[i].uri),
+						 .secret_uri = a->job->secret_uris,
 						 .directory = work,
 						 .number = i,
 						 .may_convert = a->job->convert_line_endings,

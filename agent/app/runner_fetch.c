@@ -66,7 +66,7 @@ static void fail(struct fetch *f, int code, const char *why)
 	char both[WHY_MAX + 200];
 
 	loop_timer_stop(f->timer);
-	(void)uri_redact(f->q.uri, &uri);
+	(void)uri_redact(f->q.uri, f->q.secret_uri, &uri);
 	(void)snprintf(both, sizeof(both), "%s", why);
 	if (f->anonymous) {
 		const char *id = strstr(why, " (request id");

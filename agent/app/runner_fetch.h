@@ -24,6 +24,7 @@ struct fetch_request {
 	struct blob_client *client;
 	const struct job_download *download;
 	const char *uri, *directory;
+	bool secret_uri; /* it came from a secret */
 	size_t number; /* of the downloads into this directory */
 	bool may_convert;
 	const struct runner_user *user;

@@ -48,6 +48,7 @@ int sources_open(struct sources *s, struct loop *l, const struct job *job, const
 	o.credentials = (struct blob_credentials){ .account = job->account,
 						   .key = s->key,
 						   .identity = s->identity,
+						   .signature_first = !str_equal(permissions, "r"),
 						   .hosts = job->blob_hosts.items,
 						   .n_hosts = job->blob_hosts.n };
 	return blob_client_new(&s->client, &o, err);

@@ -199,8 +199,9 @@ usec_t runner_step_due(const struct runner *r)
 {
 	usec_t due = USEC_INFINITY, now = time_boot();
 
+	/* Of the whole job, its downloads included; each hook has its own. */
 	if (r->job.timeout_seconds)
-		due = usec_add(now, usec_from_seconds((uint64_t)r->job.timeout_seconds));
+		due = usec_add(r->job.kind == JOB_HOOKS ? now : r->started_boot, usec_from_seconds((uint64_t)r->job.timeout_seconds));
 	if (r->job.deadline_boot_usec && !str_equal(r->job.boot_id, r->boot_id))
 		due = now;
 	else if (r->job.deadline_boot_usec)

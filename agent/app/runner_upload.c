@@ -206,7 +206,7 @@ char *upload_notice(const struct upload *u)
 /* ---- making and ending ---- */
 
 static int open_stream(struct upload *u, struct stream *s, const char *name, const char *uri,
-		       const struct capture *from, struct error *err)
+		       bool secret, const struct capture *from, struct error *err)
 {
 	_cleanup_buf_ struct buf shown = BUF_INIT(LIMIT_URI);
 
@@ -215,7 +215,7 @@ static int open_stream(struct upload *u, struct stream *s, const char *name, con
 	s->from = from;
 	if (str_empty(uri))
 		return 0;
-	(void)uri_redact(uri, &shown);
+	(void)uri_redact(uri, secret, &shown);
 	s->uri = strdup(buf_str(&shown));
 	s->block = malloc(BLOCK_MAX);
 	if (!s->uri || !s->block)
@@ -243,10 +243,11 @@ int upload_new(struct upload **ret, struct loop *l, const struct job *job, const
 	u->loop = l;
 	r = sources_open(&u->sources, l, job, secrets, "racw", err);
 	if (r >= 0)
-		r = open_stream(u, &u->streams[0], "the standard output", uri_of(secrets, job->stdout_uri), out, err);
+		r = open_stream(u, &u->streams[0], "the standard output", uri_of(secrets, job->stdout_uri),
+				job->secret_uris, out, err);
 	if (r >= 0)
-		r = open_stream(u, &u->streams[1], "the standard error", uri_of(secrets, job->stderr_uri), err_stream,
-				err);
+		r = open_stream(u, &u->streams[1], "the standard error", uri_of(secrets, job->stderr_uri),
+				job->secret_uris, err_stream, err);
 	if (r >= 0 && (loop_timer_new(l, "upload", on_timer, u, &u->timer) < 0 ||
 		       loop_timer_new(l, "upload-end", on_end, u, &u->end) < 0))
 		r = error_oom(err);

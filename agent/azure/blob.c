@@ -41,16 +41,14 @@ bool blob_is_host(const char *host, const struct blob_credentials *c)
 
 enum blob_right blob_right_of(const char *uri, const struct blob_credentials *c)
 {
-	enum blob_right right = BLOB_ANONYMOUS;
+	enum blob_right right = str_empty(c->account) ? BLOB_ANONYMOUS : BLOB_KEY;
 	struct uri u;
 
-	if (!str_empty(c->account))
-		return BLOB_KEY;
-	if (uri_parse(uri, &u, NULL) < 0)
+	if ((right == BLOB_KEY && !c->signature_first) || uri_parse(uri, &u, NULL) < 0)
 		return right;
 	if (u.query && (str_starts(u.query, "sig=") || strstr(u.query, "&sig=")))
 		right = BLOB_SIGNATURE;
-	else if (c->identity && u.https && blob_is_host(u.host, c))
+	else if (right != BLOB_KEY && c->identity && u.https && blob_is_host(u.host, c))
 		right = BLOB_IDENTITY;
 	uri_done(&u);
 	return right;

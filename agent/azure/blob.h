@@ -15,6 +15,7 @@ struct blob_credentials {
 	const struct identity *identity; /* NULL: none; without a member: the system's */
 	char *const *hosts;		 /* names of storage besides NAME.blob.…: custom domains */
 	size_t n_hosts;
+	bool signature_first; /* what the URI brings along goes before the key: Custom Script does not do so with its files */
 };
 
 enum blob_right {

@@ -224,7 +224,12 @@ int uri_decode(const char *text, size_t len, struct buf *out)
 	return 0;
 }
 
-int uri_redact(const char *text, struct buf *out)
+static bool is_signed(const char *query)
+{
+	return query && (str_starts(query, "sig=") || strstr(query, "&sig="));
+}
+
+int uri_redact(const char *text, bool secret, struct buf *out)
 {
 	_cleanup_(uri_done) struct uri u = {0};
 	int r;
@@ -238,8 +243,9 @@ int uri_redact(const char *text, struct buf *out)
 	(void)buf_printf(out, u.ipv6 ? "[%s]" : "%s", u.host);
 	if (u.port)
 		(void)buf_printf(out, ":%u", u.port);
-	(void)buf_puts(out, u.path);
-	if (u.query)
-		(void)buf_puts(out, "?[redacted]");
+	if (secret && !is_signed(u.query))
+		(void)buf_puts(out, "/[redacted]");
+	else
+		(void)buf_printf(out, "%s%s", u.path, u.query ? "?[redacted]" : "");
 	return buf_ok(out);
 }

@@ -25,6 +25,7 @@ _nodiscard_ int uri_encode(const char *text, size_t len, struct buf *out);
 /* Appends percent-decoded bytes; -EINVAL for a broken escape, or NUL in either form. */
 _nodiscard_ int uri_decode(const char *text, size_t len, struct buf *out);
 
-/* Appends the URI for people: the query's values are replaced ("sig=…&se=…" becomes "?[redacted]"). Any
+/* Appends the URI for people: the query's values are replaced ("sig=…&se=…" becomes "?[redacted]"), and of one that
+ * came from a secret also the path, unless it is signed: then the signature is what is secret in it. Any
  * text is accepted; what is no URI is given back as "[not a URI]". The only way a URI gets into a message. */
-int uri_redact(const char *text, struct buf *out);
+int uri_redact(const char *text, bool secret, struct buf *out);

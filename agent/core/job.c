@@ -176,6 +176,7 @@ static const struct jd_field job_fields[] = {
 	{ "version",            &plain_type,       offsetof(struct job, version) },
 	{ "downloads",          &downloads_type,   offsetof(struct job, downloads) },
 	{ "parallelDownloads",  &parallel_type,    offsetof(struct job, parallel_downloads),   0, 4 },
+	{ "secretUris",         &boolean_type,     offsetof(struct job, secret_uris),          JD_OMIT_EMPTY },
 	{ "identity",           &boolean_type,     offsetof(struct job, identity),             JD_OMIT_EMPTY },
 	{ "stdoutUri",          &text_type,        offsetof(struct job, stdout_uri) },
 	{ "stderrUri",          &text_type,        offsetof(struct job, stderr_uri) },

@@ -90,6 +90,7 @@ struct job {
 	char *version;
 	struct jd_list downloads;  /* JOB_COMMAND, JOB_SCRIPT: of struct job_download */
 	int64_t parallel_downloads;
+	bool secret_uris; /* they came from secrets: as little as can be is told of them */
 	/* Where the output goes as well: names of append blobs' URIs in the secrets file, or NULL. */
 	char *stdout_uri, *stderr_uri;
 	bool identity; /* blob hosts are asked with a managed identity's token: the one named here, or the system's */

@@ -56,10 +56,10 @@ void script_keep_plan(struct script_kept *items, size_t n, const struct script_k
 		size_t before = newer(items, i);
 
 		k->remove = false;
-		if (is_alive(k) || (k->wanted && before == 0 && !k->helper))
+		if (is_alive(k) || (k->wanted && before == 0 && !k->helper && !k->unwiped))
 			;
 		else
-			k->remove = (k->helper && (k->ended || k->lost)) || before >= limits->runs || usec_add(when(k), limits->age) < now_wall;
+			k->remove = k->unwiped || (k->helper && (k->ended || k->lost)) || before >= limits->runs || usec_add(when(k), limits->age) < now_wall;
 		total += k->remove ? 0 : k->bytes;
 	}
 	for (size_t i = n; i-- > 0 && total > limits->bytes;) {

@@ -21,6 +21,7 @@ struct script_kept {
 	bool helper;	/* no script but a job that one asked for (a reboot): nobody wants to see it afterwards */
 	bool begun, ended;
 	bool lost;	/* begun under another boot, and there is no result */
+	bool unwiped;	/* a reboot came before its files, which were to be removed, could be */
 	struct job_result result; /* when it has ended */
 	usec_t begun_wall, ended_wall; /* of one that never began, `ended_wall` says when it was made */
 	uint64_t bytes;
@@ -40,6 +41,7 @@ struct script_keep_limits {
 /*
  * Sets `remove`. What runs or is in use stays. The newest result of a script stays, too, until it is older than the age, and
  * for ever if the script is wanted. Beyond that, oldest first: more runs of one script than its number, what is older than
- * the age, and what makes all together larger than allowed. Also sorts: newest first.
+ * the age, and what makes all together larger than allowed; and in any case what holds files that were to be removed. Also
+ * sorts: newest first.
  */
 void script_keep_plan(struct script_kept *items, size_t n, const struct script_keep_limits *limits, usec_t now_wall);

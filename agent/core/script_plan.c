@@ -8,6 +8,7 @@
 #include "agent/base/limits.h"
 #include "agent/base/str.h"
 #include "agent/codec/digest.h"
+#include "agent/core/exit_codes.h"
 
 /* ---- the record ---- */
 
@@ -29,7 +30,9 @@ static const struct jd_field run_fields[] = {
 	{ "job",          &text_type,    offsetof(struct script_run, job) },
 	{ "state",        &state_type,   offsetof(struct script_run, state), JD_REQUIRED },
 	{ "asynchronous", &boolean_type, offsetof(struct script_run, asynchronous), JD_OMIT_EMPTY },
+	{ "fleeting",     &boolean_type, offsetof(struct script_run, fleeting), JD_OMIT_EMPTY },
 	{ "attempts",     &integer_type, offsetof(struct script_run, attempts) },
+	{ "reruns",       &integer_type, offsetof(struct script_run, reruns), JD_OMIT_EMPTY },
 	{ "code",         &integer_type, offsetof(struct script_run, code) },
 	{ "message",      &text_type,    offsetof(struct script_run, message) },
 	{ "output",       &text_type,    offsetof(struct script_run, output) },
@@ -184,18 +187,48 @@ enum script_action script_decide(const struct script_settings *s, const struct s
 	return SCRIPT_RUN;
 }
 
+/* A right that does not count yet, a server that is not there yet: of what keeps a script from beginning only this passes. */
+static bool is_about_files(int64_t code)
+{
+	switch (code) {
+	case CODE_STORAGE_BAD_REQUEST:
+	case CODE_IMDS_ERROR:
+	case CODE_INTERNAL:
+	case CODE_ACCESS_DENIED:
+	case CODE_NOT_FOUND:
+	case CODE_DOWNLOAD_FAILED:
+	case CODE_BODY_FAILED:
+	case CODE_TIMEOUT:
+	case CODE_IDENTITY_NOT_FOUND:
+	case CODE_IDENTITY_DENIED:
+	case CODE_IDENTITY_FAILED:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool retries(const struct script_settings *s, const struct script_run *run, const struct job_result *r)
 {
 	const int64_t *codes = s->retry.on_exit_codes.items;
 
 	if (run->attempts > s->retry.times)
 		return false;
-	if (r->end != JOB_EXITED && r->end != JOB_SIGNALED && r->end != JOB_TIMED_OUT)
+	if (r->end == JOB_NOT_STARTED && !(s->files.n && r->started_at && is_about_files(r->code)))
+		return false;
+	if (r->end != JOB_EXITED && r->end != JOB_SIGNALED && r->end != JOB_TIMED_OUT && r->end != JOB_NOT_STARTED)
 		return false;
 	for (size_t i = 0; i < s->retry.on_exit_codes.n; i++)
 		if (r->end == JOB_EXITED && codes[i] == r->exit_code)
 			return true;
 	return s->retry.on_exit_codes.n == 0;
+}
+
+bool script_interrupted(const struct script_run *run, const struct job_result *r, const char *boot_id)
+{
+	bool lost = r->end == JOB_NOT_STARTED && !r->started_at && run->fleeting;
+
+	return (r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED || lost) && !str_equal(run->boot_id, boot_id);
 }
 
 enum script_next script_after(const struct script_settings *s, const struct script_run *run, const struct job_result *r,
@@ -205,15 +238,18 @@ enum script_next script_after(const struct script_settings *s, const struct scri
 
 	if (!s)
 		return r->end == JOB_SUCCEEDED ? SCRIPT_ENDED_WELL : SCRIPT_ENDED_BADLY;
+	/* What it asks for may have happened before anybody could read that it does. */
 	if (r->end == JOB_EXITED && s->reboot_exit_code && r->exit_code == s->reboot_exit_code)
-		return reboots < SCRIPT_REBOOTS_MAX ? SCRIPT_REBOOT : SCRIPT_ENDED_BADLY;
+		return rebooted ? SCRIPT_ENDED_WELL : reboots < SCRIPT_REBOOTS_MAX ? SCRIPT_REBOOT : SCRIPT_ENDED_BADLY;
 	if (r->end == JOB_SUCCEEDED)
 		return SCRIPT_ENDED_WELL;
 	/* The process that began it was killed before the job was: nothing of it has run. */
-	if (r->end == JOB_NOT_STARTED && attached && !r->started_at)
+	if (r->end == JOB_NOT_STARTED && attached && !r->started_at && !(rebooted && run->fleeting))
 		return SCRIPT_BEGIN_AGAIN;
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
-		return s->on_reboot == ON_REBOOT_RERUN || s->run_policy == RUN_EVERY_BOOT ? SCRIPT_BEGIN_AGAIN : SCRIPT_ENDED_BADLY;
+	if (script_interrupted(run, r, boot_id) && s->run_policy == RUN_EVERY_BOOT)
+		return SCRIPT_BEGIN_AGAIN;
+	if (script_interrupted(run, r, boot_id))
+		return s->on_reboot == ON_REBOOT_RERUN && run->reruns < SCRIPT_RERUNS_MAX ? SCRIPT_BEGIN_AGAIN : SCRIPT_ENDED_BADLY;
 	return retries(s, run, r) ? SCRIPT_TRY_AGAIN : SCRIPT_ENDED_BADLY;
 }
 
@@ -250,6 +286,7 @@ static int add_file(struct sha256 *h, const struct settings *s, const struct scr
 static int add_script(struct sha256 *h, const struct settings *s, const struct script_settings *script)
 {
 	char *const *arguments = script->arguments.items;
+	const struct script_variable *environment = script->environment.items;
 	const struct script_file *files = script->files.items;
 	int r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &script->command_to_execute));
 
@@ -257,6 +294,13 @@ static int add_script(struct sha256 *h, const struct settings *s, const struct s
 		r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &script->script));
 	for (size_t i = 0; r >= 0 && i < script->arguments.n; i++)
 		r = add_text(h, arguments[i]);
+	if (r >= 0)
+		r = add_text(h, NULL);
+	for (size_t i = 0; r >= 0 && i < script->environment.n; i++) {
+		r = add_text(h, environment[i].name);
+		if (r >= 0)
+			r = add_text(h, settings_value(s, SECTION_CUSTOM_SCRIPT, &environment[i].value));
+	}
 	if (r >= 0)
 		r = add_text(h, NULL);
 	for (size_t i = 0; r >= 0 && i < script->files.n; i++)

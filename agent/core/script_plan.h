@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "agent/base/error.h"
+#include "agent/base/time.h"
 #include "agent/codec/json.h"
 #include "agent/core/job.h"
 #include "agent/core/settings.h"
@@ -24,12 +25,15 @@ struct script_run {
 	char *name;
 	char *key;	/* goal-state key under which it last began */
 	char *sequence; /* the number of that goal state, for people */
-	char *content;	/* SHA-256 of what it is (command, script, arguments, files) */
+	char *content;	/* SHA-256 of what it is (command, script, arguments, environment, files) */
 	char *boot_id;	/* of the last begin */
 	char *job;	/* id of the last job */
 	int state;
 	bool asynchronous;
+	bool fleeting; /* the disk took no job: what is known of it goes with the boot */
 	int64_t attempts; /* begun under this key and boot */
+	int64_t reruns;	  /* begun again under this key because a reboot interrupted it */
+	usec_t try_at;	  /* by the clock of this boot: not before; a restart does not know it any more */
 	int64_t code;
 	char *message; /* the sentence of the last result */
 	char *output;  /* "[stdout]…[stderr]…" tails */
@@ -44,6 +48,7 @@ struct script_by_hand {
 
 #define SCRIPT_RECORD_VERSION 1
 #define SCRIPT_REBOOTS_MAX 3
+#define SCRIPT_RERUNS_MAX  10 /* a script that brings the machine down each time does not do so for ever */
 
 /* The durable memory of all. */
 struct script_memory {
@@ -87,6 +92,9 @@ enum script_next {
 	SCRIPT_BEGIN_AGAIN, /* at once: it has not begun, or a reboot interrupted it and it may be rerun */
 	SCRIPT_REBOOT,	   /* ended well and asks for a reboot */
 };
+
+/* Whether a reboot ended it, or that must be assumed. */
+bool script_interrupted(const struct script_run *run, const struct job_result *r, const char *boot_id);
 
 /* What follows from a result. `s` NULL: nobody asks for this script any more. `attached`: an earlier process began it.
  * `reboots`: how many have been asked for already. */

@@ -1,7 +1,10 @@
-/* Locks of dpkg, apt, rpm and tdnf. */
+/* Locks of dpkg, apt, rpm, tdnf and zypper. */
 #include "handlers/common/package_locks.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +17,9 @@
 #include "agent/io/paths.h"
 
 #define TDNF_LOCK "/run/.tdnf-instance-lockfile"
+#define ZYPP_LOCK "/run/zypp.pid"
 #define LOCKS_MAX (1024UL * 1024)
+#define PID_TEXT  64
 
 /* These are record locks: that the file is there means nothing, and it is never removed. A probe takes nothing. */
 static bool is_locked(const struct paths *p, const char *path)
@@ -49,6 +54,19 @@ static bool is_flocked(const struct paths *p, const char *path)
 	return false;
 }
 
+/* zypper locks its file for a moment only: it holds the number of the process that works, and stays behind. */
+static bool is_alive(const struct paths *p, const char *path)
+{
+	_cleanup_free_ char *real = path_under_root(p, path);
+	_cleanup_buf_ struct buf text = BUF_INIT(PID_TEXT);
+	long pid;
+
+	if (!real || fs_read_nofollow(real, PID_TEXT, &text, NULL) < 0)
+		return false;
+	pid = strtol(buf_str(&text), NULL, 10);
+	return pid > 0 && pid <= INT_MAX && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
 const char *package_locks_held(const struct paths *p)
 {
 	static const char *const locks[] = { "/var/lib/dpkg/lock-frontend",
@@ -63,5 +81,7 @@ const char *package_locks_held(const struct paths *p)
 		if (is_locked(p, locks[i]))
 			return locks[i];
 	/* Its older versions lock the record, the newer ones the file. */
-	return is_flocked(p, TDNF_LOCK) ? TDNF_LOCK : NULL;
+	if (is_flocked(p, TDNF_LOCK))
+		return TDNF_LOCK;
+	return is_alive(p, ZYPP_LOCK) ? ZYPP_LOCK : NULL;
 }

@@ -14,6 +14,16 @@
 
 #define WAIT_POLL_USEC USEC_PER_SEC
 
+void script_look_again(struct handler *h, usec_t when)
+{
+	loop_timer_at(h->timer, usec_min(when, loop_timer_due(h->timer)));
+}
+
+bool script_delayed(const struct handler *h, const struct script_run *run)
+{
+	return run && run->state == SCRIPT_PENDING && run->try_at > loop_now_boot(h->host->loop) && str_equal(run->key, h->key);
+}
+
 /* 0: met; 1: not yet; -ETIME: it did not come. */
 static int wait_for(struct handler *h)
 {
@@ -34,7 +44,7 @@ static int wait_for(struct handler *h)
 	}
 	if (usec_sub(now, h->wait_since) >= most || now >= h->deadline)
 		return -ETIME;
-	loop_timer_after(h->timer, WAIT_POLL_USEC);
+	script_look_again(h, usec_add(now, WAIT_POLL_USEC));
 	return 1;
 }
 
@@ -58,15 +68,15 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 	}
 	if (action == SCRIPT_RUN && handler_paused(h->host)) {
 		h->phase = SCRIPTS_PAUSED;
+		h->paused_since = h->paused_since ? h->paused_since : loop_now_boot(h->host->loop);
 		return false;
 	}
 	if (action == SCRIPT_RUN) {
-		if (h->try_at > loop_now_boot(h->host->loop)) {
-			h->phase = SCRIPTS_DELAYED;
-			loop_timer_at(h->timer, h->try_at);
-			return false;
+		if (script_delayed(h, run)) {
+			h->phase = s->asynchronous ? h->phase : SCRIPTS_DELAYED;
+			script_look_again(h, run->try_at);
+			return s->asynchronous;
 		}
-		h->try_at = 0;
 		r = wait_for(h);
 		if (r > 0) {
 			h->phase = SCRIPTS_WAITING;
@@ -87,6 +97,20 @@ static bool look_at(struct handler *h, size_t i, const char **failed)
 	return true;
 }
 
+/* What an operator has kept back is handled when the pause ends, however long it was: it is no part of any limit. */
+static void leave_out_pause(struct handler *h)
+{
+	usec_t length = h->paused_since ? usec_sub(loop_now_boot(h->host->loop), h->paused_since) : 0;
+
+	if (!length || handler_paused(h->host))
+		return;
+	h->paused_since = 0;
+	h->memory.began_boot_usec += (int64_t)length;
+	h->deadline = usec_add(h->deadline, length);
+	h->wait_since = h->wait_since ? usec_add(h->wait_since, length) : 0;
+	h->unsaved = true;
+}
+
 void script_advance(struct handler *h)
 {
 	const char *failed = NULL;
@@ -94,10 +118,17 @@ void script_advance(struct handler *h)
 	script_lives_sweep(h);
 	if (!h->section || h->retired)
 		return;
+	loop_timer_stop(h->timer);
+	leave_out_pause(h);
 	script_lives_attach(h);
 	h->phase = SCRIPTS_BUSY;
-	if (script_lives_former(h))
+	if (script_lives_former(h)) {
+		if (loop_now_boot(h->host->loop) >= h->deadline)
+			h->phase = SCRIPTS_LATE;
+		else
+			script_look_again(h, h->deadline);
 		return;
+	}
 	h->phase = SCRIPTS_REBOOTING;
 	if (script_rebooting(h))
 		return;
@@ -225,6 +256,7 @@ static int begin_goal(struct handler *h, bool fresh, struct error *err)
 		if (str_set(&m->began_boot_id, h->host->boot_id) < 0)
 			return error_oom(err);
 		m->began_boot_usec = (int64_t)loop_now_boot(h->host->loop);
+		h->paused_since = 0;
 		h->unsaved = true;
 	}
 	h->deadline = usec_add((usec_t)m->began_boot_usec, usec_from_seconds((uint64_t)h->section->deadline_seconds));
@@ -247,7 +279,7 @@ static int handler_apply(struct handler *h, const struct handler_goal *goal, str
 	h->section = goal->settings->custom_script;
 	if (fresh) {
 		h->waited = false;
-		h->wait_since = h->try_at = 0;
+		h->wait_since = 0;
 	}
 	loop_timer_stop(h->timer);
 	if (h->section)
@@ -285,7 +317,7 @@ static bool handler_busy(const struct handler *h)
 	}
 	return h->section && !h->retired &&
 	       (h->phase == SCRIPTS_WAITING || h->phase == SCRIPTS_DELAYED || h->phase == SCRIPTS_REBOOTING ||
-		h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_PAUSED);
+		h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_LATE || h->phase == SCRIPTS_PAUSED);
 }
 
 static void handler_pause_changed(struct handler *h)

@@ -9,6 +9,7 @@
 #include "agent/codec/timefmt.h"
 #include "agent/core/exit_codes.h"
 #include "agent/io/loop.h"
+#include "agent/io/paths.h"
 #include "handlers/custom_script/script_private.h"
 
 static void fail(struct handler *h, struct script_run *run, enum script_state state, int code, const char *message)
@@ -34,8 +35,10 @@ static struct script_run *prepare_run(struct handler *h, size_t i)
 	    str_set(&run->content, h->content[i]) < 0 || str_set(&run->boot_id, h->host->boot_id) < 0)
 		return NULL;
 	run->asynchronous = s->asynchronous;
+	run->try_at = 0;
+	run->fleeting = false;
 	if (!again)
-		run->attempts = 0;
+		run->attempts = run->reruns = 0;
 	return run;
 }
 
@@ -66,6 +69,17 @@ static int start_job(struct handler *h, const struct script_settings *s, const s
 	return r;
 }
 
+/* Of what no disk holds a reboot leaves nothing; it has not run the less for that. */
+static void note_place(struct handler *h, struct script_run *run)
+{
+	_cleanup_free_ char *directory = path_of_job(h->host->paths, run->job);
+
+	if (!directory || !str_starts(directory, h->host->paths->run_jobs))
+		return;
+	run->fleeting = true;
+	script_record_save_or_log(h);
+}
+
 /* The record says "running" before anything runs: whatever happens next, it is not begun a second time unseen. */
 static int begin(struct handler *h, struct script_run *run, const struct script_settings *s, struct error *err)
 {
@@ -78,11 +92,17 @@ static int begin(struct handler *h, struct script_run *run, const struct script_
 	run->attempts++;
 	run->state = SCRIPT_RUNNING;
 	r = script_record_save(h, err);
-	if (r < 0)
-		return error_wrap(err, r, "not run, because that could not be recorded");
-	log_for(LOG_LEVEL_INFO, (.handler = SCRIPT_HANDLER, .job = id, .sequence = h->sequence, .milestone = true),
-		"script %s begins, try %" PRId64, s->name, run->attempts);
-	return start_job(h, s, run, id, err);
+	if (r < 0) {
+		(void)error_wrap(err, r, "not run, because that could not be recorded");
+	} else {
+		log_for(LOG_LEVEL_INFO, (.handler = SCRIPT_HANDLER, .job = id, .sequence = h->sequence, .milestone = true),
+			"script %s begins, try %" PRId64, s->name, run->attempts);
+		r = start_job(h, s, run, id, err);
+	}
+	if (r >= 0)
+		note_place(h, run);
+	run->attempts -= r < 0;
+	return r;
 }
 
 void script_begin(struct handler *h, size_t i)

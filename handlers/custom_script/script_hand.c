@@ -94,7 +94,10 @@ static int read_file(struct handler *h, const char *id, struct script_settings *
 /* The form is that of the settings, but there is no door whose secrets could be looked up, and nothing is downloaded. */
 static int check(const struct script_settings *s, struct error *err)
 {
-	if (s->script.text && !s->environment.n && !s->files.n && !s->identity && !s->storage_account_name)
+	bool command = s->command_to_execute.text || s->command_to_execute.ref;
+	bool output = s->output.stdout_uri.text || s->output.stdout_uri.ref || s->output.stderr_uri.text || s->output.stderr_uri.ref;
+
+	if (s->script.text && !command && !output && !s->environment.n && !s->files.n && !s->identity && !s->storage_account_name)
 		return 0;
 	return error_set(err, ERROR_USER, -EINVAL, "not run: a script that is run by hand is its content, arguments, user and limits");
 }
@@ -105,7 +108,10 @@ static int start(struct handler *h, const struct script_settings *s, const char 
 	struct job job = { 0 };
 	struct script_hand *hand;
 	int r = script_job_make(h, s, id, &job, &secrets, err);
-	const struct jobs_request request = { .job = &job, .secrets = &secrets };
+	const struct jobs_request request = { .job = &job,
+					      .secrets = &secrets,
+					      .memory_max_bytes = (uint64_t)s->limits.memory_bytes,
+					      .cpu_percent = (uint64_t)s->limits.cpu_percent };
 
 	if (r < 0)
 		return r;
@@ -150,6 +156,8 @@ int script_hand_order(struct handler *h, const char *order, const char *argument
 	r = read_file(h, argument, &s, err);
 	if (r >= 0)
 		r = check(&s, err);
+	if (r >= 0)
+		r = script_allow(h, &s, err);
 	if (r < 0)
 		return r;
 	if (h->retired)

@@ -31,6 +31,7 @@ struct script_live {
 enum script_phase {
 	SCRIPTS_OVER,	/* nothing is to be begun */
 	SCRIPTS_BUSY,	/* scripts of a former sequence number still run */
+	SCRIPTS_LATE,	/* they do so beyond the deadline */
 	SCRIPTS_PAUSED,	/* by an operator */
 	SCRIPTS_WAITING, /* for what waitFor names */
 	SCRIPTS_DELAYED, /* before a further try */
@@ -52,7 +53,9 @@ struct handler {
 	enum script_phase phase;
 	const char *waiting_for; /* a literal */
 	bool waited;		 /* what waitFor names has been met in this process */
-	usec_t wait_since, try_at, deadline;
+	usec_t wait_since, deadline;
+	usec_t paused_since; /* a script that is due has been kept back by an operator; 0: none */
+	usec_t reboot_at; /* not before, after a try in vain */
 	struct loop_timer *timer; /* the next thing to look at */
 	struct loop_timer *tick;  /* progress of what runs */
 	struct loop_timer *pruning;  /* old runs are looked at */
@@ -65,6 +68,10 @@ struct handler {
 
 /* custom_script.c: the plan, carried out. Looks at everything anew each time, so that it can be called at any moment. */
 void script_advance(struct handler *h);
+/* At `when` again, or before. */
+void script_look_again(struct handler *h, usec_t when);
+/* Failed under this key, and tried again when the delay of `retry` is over. */
+bool script_delayed(const struct handler *h, const struct script_run *run);
 
 /* script_record.c */
 _nodiscard_ int script_record_open(struct handler *h, struct error *err);

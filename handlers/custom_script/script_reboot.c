@@ -9,6 +9,12 @@
 
 #define REBOOT_AGAIN (60 * USEC_PER_SEC)
 
+static void not_now(struct handler *h)
+{
+	h->reboot_at = usec_add(loop_now_boot(h->host->loop), REBOOT_AGAIN);
+	script_look_again(h, h->reboot_at);
+}
+
 static void on_reboot_result(const struct job_result *r, void *userdata)
 {
 	struct handler *h = userdata;
@@ -20,7 +26,7 @@ static void on_reboot_result(const struct job_result *r, void *userdata)
 	jobs_forget(h->host->jobs, r->id ? r->id : "", true);
 	jobs_handle_free(h->reboot);
 	h->reboot = NULL;
-	loop_timer_after(h->timer, REBOOT_AGAIN);
+	not_now(h);
 }
 
 bool script_rebooting(struct handler *h)
@@ -41,12 +47,16 @@ bool script_rebooting(struct handler *h)
 	}
 	if (handler_paused(h->host))
 		return true;
-	if (h->reboot || loop_timer_due(h->timer) != USEC_INFINITY)
+	if (h->reboot)
 		return true;
+	if (h->reboot_at > loop_now_boot(h->host->loop)) {
+		script_look_again(h, h->reboot_at);
+		return true;
+	}
 	/* Where no manager answers this is a container, a test or a rehearsal: the machine is not ours to reboot. */
 	if (!h->host->bus) {
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "a script asked for a reboot, but no systemd manager answers");
-		loop_timer_after(h->timer, REBOOT_AGAIN);
+		not_now(h);
 		return true;
 	}
 	id = script_job_id("reboot", ++h->memory.jobs);
@@ -60,7 +70,7 @@ bool script_rebooting(struct handler *h)
 		"rebooting: a script asked for it");
 	if (!id || jobs_start(h->host->jobs, &request, on_reboot_result, h, &h->reboot, &e) < 0) {
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "the machine could not be rebooted: %s", e.msg);
-		loop_timer_after(h->timer, REBOOT_AGAIN);
+		not_now(h);
 	}
 	return true;
 }

@@ -54,11 +54,11 @@ static char *shorter_output(const struct script_run *run)
 }
 
 static void say_end(const struct script_settings *s, const struct job_result *r, enum script_next next, bool rebooted,
-		    const char *span, struct buf *out)
+		    bool interrupted, const char *span, struct buf *out)
 {
 	char phrase[128];
 
-	if ((r->end == JOB_INTERRUPTED || r->end == JOB_STOPPED) && rebooted)
+	if (interrupted)
 		(void)buf_printf(out, "interrupted by a reboot after %s", span);
 	else if (r->end == JOB_TIMED_OUT)
 		(void)buf_printf(out, "timed out after %s and was ended with all it had started", span);
@@ -70,6 +70,8 @@ static void say_end(const struct script_settings *s, const struct job_result *r,
 		(void)buf_printf(out, "%s after %s", job_result_phrase(r, phrase), span);
 	if (next == SCRIPT_REBOOT)
 		(void)buf_puts(out, "; it asks for a reboot");
+	else if (s && s->reboot_exit_code && r->end == JOB_EXITED && r->exit_code == s->reboot_exit_code && rebooted)
+		(void)buf_puts(out, "; the reboot that it asks for has been");
 	else if (s && s->reboot_exit_code && r->end == JOB_EXITED && r->exit_code == s->reboot_exit_code)
 		(void)buf_printf(out, "; it asks for a reboot once more, after %d", SCRIPT_REBOOTS_MAX);
 	if (!str_empty(r->notice))
@@ -95,7 +97,7 @@ int script_report_result(const struct handler *h, struct script_run *run, const 
 	size_t len, most;
 
 	timefmt_span((usec_t)(r->duration_msec > 0 ? r->duration_msec : 0) * USEC_PER_MSEC, span);
-	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), span, &text);
+	say_end(s, r, next, !str_equal(run->boot_id, h->host->boot_id), script_interrupted(run, r, h->host->boot_id), span, &text);
 	if (s && !h->host->bus && (s->limits.memory_bytes || s->limits.cpu_percent))
 		(void)buf_puts(&text, "; it ran without its limits of memory and processor time, since no systemd manager answers");
 	if (buf_ok(&text) < 0 || str_set(&run->message, buf_str(&text)) < 0)
@@ -132,7 +134,8 @@ void script_report_progress(struct handler *h, struct script_live *live)
 
 	elapsed(h, live->since_boot, span);
 	if (live->judge_at)
-		(void)buf_puts(&text, "stopped from outside; if the machine is not shut down now, it has failed");
+		(void)buf_printf(&text, "%s; if the machine is not shut down now, it has failed",
+				 live->result.end == JOB_NOT_STARTED && live->result.message ? live->result.message : "stopped from outside");
 	else
 		(void)buf_printf(&text, "running for %s", span);
 	if (run && run->attempts > 1)
@@ -160,7 +163,7 @@ static void say_busy(const struct handler *h, struct buf *out)
 		const struct script_run *run = script_memory_find(&h->memory, l->name);
 		char span[TIMEFMT_MAX];
 
-		if (l->over || !run || str_equal(run->key, h->key))
+		if (l->over || !run || str_equal(run->key, h->key) || (run->asynchronous && !script_find(h, l->name)))
 			continue;
 		elapsed(h, l->since_boot, span);
 		(void)buf_printf(out, "waiting for %s of sequence %s, running %s", l->name, run->sequence ? run->sequence : "?",
@@ -174,7 +177,7 @@ void script_report_waiting(const struct handler *h, const struct script_run *run
 {
 	char span[TIMEFMT_MAX];
 
-	if (h->phase == SCRIPTS_BUSY) {
+	if (h->phase == SCRIPTS_BUSY || h->phase == SCRIPTS_LATE) {
 		say_busy(h, out);
 	} else if (h->phase == SCRIPTS_PAUSED) {
 		(void)buf_puts(out, "paused; begins when the pause ends");
@@ -184,8 +187,8 @@ void script_report_waiting(const struct handler *h, const struct script_run *run
 	} else if (h->phase == SCRIPTS_REBOOTING) {
 		(void)buf_printf(out, "waiting for the reboot that an earlier script asked for%s",
 				 handler_paused(h->host) ? ", which waits for the pause to end" : "");
-	} else if (h->phase == SCRIPTS_DELAYED && run && run->attempts > 0 && str_equal(run->key, h->key)) {
-		timefmt_span(usec_sub(h->try_at, loop_now_boot(h->host->loop)), span);
+	} else if (script_delayed(h, run)) {
+		timefmt_span(usec_sub(run->try_at, loop_now_boot(h->host->loop)), span);
 		(void)buf_printf(out, "try %" PRId64 ": %s; tried again in %s", run->attempts, run->message ? run->message : "failed",
 				 span);
 	} else {
@@ -193,10 +196,25 @@ void script_report_waiting(const struct handler *h, const struct script_run *run
 	}
 }
 
-static void tell_pending(const struct handler *h, const struct script_run *run, struct told *t)
+/* Nobody waits for this deployment any longer. */
+static void tell_late(const struct handler *h, const struct script_settings *s, struct told *t)
 {
+	t->c.level = STATUS_ERROR;
+	t->c.duty = s->treat_failure_as_deployment_failure ? DUTY_FAILED : DUTY_DONE;
+	t->c.code = CODE_TIMEOUT;
+	(void)buf_puts(&t->message, "not begun before deadlineInSeconds of customScript had passed: ");
+	say_busy(h, &t->message);
+}
+
+static void tell_pending(const struct handler *h, const struct script_settings *s, const struct script_run *run, struct told *t)
+{
+	if (h->phase == SCRIPTS_LATE) {
+		tell_late(h, s, t);
+		return;
+	}
 	t->c.level = STATUS_TRANSITIONING;
-	t->c.duty = DUTY_OPEN;
+	/* The duty of one in the background is to have been started. */
+	t->c.duty = s->asynchronous && script_delayed(h, run) ? DUTY_DONE : DUTY_OPEN;
 	script_report_waiting(h, run, &t->message);
 }
 
@@ -206,6 +224,10 @@ static void tell_running(const struct handler *h, const struct script_settings *
 	const struct script_live *live = script_lives_find(h, run->name);
 	bool ours = str_equal(run->key, h->key);
 
+	if (!ours && h->phase == SCRIPTS_LATE) {
+		tell_late(h, s, t);
+		return;
+	}
 	t->c.level = s->asynchronous && ours ? STATUS_SUCCESS : STATUS_TRANSITIONING;
 	t->c.duty = s->asynchronous && ours ? DUTY_DONE : DUTY_OPEN;
 	if (!ours)
@@ -246,7 +268,8 @@ static void tell_failed(const struct handler *h, const struct script_settings *s
 	const char *output = run->output ? run->output : "";
 
 	t->c.level = STATUS_ERROR;
-	t->c.duty = s->treat_failure_as_deployment_failure && !s->asynchronous ? DUTY_FAILED : DUTY_DONE;
+	/* One in the background has done its duty once it has been started. */
+	t->c.duty = s->treat_failure_as_deployment_failure && (!s->asynchronous || !run->attempts) ? DUTY_FAILED : DUTY_DONE;
 	t->c.code = (int)run->code;
 	(void)buf_puts(&t->message, run->message ? run->message : "failed");
 	tell_output(h, run, t);
@@ -284,7 +307,7 @@ static void tell(const struct handler *h, size_t i, struct told *t)
 	enum script_action action = script_decide(s, run, h->key, h->content[i], h->host->boot_id);
 
 	if (action == SCRIPT_RUN)
-		tell_pending(h, run, t);
+		tell_pending(h, s, run, t);
 	else if (action == SCRIPT_ATTACH)
 		tell_running(h, s, run, t);
 	else if (run->state == SCRIPT_DONE)

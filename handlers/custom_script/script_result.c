@@ -27,7 +27,29 @@ static const char *const next_words[] = {
 	[SCRIPT_BEGIN_AGAIN] = "begins again", [SCRIPT_REBOOT] = "asks for a reboot",
 };
 
-static void apply_next(struct handler *h, const struct script_settings *s, struct script_run *run, enum script_next next)
+static usec_t try_at(const struct handler *h, const struct script_settings *s)
+{
+	return usec_add(loop_now_boot(h->host->loop), usec_from_seconds((uint64_t)s->retry.delay_seconds));
+}
+
+/* The deadline would have passed before the next try: then this one's result is what there is to tell. */
+static bool too_late(const struct handler *h, const struct script_settings *s)
+{
+	return !s->asynchronous && try_at(h, s) >= h->deadline;
+}
+
+static void say_too_late(struct script_run *run)
+{
+	char *text = str_format("%s; no time is left for another try", run->message ? run->message : "");
+
+	if (!text)
+		return;
+	free(run->message);
+	run->message = text;
+}
+
+static void apply_next(struct handler *h, const struct script_settings *s, struct script_run *run, enum script_next next,
+		       const struct job_result *r)
 {
 	switch (next) {
 	case SCRIPT_ENDED_WELL:
@@ -38,11 +60,12 @@ static void apply_next(struct handler *h, const struct script_settings *s, struc
 		break;
 	case SCRIPT_TRY_AGAIN:
 		run->state = SCRIPT_PENDING;
-		h->try_at = usec_add(loop_now_boot(h->host->loop), usec_from_seconds((uint64_t)s->retry.delay_seconds));
+		run->try_at = try_at(h, s);
 		break;
 	case SCRIPT_BEGIN_AGAIN:
 		run->state = SCRIPT_PENDING;
 		run->attempts = 0;
+		run->reruns += script_interrupted(run, r, h->host->boot_id);
 		break;
 	case SCRIPT_REBOOT:
 		run->state = SCRIPT_DONE;
@@ -79,6 +102,7 @@ static void judge(struct script_live *l, const struct job_result *r)
 	struct script_run *run = script_memory_find(&h->memory, l->name);
 	const struct script_settings *s;
 	enum script_next next;
+	bool late;
 
 	l->over = true;
 	if (!run || run->state != SCRIPT_RUNNING || !str_equal(run->job, l->job))
@@ -86,14 +110,26 @@ static void judge(struct script_live *l, const struct job_result *r)
 	/* Of a former number the result is kept, but nothing follows from it. */
 	s = str_equal(run->key, h->key) ? script_find(h, l->name) : NULL;
 	next = script_after(s, run, r, l->attached, h->memory.reboots, h->host->boot_id);
+	late = s && next == SCRIPT_TRY_AGAIN && too_late(h, s);
+	next = late ? SCRIPT_ENDED_BADLY : next;
 	if (script_report_result(h, run, s, r, next) < 0)
 		log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER, .job = l->job), "out of memory: the result of %s is not told", l->name);
-	apply_next(h, s, run, next);
+	if (late)
+		say_too_late(run);
+	apply_next(h, s, run, next, r);
 	tell(h, l, run, next, r);
 	script_record_save_or_log(h);
 	jobs_keep_result(h->host->jobs, l->job, r);
 	jobs_forget(h->host->jobs, l->job, false);
 	script_prune_soon(h);
+}
+
+/* While it shuts down systemd stops what runs, and begins nothing any more. */
+static bool may_be_shutdown(const struct script_live *l, const struct job_result *r)
+{
+	if (l->cancelled)
+		return false;
+	return r->end == JOB_STOPPED || (r->end == JOB_NOT_STARTED && !r->started_at && !l->attached && l->handler->host->bus);
 }
 
 void script_on_done(const struct job_result *r, void *userdata)
@@ -102,16 +138,18 @@ void script_on_done(const struct job_result *r, void *userdata)
 	struct handler *h = l->handler;
 	const struct script_run *run = script_memory_find(&h->memory, l->name);
 
-	if (r->end == JOB_STOPPED && !l->cancelled && run && str_equal(run->boot_id, h->host->boot_id)) {
+	if (may_be_shutdown(l, r) && run && str_equal(run->boot_id, h->host->boot_id)) {
 		/* Nothing is recorded until it is clear that the machine goes on. */
 		struct job_result told = { .format = r->format, .end = r->end, .code = r->code, .duration_msec = r->duration_msec,
 					   .survivors = r->survivors };
 
 		l->result = told;
-		if (str_set(&l->result.stdout_tail, r->stdout_tail) < 0 || str_set(&l->result.stderr_tail, r->stderr_tail) < 0)
+		if (str_set(&l->result.stdout_tail, r->stdout_tail) < 0 || str_set(&l->result.stderr_tail, r->stderr_tail) < 0 ||
+		    str_set(&l->result.message, r->message) < 0)
 			log_for(LOG_LEVEL_ERROR, (.handler = SCRIPT_HANDLER), "out of memory: the output of %s is not told", l->name);
 		l->judge_at = usec_add(loop_now_boot(h->host->loop), SHUTDOWN_USEC);
-		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job), "script %s was stopped from outside", l->name);
+		log_for(LOG_LEVEL_WARNING, (.handler = SCRIPT_HANDLER, .job = l->job), "script %s %s", l->name,
+			r->end == JOB_STOPPED ? "was stopped from outside" : r->message ? r->message : "could not be started");
 		script_report_progress(h, l);
 		h->host->changed(h->host);
 		return;

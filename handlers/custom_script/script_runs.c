@@ -58,7 +58,7 @@ static int read_file(const char *directory, const char *name, size_t max, struct
 }
 
 /* A script has content of its own; what has only an argv was started for one. */
-static int read_job(const char *directory, struct script_kept *k)
+static int read_job(const char *directory, struct script_kept *k, bool *ret_wipe, bool *ret_wipe_script)
 {
 	_cleanup_buf_ struct buf text = BUF_INIT(LIMIT_JOB_FILE);
 	struct error e = ERROR_INIT;
@@ -71,6 +71,9 @@ static int read_job(const char *directory, struct script_kept *k)
 		return r;
 	k->helper = job.kind == JOB_FORGET || (job.kind == JOB_COMMAND && !job.shell_is_secret);
 	k->attempt = job.attempt;
+	*ret_wipe = job.wipe;
+	/* Root's own has been unlinked by the daemon, which cannot get at another user's. */
+	*ret_wipe_script = job.wipe_script && job.user && !str_equal(job.user, "root");
 	r = str_set(&k->name, job.title ? job.title : "");
 	if (r >= 0)
 		r = str_set(&k->sequence, job.sequence);
@@ -118,15 +121,19 @@ static void kept_done(struct script_kept *k)
 
 static int read_run(const char *directory, const char *id, const char *boot_id, struct script_kept *k)
 {
-	int r = str_set(&k->id, id);
+	_cleanup_free_ char *work = path_join(directory, "work");
+	int r = work ? str_set(&k->id, id) : -ENOMEM;
+	bool wipe = false, wipe_script = false;
 
 	k->by_hand = str_starts(id, SCRIPT_HAND_PREFIX);
 	if (r >= 0)
-		r = read_job(directory, k);
+		r = read_job(directory, k, &wipe, &wipe_script);
 	if (r >= 0)
 		r = read_result(directory, k);
 	if (r >= 0)
 		r = read_begin(directory, boot_id, k);
+	if (r >= 0 && (k->lost || (k->ended && k->result.end == JOB_INTERRUPTED && !str_equal(k->result.boot_id, boot_id))))
+		k->unwiped = (wipe || wipe_script) && fs_exists(work);
 	if (r >= 0 && k->bytes == 0 && (k->ended || k->lost))
 		k->bytes = fs_tree_bytes(directory, LIMIT_TREE_FILES);
 	return r;

@@ -77,7 +77,7 @@ static int check_outputs(const struct handler *h, const struct script_settings *
 static int check_all(const struct handler *h, const struct script_settings *s, struct error *err)
 {
 	const char *key = value_of(h, &s->storage_account_key);
-	const struct blob_credentials c = { .account = s->storage_account_name,
+	struct blob_credentials c = { .account = s->storage_account_name,
 					    .key = key,
 					    .hosts = h->section->blob_hosts.items,
 					    .n_hosts = h->section->blob_hosts.n };
@@ -88,9 +88,10 @@ static int check_all(const struct handler *h, const struct script_settings *s, s
 		r = check_outputs(h, s, err);
 	for (size_t i = 0; r >= 0 && i < s->files.n; i++)
 		r = check_key(h, s, &c, &f[i].uri, f[i].name, err);
-	if (r >= 0 && *value_of(h, &s->output.stdout_uri))
+	c.signature_first = true;
+	if (r >= 0 && blob_right_of(value_of(h, &s->output.stdout_uri), &c) == BLOB_KEY && *value_of(h, &s->output.stdout_uri))
 		r = check_key(h, s, &c, &s->output.stdout_uri, "output.stdoutUri", err);
-	if (r >= 0 && *value_of(h, &s->output.stderr_uri))
+	if (r >= 0 && blob_right_of(value_of(h, &s->output.stderr_uri), &c) == BLOB_KEY && *value_of(h, &s->output.stderr_uri))
 		r = check_key(h, s, &c, &s->output.stderr_uri, "output.stderrUri", err);
 	return r;
 }
@@ -114,6 +115,7 @@ static int make_downloads(const struct handler *h, const struct script_settings 
 	job->parallel_downloads = h->section->parallel_downloads;
 	for (size_t i = 0; r >= 0 && i < s->files.n; i++) {
 		to[i].max_bytes = from[i].max_size_bytes;
+		job->secret_uris = job->secret_uris || from[i].uri.ref;
 		to[i].uri = str_format("/uri-%zu", i);
 		if (!to[i].uri || str_set(&to[i].name, from[i].name) < 0 ||
 		    str_set(&to[i].sha256, from[i].sha256) < 0 || str_set(&to[i].mode, from[i].mode) < 0 ||
@@ -189,6 +191,7 @@ int script_job_sources(const struct handler *h, const struct script_settings *s,
 	r = check_all(h, s, err);
 	if (r < 0)
 		return r;
+	job->secret_uris = s->output.stdout_uri.ref || s->output.stderr_uri.ref;
 	r = make_downloads(h, s, job, secrets);
 	if (r >= 0)
 		r = make_output(value_of(h, &s->output.stdout_uri), JOB_CONTENT_STDOUT_URI, &job->stdout_uri, secrets);

@@ -4,6 +4,7 @@
 import gzip
 import hashlib
 import http.server
+import json
 import os
 import pwd
 import random
@@ -13,8 +14,8 @@ import threading
 
 import pytest
 from misbehaving import Misbehaving, cut, endless, later, part, redirect, status, together, whole
-from scripting import ACCOUNT, Scripts
-from vm import SANITIZED, Platform, free_port, me
+from scripting import ACCOUNT, PATIENCE, Scripts
+from vm import SANITIZED, Platform, free_port, me, wait_until
 
 BLOBS = f"https://{ACCOUNT}.blob.core.windows.net"
 SYSTEM = {"client_id": "5e29463d-0000-4000-8000-000000000001", "object_id": "5e29463d-0000-4000-8000-000000000002"}
@@ -206,6 +207,14 @@ def test_what_is_under_way_when_time_is_up_10(vm, web):
         done = vm.deploy(files=[uri], timeoutInSeconds=2)
         assert not done.ok and "its files were still being downloaded: a: " + says in done.message, done.message
         assert done.codes == [56]
+
+
+def test_secret_uri_is_told_by_its_host(vm, web):
+    """Of what came from a secret the path may be one, too."""
+    path = vm.secret("c4n4ry-path")
+    web.pages[f"/{path}/a"] = [status(404)]
+    done = vm.deploy(files=[{"uri": {"secretRef": "u"}, "name": "a"}], secrets={"u": web.url(f"/{path}/a")})
+    assert not done.ok and "/[redacted]: attempt 1 of 7: the server says 404" in done.message, done.message
 
 
 def test_uri_without_a_name_defect_7(vm):
@@ -494,6 +503,16 @@ def test_identity_in_settings_of_custom_script(vm, platform):
     assert not done.ok and done.codes == [71] and ROLE in done.message
     done = vm.deploy_peer(public, {"managedIdentity": {"clientId": USER["client_id"], "objectId": USER["object_id"]}})
     assert not done.ok and "only one of 'clientId' or 'objectId'" in done.message and 27 in done.codes
+
+
+def test_retry_counts_for_downloads(vm, platform):
+    """A role that has just been assigned."""
+    uri = blob(platform, "a.sh")
+    platform.set_storage(public_access=False, allowed=[])
+    sequence = vm.begin("sh a.sh", identity={}, files=[uri], retry={"times": 9, "delayInSeconds": 1})
+    wait_until("the first try", lambda: "tried again in" in json.dumps(vm.deployment(sequence)), PATIENCE)
+    platform.set_storage()
+    assert vm.settled(sequence, limit=PATIENCE)["status"] == "success"
 
 
 def test_account_key(vm, platform):

@@ -23,7 +23,7 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from vm import BINARY, SANITIZED, VM, encoded, files_with, lines, message, next_version, script, serving, wait_until
+from vm import BINARY, SANITIZED, VM, encoded, files_with, lines, me, message, next_version, script, serving, wait_until
 
 NUMBERS = range(1, 26)
 ACCOUNT = "fakeaccount"
@@ -323,6 +323,7 @@ def test_ask_19_downloads_by_the_proxy(vm):
 def test_ask_12_package_managers_and_cloud_init_are_waited_for(vm):
     ran, lock = vm.root / "ran-12", vm.root / "var/lib/dpkg/lock-frontend"
     (vm.root / "run/cloud-init").mkdir(parents=True)
+    (vm.root / "run/cloud-init/enabled").touch()
     lock.parent.mkdir(parents=True)
     lock.touch()
     with open(lock, "r+") as held:
@@ -462,7 +463,18 @@ def test_ask_18_only_what_the_machine_s_policy_names(vm, storage, policy):
         policy(text)
         status = vm.ended(scripts({"commandToExecute": f"touch {ran}"}))
         assert (status["status"], status["code"]) == ("error", code), status
+    # nor by hand, and what it says now counts
+    hand = vm.directory / "hand-18.sh"
+    hand.write_bytes(unix)
+    policy({"requireSigning": True})
+    done = vm.run("scripts", "run", "--user", me()[0], hand)
+    assert done.returncode != 0 and "requires signed scripts" in done.stderr and not ran.exists()
+    policy({"allowedScripts": ["0" * 64]})
+    done = vm.run("scripts", "run", "--user", me()[0], hand)
+    assert done.returncode != 0 and "does not allow this script" in done.stdout + done.stderr and not ran.exists()
     policy({})
+    assert vm.run("scripts", "run", "--user", me()[0], hand).returncode == 0 and ran.exists()
+    ran.unlink()
     assert vm.ended(scripts({"commandToExecute": "true"}))["status"] == "success" and not ran.exists()
 
 

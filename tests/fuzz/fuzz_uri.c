@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!text)
 		return 0;
-	if (uri_redact(text, &shown) < 0)
+	if (uri_redact(text, false, &shown) < 0)
 		abort();
 	if (uri_parse(text, &u, &err) == 0) {
 		const char *q = strchr(buf_str(&shown), '?');

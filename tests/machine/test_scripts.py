@@ -63,6 +63,15 @@ def test_ask_01_reboots(machine_with_program):
     machine.follow_reboot()
     says(machine, "interrupted by a reboot after", "error")
     assert ran(machine)[4:] == ["once"]
+    # a manager that shuts down begins nothing: what is due meanwhile runs after the boot (the first one keeps it waiting)
+    run(machine, {"asynchronous": True, "continueOnFailure": True, "commandToExecute": "trap '' TERM; while :; do sleep 1; done"},
+        {"retry": {"times": 3, "delayInSeconds": 3}, "commandToExecute":
+         f"[ ! -e /var/lib/tried ] && touch /var/lib/tried && sync && exit 3; echo next >>{RAN}; sync"})
+    says(machine, "tried again in", "transitioning", "s1")
+    machine.run("systemctl reboot --no-block")
+    machine.follow_reboot()
+    says(machine, "exit code 0", "success", "s1")
+    assert ran(machine)[5:] == ["next"]
     # three at most
     machine.run(f"rm {RAN}")
     run(machine, *({"rebootExitCode": 194, "commandToExecute": f"{GO}; echo {i} >>{RAN}; sync; exit 194"} for i in range(5)))

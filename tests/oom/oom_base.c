@@ -95,7 +95,7 @@ static int run_uri(struct error *err)
 	if (r < 0)
 		return r;
 	uri_done(&u);
-	r = uri_redact("https://host/path?query", &shown);
+	r = uri_redact("https://host/path?query", false, &shown);
 	return r < 0 ? error_errno(err, r, "redact") : 0;
 }
 

@@ -18,6 +18,7 @@
 static char *const hosts[] = { (char[]){ "files.example.org" } };
 static const struct identity system_assigned;
 static const struct blob_credentials with_key = { .account = "account", .key = KEY, .hosts = hosts, .n_hosts = 1 };
+static const struct blob_credentials with_both = { .account = "account", .key = KEY, .signature_first = true };
 static const struct blob_credentials wrong = { .account = "account", .key = "not base64!" };
 static const struct blob_credentials with_identity = { .identity = &system_assigned, .hosts = hosts, .n_hosts = 1 };
 static const struct blob_credentials none;
@@ -83,6 +84,9 @@ static void test_rights(void **state)
 		{ "https://blob.core.windows.net/b/c", &with_identity, BLOB_ANONYMOUS },
 		{ "https://a.blob.net/b/c", &with_identity, BLOB_ANONYMOUS },
 		{ "https://a.blob.core.windows.net/b/c?sig=x", &with_key, BLOB_KEY },
+		{ "https://a.blob.core.windows.net/b/c?sig=x", &with_both, BLOB_SIGNATURE },
+		{ "https://a.blob.core.windows.net/b/c", &with_both, BLOB_KEY },
+		{ "not a URI", &with_both, BLOB_KEY },
 	};
 
 	(void)state;

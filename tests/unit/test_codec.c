@@ -245,8 +245,27 @@ static void test_uri(void **state)
 		assert_true(str_equal(u.query, cases[i].query));
 		uri_done(&u);
 		uri_done(&u);
-		assert_int_equal(uri_redact(cases[i].text, &b), 0);
+		assert_int_equal(uri_redact(cases[i].text, false, &b), 0);
 		assert_string_equal(buf_str(&b), cases[i].redacted);
+	}
+}
+
+static void test_uri_from_a_secret(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "https://h/hidden/a", "https://h/[redacted]" },
+		{ "https://h/hidden/a?x=1", "https://h/[redacted]" },
+		{ "https://h/hidden/a?design=1", "https://h/[redacted]" },
+		{ "https://h:8443/a?sv=1&sig=hidden", "https://h:8443/a?[redacted]" },
+		{ "hidden", "[not a URI]" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_buf_ struct buf b = BUF_INIT(200);
+
+		assert_int_equal(uri_redact(cases[i][0], true, &b), 0);
+		assert_string_equal(buf_str(&b), cases[i][1]);
 	}
 }
 
@@ -311,7 +330,7 @@ static void test_uri_refused(void **state)
 		assert_string_equal(err.msg, message);
 		assert_int_equal(err.cls, ERROR_USER);
 		assert_int_equal(u.port, 4711);
-		assert_int_equal(uri_redact(cases[i].text, &b), 0);
+		assert_int_equal(uri_redact(cases[i].text, false, &b), 0);
 		assert_string_equal(buf_str(&b), "[not a URI]");
 	}
 	memset(longer, 'x', sizeof(longer));
@@ -503,7 +522,7 @@ int main(void)
 		cmocka_unit_test(test_base64),      cmocka_unit_test(test_base64_limits),
 		cmocka_unit_test(test_time_parse),  cmocka_unit_test(test_time_days),
 		cmocka_unit_test(test_time_format), cmocka_unit_test(test_uri),
-		cmocka_unit_test(test_uri_refused), cmocka_unit_test(test_uri_escapes),
+		cmocka_unit_test(test_uri_refused), cmocka_unit_test(test_uri_from_a_secret), cmocka_unit_test(test_uri_escapes),
 		cmocka_unit_test(test_gzip),        cmocka_unit_test(test_sha256),
 	};
 

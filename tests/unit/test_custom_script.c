@@ -31,6 +31,7 @@
 #include "agent/core/metrics.h"
 #include "handlers/common/handler.h"
 #include "handlers/common/jobs.h"
+#include "handlers/common/package_locks.h"
 #include "tests/support/place.h"
 
 #define POLL_USEC (5 * USEC_PER_MSEC)
@@ -49,7 +50,7 @@ struct world {
 	bool (*until)(struct world *w);
 	int polls;
 	usec_t stop_at;
-	bool certificates;
+	bool certificates, paused;
 	/* Of the last round. */
 	struct {
 		char name[64], message[5000];
@@ -70,6 +71,11 @@ static bool on_certificates_ready(const struct handler_host *host)
 	return ((struct world *)host->daemon)->certificates;
 }
 
+static bool on_paused(const struct handler_host *host)
+{
+	return ((struct world *)host->daemon)->paused;
+}
+
 static void on_tell(const struct handler_host *host, enum notice_kind kind, const char *subject, const char *event_type,
 		    const char *message)
 {
@@ -87,7 +93,7 @@ static void open_world(struct world *w)
 
 	place_open(&w->place);
 	w->host = (struct handler_host){ .loop = w->place.loop, .jobs = w->place.jobs, .paths = &w->place.paths, .boot_id = w->place.boot_id,
-					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready,
+					 .machine_id = "m", .changed = on_changed, .certificates_ready = on_certificates_ready, .paused = on_paused,
 					 .tell = on_tell, .metrics = w->metrics, .daemon = w };
 	if (custom_script_class.start(&w->host, &w->handler, &e) < 0)
 		fail_msg("%s", e.msg);
@@ -286,6 +292,15 @@ static void boot_again(struct world *w)
 	assert_int_equal(fs_write(path, w->place.boot_id, strlen(w->place.boot_id), 0644, FS_NO_SYNC, NULL), 0);
 }
 
+static void touch(struct world *w, const char *directory, const char *name)
+{
+	_cleanup_free_ char *d = path_in(w, directory), *path = NULL;
+
+	assert_int_equal(fs_mkdirs(d, 0755, NULL), 0);
+	path = path_join(d, name);
+	assert_int_equal(fs_write(path, "", 0, 0640, FS_NO_SYNC, NULL), 0);
+}
+
 /* A kill -9 of the daemon, and the next one. */
 static void restart(struct world *w, const char *sequence)
 {
@@ -406,6 +421,44 @@ static void test_retry(void **state)
 	look(w);
 	expect_said(w, "log2", "y\ny\ny\n");
 	assert_int_equal(status_top(w->model), STATUS_ERROR);
+}
+
+/* Its next try keeps nobody, neither the list nor the deployment. */
+static void test_retry_in_background(void **state)
+{
+	struct world *w = *state;
+
+	apply(w, "1",
+	      "{'scripts':[{'name':'a','commandToExecute':'exit 3','asynchronous':true,'retry':{'times':1,'delayInSeconds':3600}},"
+	      "{'name':'b','commandToExecute':'sleep 0.3'},{'name':'c','commandToExecute':'echo c >> @/log'}]}");
+	run_until(w, idle);
+	look(w);
+	expect_said(w, "log", "c\n");
+	assert_int_equal(status_top(w->model), STATUS_SUCCESS);
+	assert_non_null(strstr(w->c[0].message, "try 1: exit code 3 after "));
+	assert_non_null(strstr(w->c[0].message, "; tried again in "));
+	/* Another one's delay is not its. */
+	apply(w, "2",
+	      "{'scripts':[{'name':'a','commandToExecute':'echo a >> @/log2; exit 3','asynchronous':true,"
+	      "'retry':{'times':1,'delayInSeconds':3600}},{'name':'b','commandToExecute':'sleep 0.3; echo b >> @/log2; exit 3',"
+	      "'retry':{'times':1,'delayInSeconds':0}}]}");
+	run_until(w, idle);
+	expect_said(w, "log2", "a\nb\nb\n");
+}
+
+static void test_retry_after_deadline(void **state)
+{
+	struct world *w = *state;
+
+	apply(w, "1",
+	      "{'deadlineInSeconds':60,'scripts':[{'name':'a','commandToExecute':'echo because; exit 3',"
+	      "'retry':{'times':5,'delayInSeconds':60}}]}");
+	run_until(w, idle);
+	look(w);
+	assert_int_equal(status_top(w->model), STATUS_ERROR);
+	assert_true(str_starts(w->c[0].message, "exit code 3 after "));
+	assert_non_null(strstr(w->c[0].message, "; no time is left for another try"));
+	assert_non_null(strstr(w->c[0].message, "[stdout]\nbecause\n"));
 }
 
 static void test_timeout(void **state)
@@ -688,6 +741,41 @@ static void test_reboot_rerun(void **state)
 	assert_int_equal(status_top(w->model), STATUS_SUCCESS);
 }
 
+static bool nothing_is_left(struct world *w)
+{
+	_cleanup_strv_ char **names = NULL;
+
+	return fs_list(w->place.paths.jobs, 100, &names, NULL) == 0 && strv_length(names) == 0;
+}
+
+/* The power fails before the runner can remove the files: then whoever finds them does. */
+static void test_reboot_wipe(void **state)
+{
+	struct world *w = *state;
+	_cleanup_strv_ char **names = NULL;
+	_cleanup_free_ char *work = NULL;
+
+	apply(w, "1", "{'scripts':[{'name':'a','wipe':true,'commandToExecute':'sleep 60'}]}");
+	run_until(w, first_runs);
+	usleep(200000);
+	close_world(w);
+	kill_job(w, "cs-a-");
+	assert_int_equal(fs_list(w->place.paths.jobs, 100, &names, NULL), 0);
+	assert_int_equal(strv_length(names), 1);
+	work = str_format("%s/%s/work", w->place.paths.jobs, names[0]);
+	for (int i = 0; i < 2000 && fs_exists(work); i++)
+		usleep(10000);
+	assert_false(fs_exists(work));
+	assert_int_equal(fs_mkdirs(work, 0700, NULL), 0);
+	boot_again(w);
+	open_world(w);
+	apply_again(w, "1");
+	run_until(w, idle);
+	look(w);
+	assert_true(str_starts(w->c[0].message, "interrupted by a reboot after "));
+	run_until(w, nothing_is_left);
+}
+
 /* ---- sequence numbers that overtake each other ---- */
 
 static void test_busy_wait(void **state)
@@ -702,6 +790,38 @@ static void test_busy_wait(void **state)
 	assert_int_equal(w->c[0].duty, DUTY_OPEN);
 	run_until(w, idle);
 	expect_said(w, "log", "old\nnew\n");
+}
+
+static bool first_failed(struct world *w)
+{
+	return w->c[0].level == STATUS_ERROR;
+}
+
+/* A former script that does not end does not keep the deployment open beyond its deadline. */
+static void test_busy_beyond_deadline(void **state)
+{
+	struct world *w = *state;
+	struct custom_script_settings *section;
+
+	apply(w, "3", "{'scripts':[{'name':'a','asynchronous':true,'commandToExecute':'while [ ! -e @/end ]; do sleep 0.1; done'}]}");
+	run_until(w, first_runs);
+	load(w, "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"true\"},"
+		"{\"name\":\"b\",\"commandToExecute\":\"true\"}]}}", NULL);
+	section = w->settings.custom_script;
+	section->deadline_seconds = 1;
+	assert_int_equal(status_model_begin(w->model, "4", "accepted"), 0);
+	apply_again(w, "4");
+	look(w);
+	assert_int_equal(w->c[0].duty, DUTY_OPEN);
+	run_until(w, first_failed);
+	assert_int_equal(w->c[1].level, STATUS_ERROR);
+	assert_int_equal(w->c[1].code, CODE_TIMEOUT);
+	assert_non_null(strstr(w->c[1].message, "waiting for a of sequence 3, running "));
+	assert_int_equal(status_top(w->model), STATUS_ERROR);
+	touch(w, ".", "end");
+	run_until(w, idle);
+	look(w);
+	assert_true(str_starts(w->c[0].message, "not begun: deadlineInSeconds"));
 }
 
 static void test_busy_cancel(void **state)
@@ -737,15 +857,6 @@ static void test_section_goes(void **state)
 }
 
 /* ---- waits ---- */
-
-static void touch(struct world *w, const char *directory, const char *name)
-{
-	_cleanup_free_ char *d = path_in(w, directory), *path = NULL;
-
-	assert_int_equal(fs_mkdirs(d, 0755, NULL), 0);
-	path = path_join(d, name);
-	assert_int_equal(fs_write(path, "", 0, 0640, FS_NO_SYNC, NULL), 0);
-}
 
 static bool second_look(struct world *w)
 {
@@ -783,6 +894,27 @@ static void test_waits(void **state)
 	expect_said(w, "log", "a\n");
 }
 
+/* However long it was: what is due then begins when it ends. */
+static void test_pause_beyond_deadline(void **state)
+{
+	struct world *w = *state;
+
+	w->paused = true;
+	load(w, "{\"customScript\":{\"scripts\":[{\"name\":\"a\",\"commandToExecute\":\"echo ran\"}]}}", NULL);
+	w->settings.custom_script->deadline_seconds = 4;
+	assert_int_equal(status_model_begin(w->model, "1", "accepted"), 0);
+	apply_again(w, "1");
+	w->stop_at = usec_add(time_boot(), 4300 * USEC_PER_MSEC);
+	run_until(w, never);
+	w->stop_at = 0;
+	assert_true(str_starts(w->c[0].message, "paused"));
+	w->paused = false;
+	custom_script_class.pause_changed(w->handler);
+	run_until(w, idle);
+	look(w);
+	assert_true(str_starts(w->c[0].message, "exit code 0"));
+}
+
 static void test_wait_in_vain(void **state)
 {
 	struct world *w = *state;
@@ -797,6 +929,42 @@ static void test_wait_in_vain(void **state)
 	assert_int_equal(status_top_code(w->model), CODE_TIMEOUT);
 	assert_true(str_starts(w->c[0].message, "nothing was run: waited 1"));
 	assert_non_null(strstr(w->c[0].message, "for the certificates"));
+	/* What was never begun has not done its duty, in the background or not. */
+	apply(w, "2",
+	      "{'waitFor':['certificates'],'waitTimeoutInSeconds':0,'scripts':[{'name':'a','asynchronous':true,"
+	      "'commandToExecute':'echo a >> @/log'}]}");
+	run_until(w, idle);
+	look(w);
+	expect_said(w, "log", "");
+	assert_int_equal(status_top(w->model), STATUS_ERROR);
+}
+
+/* Older versions of cloud-init that are switched off leave no mark. */
+static void test_cloud_init_unknown(void **state)
+{
+	struct world *w = *state;
+
+	if (time_boot() < 120 * USEC_PER_SEC)
+		skip();
+	touch(w, "run/cloud-init", "ds-identify.log");
+	apply(w, "1", "{'waitFor':['cloudInit'],'scripts':[{'name':'a','commandToExecute':'echo a >> @/log'}]}");
+	run_until(w, idle);
+	expect_said(w, "log", "a\n");
+}
+
+static void test_zypper(void **state)
+{
+	struct world *w = *state;
+	_cleanup_free_ char *path = path_in(w, "run/zypp.pid");
+	char pid[32];
+
+	touch(w, "run", "zypp.pid");
+	assert_null(package_locks_held(&w->place.paths));
+	(void)snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+	assert_int_equal(fs_write(path, pid, strlen(pid), 0644, FS_REPLACE | FS_NO_SYNC, NULL), 0);
+	assert_string_equal(package_locks_held(&w->place.paths), "/run/zypp.pid");
+	assert_int_equal(fs_write(path, "2147483647", 10, 0644, FS_REPLACE | FS_NO_SYNC, NULL), 0);
+	assert_null(package_locks_held(&w->place.paths));
 }
 
 /* ---- keeping ---- */
@@ -854,10 +1022,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_in_order), TEST(test_one_script), TEST(test_failure), TEST(test_failure_allowed), TEST(test_drop_in_words),
-		TEST(test_retry), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_not_run_at_all), TEST(test_downloads),
+		TEST(test_retry), TEST(test_retry_in_background), TEST(test_retry_after_deadline), TEST(test_timeout), TEST(test_asynchronous), TEST(test_secrets), TEST(test_not_run_at_all), TEST(test_downloads),
 		TEST(test_policies), TEST(test_restart_while_running), TEST(test_kills_at_any_moment), TEST(test_reboot_fail),
-		TEST(test_reboot_rerun), TEST(test_busy_wait), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
-		TEST(test_wait_in_vain), TEST(test_keep_runs), TEST(test_progress),
+		TEST(test_reboot_rerun), TEST(test_reboot_wipe), TEST(test_busy_wait), TEST(test_busy_beyond_deadline), TEST(test_busy_cancel), TEST(test_section_goes), TEST(test_waits),
+		TEST(test_pause_beyond_deadline), TEST(test_wait_in_vain), TEST(test_cloud_init_unknown), TEST(test_zypper), TEST(test_keep_runs), TEST(test_progress),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

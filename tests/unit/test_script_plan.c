@@ -73,11 +73,11 @@ static const struct ending {
 	const char *what;
 	int end;
 	int64_t exit_code;
-	bool attached, rebooted, began; /* began: the job has told a start of its own */
+	bool attached, rebooted, fleeting, began; /* began: the job has told a start of its own */
 	int64_t attempts, times;
 	bool only_7;
 	int on_reboot, policy;
-	int64_t reboot_code, reboots;
+	int64_t reboot_code, reboots, reruns, code;
 	enum script_next next;
 } endings[] = {
 	{ "success", JOB_SUCCEEDED, .began = true, .attempts = 1, .next = SCRIPT_ENDED_WELL },
@@ -97,6 +97,10 @@ static const struct ending {
 	{ "reboot, fail", JOB_INTERRUPTED, .attached = true, .rebooted = true, .began = true, .next = SCRIPT_ENDED_BADLY },
 	{ "reboot, rerun", JOB_INTERRUPTED, .attached = true, .rebooted = true, .began = true, .on_reboot = ON_REBOOT_RERUN,
 	  .next = SCRIPT_BEGIN_AGAIN },
+	{ "reboot, rerun for the last time", JOB_INTERRUPTED, .attached = true, .rebooted = true, .began = true,
+	  .on_reboot = ON_REBOOT_RERUN, .reruns = SCRIPT_RERUNS_MAX - 1, .next = SCRIPT_BEGIN_AGAIN },
+	{ "reboot, rerun too often", JOB_INTERRUPTED, .attached = true, .rebooted = true, .began = true,
+	  .on_reboot = ON_REBOOT_RERUN, .reruns = SCRIPT_RERUNS_MAX, .next = SCRIPT_ENDED_BADLY },
 	{ "shutdown, rerun", JOB_STOPPED, .attached = true, .rebooted = true, .began = true, .on_reboot = ON_REBOOT_RERUN,
 	  .next = SCRIPT_BEGIN_AGAIN },
 	{ "shutdown, fail", JOB_STOPPED, .attached = true, .rebooted = true, .began = true, .next = SCRIPT_ENDED_BADLY },
@@ -105,10 +109,23 @@ static const struct ending {
 	{ "ended well before the reboot", JOB_SUCCEEDED, .attached = true, .rebooted = true, .began = true,
 	  .next = SCRIPT_ENDED_WELL },
 	{ "daemon killed before the start", JOB_NOT_STARTED, .attached = true, .next = SCRIPT_BEGIN_AGAIN },
+	{ "known to the boot before only, fail", JOB_NOT_STARTED, .attached = true, .rebooted = true, .fleeting = true,
+	  .next = SCRIPT_ENDED_BADLY },
+	{ "known to the boot before only, rerun", JOB_NOT_STARTED, .attached = true, .rebooted = true, .fleeting = true,
+	  .on_reboot = ON_REBOOT_RERUN, .next = SCRIPT_BEGIN_AGAIN },
+	{ "known to this boot only", JOB_NOT_STARTED, .attached = true, .fleeting = true, .next = SCRIPT_BEGIN_AGAIN },
+	{ "no right to a file yet", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .code = CODE_IDENTITY_DENIED,
+	  .next = SCRIPT_TRY_AGAIN },
+	{ "no right to a file, codes listed", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .only_7 = true,
+	  .code = CODE_IDENTITY_DENIED, .next = SCRIPT_ENDED_BADLY },
+	{ "not allowed by the policy", JOB_NOT_STARTED, .began = true, .attempts = 1, .times = 1, .code = CODE_POLICY_REFUSED,
+	  .next = SCRIPT_ENDED_BADLY },
 	{ "could not be run", JOB_NOT_STARTED, .began = true, .times = 3, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be run, told after a restart", JOB_NOT_STARTED, .attached = true, .began = true, .next = SCRIPT_ENDED_BADLY },
 	{ "could not be started", JOB_NOT_STARTED, .next = SCRIPT_ENDED_BADLY },
 	{ "asks for a reboot", JOB_EXITED, 194, .began = true, .reboot_code = 194, .reboots = 2, .next = SCRIPT_REBOOT },
+	{ "has asked for a reboot, and there was one", JOB_EXITED, 194, .attached = true, .rebooted = true, .began = true,
+	  .reboot_code = 194, .next = SCRIPT_ENDED_WELL },
 	{ "asks once too often", JOB_EXITED, 194, .began = true, .reboot_code = 194, .reboots = 3, .next = SCRIPT_ENDED_BADLY },
 	{ "success with a reboot code set", JOB_SUCCEEDED, .began = true, .reboot_code = 194, .next = SCRIPT_ENDED_WELL },
 };
@@ -121,11 +138,14 @@ static void test_endings(void **state)
 		const struct script_settings s = { .run_policy = e->policy,
 						   .on_reboot = e->on_reboot,
 						   .reboot_exit_code = e->reboot_code,
+						   .files.n = 1,
 						   .retry = { .times = e->times,
 							      .on_exit_codes = { code_7, e->only_7 ? 1 : 0 } } };
-		const struct script_run run = { .boot_id = (char[]){ "b" }, .attempts = e->attempts };
+		const struct script_run run = { .boot_id = (char[]){ "b" }, .attempts = e->attempts, .reruns = e->reruns,
+						.fleeting = e->fleeting };
 		const struct job_result r = { .end = e->end,
 					      .exit_code = e->exit_code,
+					      .code = e->code,
 					      .started_at = e->began ? (char[]){ "2026-11-20T08:00:00Z" } : NULL };
 		enum script_next got = script_after(&s, &run, &r, e->attached, e->reboots, e->rebooted ? "c" : "b");
 
@@ -156,6 +176,7 @@ static void test_content(void **state)
 	char *ab[] = { (char[]){ "a" }, (char[]){ "b" } }, *a_b[] = { (char[]){ "ab" } };
 	struct settings_secret secret = { (char[]){ "n" }, (char[]){ "echo" } };
 	struct settings settings = { .secrets = { [DOOR_EXTENSION] = { &secret, 1 } } };
+	struct script_variable variable = { .name = (char[]){ "P" }, .value = { .ref = (char[]){ "n" } } };
 	struct script_file file = { .uri = { .text = (char[]){ "https://h/a?sig=1" } }, .name = (char[]){ "a" } };
 	struct script_settings s = { .name = (char[]){ "s" }, .command_to_execute = { .text = (char[]){ "echo" } } };
 	char first[65], second[65];
@@ -177,6 +198,16 @@ static void test_content(void **state)
 	s.arguments = (struct jd_list){ a_b, 1 };
 	hash(&settings, &s, second);
 	assert_string_not_equal(first, second);
+	hash(&settings, &s, first);
+	s.environment = (struct jd_list){ &variable, 1 };
+	hash(&settings, &s, second);
+	assert_string_not_equal(first, second);
+	secret.value = (char[]){ "echo 3" };
+	s.command_to_execute = (struct jd_secretable){ .text = (char[]){ "echo" } };
+	hash(&settings, &s, first);
+	secret.value = (char[]){ "echo 4" };
+	hash(&settings, &s, second);
+	assert_string_not_equal(first, second); /* a parameter that is a secret is one */
 	s.files = (struct jd_list){ &file, 1 };
 	hash(&settings, &s, first);
 	file.uri.text = (char[]){ "https://h/a?sig=2" };
