@@ -1,3 +1,19 @@
+# ek_header_check(name HEADERS … LIBS …)
+function(ek_header_check name)
+  cmake_parse_arguments(A "" "" "HEADERS;LIBS" ${ARGN})
+  set(probes "")
+  foreach(h IN LISTS A_HEADERS)
+    string(MAKE_C_IDENTIFIER "${h}" id)
+    set(probe "${PROJECT_BINARY_DIR}/header-check/${id}.c")
+    file(CONFIGURE OUTPUT "${probe}" CONTENT "#include \"${h}\"\n#include \"${h}\"\nextern int header_check_${id};\n")
+    list(APPEND probes "${probe}")
+  endforeach()
+  if(probes)
+    add_library(header_check_${name} OBJECT ${probes})
+    target_link_libraries(header_check_${name} PRIVATE ek::options ${A_LIBS})
+  endif()
+endfunction()
+
 # ek_layer(name DIR dir SOURCES … NEEDS layers below … PRIVATE third parties …)
 # A static library. Dependencies on layers are public, third parties private, so their headers cannot leak upward.
 function(ek_layer name)
@@ -8,19 +24,14 @@ function(ek_layer name)
   add_library(ek::${name} ALIAS ek_${name})
   target_link_libraries(ek_${name} PUBLIC ${A_NEEDS} PRIVATE ek::options ${A_PRIVATE})
 
-  # Every header must compile alone, and twice, with nothing but the include root.
+  # Every header must compile alone, and twice, with nothing but the include root; one of the layer's own with its third
+  # parties, too.
   file(GLOB headers CONFIGURE_DEPENDS RELATIVE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/${A_DIR}/*.h")
-  set(probes "")
-  foreach(h IN LISTS headers)
-    string(MAKE_C_IDENTIFIER "${h}" id)
-    set(probe "${PROJECT_BINARY_DIR}/header-check/${id}.c")
-    file(CONFIGURE OUTPUT "${probe}" CONTENT "#include \"${h}\"\n#include \"${h}\"\nextern int header_check_${id};\n")
-    list(APPEND probes "${probe}")
-  endforeach()
-  if(probes)
-    add_library(header_check_${name} OBJECT ${probes})
-    target_link_libraries(header_check_${name} PRIVATE ek::options)
-  endif()
+  set(own ${headers})
+  list(FILTER headers EXCLUDE REGEX "_(internal|private)\\.h$")
+  list(FILTER own INCLUDE REGEX "_(internal|private)\\.h$")
+  ek_header_check(${name} HEADERS ${headers})
+  ek_header_check(${name}_internal HEADERS ${own} LIBS ${A_NEEDS} ${A_PRIVATE})
 endfunction()
 
 # ek_unit_test(name NEEDS layers … LABELS … LIBS third parties …): tests/unit/test_<name>.c with cmocka.
