@@ -286,12 +286,12 @@ static bool is_retried(const struct retry_settings *retry, const struct job_resu
 }
 
 enum userdata_after userdata_after(const struct userdata_settings *s, const struct userdata_run *run,
-				   const struct job_result *r, bool attached)
+				   const struct job_result *r, bool attached, bool patient)
 {
 	if (r->end == JOB_SUCCEEDED)
 		return USERDATA_ENDED_WELL;
 	/* Recorded as begun, but killed before it was: nothing of it has run. */
-	if (r->end == JOB_NOT_STARTED && attached)
+	if (r->end == JOB_NOT_STARTED && (attached || (patient && !r->started_at)))
 		return USERDATA_BEGIN_AGAIN;
 	if (!s || run->attempts > s->retry.times || !is_retried(&s->retry, r))
 		return USERDATA_ENDED_BADLY;

@@ -123,9 +123,10 @@ _nodiscard_ int userdata_runs_make(struct userdata_revision *r, const struct use
 				   const struct userdata_settings *s, bool cloud_init_has_it);
 
 enum userdata_after { USERDATA_ENDED_WELL, USERDATA_ENDED_BADLY, USERDATA_TRY_AGAIN, USERDATA_BEGIN_AGAIN };
-/* `attached`: an earlier process began it. */
+/* `attached`: an earlier process began it. `patient`: where nothing of it was begun it may be asked for once more, since a
+ * manager that shuts down begins nothing; the caller sees to it that this has an end. */
 enum userdata_after userdata_after(const struct userdata_settings *s, const struct userdata_run *run,
-				   const struct job_result *r, bool attached);
+				   const struct job_result *r, bool attached, bool patient);
 
 /* All parts are over: state, times, what counts as applied or failed. -ENOMEM */
 _nodiscard_ int userdata_revision_end(struct userdata_memory *m, struct userdata_revision *r, int64_t now_usec);

@@ -11,7 +11,9 @@
 #include "agent/io/loop.h"
 #include "handlers/user_data/userdata_private.h"
 
-#define BUSY_USEC (10 * USEC_PER_SEC) /* too many jobs at once */
+#define BUSY_USEC (10 * USEC_PER_SEC) /* too many jobs at once, or systemd begins none */
+/* A shutdown takes less time. A part that fails before one is over would not be run after the boot either. */
+#define REFUSALS_MAX 12
 
 static void say_result(struct userdata_run *run, const struct job_result *r)
 {
@@ -43,11 +45,20 @@ static struct userdata_run *running_part(const struct userdata_revision *r, size
 	return NULL;
 }
 
+static void try_after(struct handler *h, usec_t span)
+{
+	h->try_at = usec_add(loop_now_boot(h->host->loop), span);
+	h->progress.phase = USERDATA_DELAYED;
+	h->progress.next_boot = h->try_at;
+}
+
 static void judge(struct handler *h, struct userdata_revision *r, struct userdata_run *run, size_t i,
 		  const struct job_result *result)
 {
-	enum userdata_after after = userdata_after(h->section, run, result, h->attached);
+	bool patient = h->host->bus && h->refusals < REFUSALS_MAX;
+	enum userdata_after after = userdata_after(h->section, run, result, h->attached, patient);
 
+	h->refusals = after == USERDATA_BEGIN_AGAIN && !h->attached ? h->refusals + 1 : 0;
 	say_result(run, result);
 	if (h->cancelling && after != USERDATA_ENDED_WELL)
 		after = USERDATA_ENDED_BADLY;
@@ -61,19 +72,18 @@ static void judge(struct handler *h, struct userdata_revision *r, struct userdat
 	case USERDATA_BEGIN_AGAIN:
 		run->state = USERDATA_RUN_PENDING;
 		run->attempts--;
+		if (h->refusals)
+			try_after(h, BUSY_USEC);
 		break;
 	case USERDATA_TRY_AGAIN:
 		run->state = USERDATA_RUN_PENDING;
-		h->try_at = usec_add(loop_now_boot(h->host->loop),
-				     usec_from_seconds((uint64_t)h->section->retry.delay_seconds));
-		h->progress.phase = USERDATA_DELAYED;
-		h->progress.next_boot = h->try_at;
+		try_after(h, usec_from_seconds((uint64_t)h->section->retry.delay_seconds));
 		break;
 	}
 	log_for(after == USERDATA_ENDED_WELL ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
 		(.handler = HANDLER, .job = run->job), "revision %.*s, part %zu (%s): %s%s", USERDATA_REVISION_CHARS,
 		r->sha256, i + 1, run->name, run->message ? run->message : "",
-		after == USERDATA_TRY_AGAIN ? "; it is tried again" : "");
+		after == USERDATA_TRY_AGAIN || h->refusals ? "; it is tried again" : "");
 	userdata_save_or_log(h);
 }
 

@@ -45,6 +45,7 @@ struct handler {
 	bool unlocked;		 /* the package managers' locks have been free, or were waited for long enough */
 	struct jobs_handle *job;
 	bool attached, cancelling;
+	unsigned refusals; /* in a row: jobs of which systemd has begun nothing */
 	usec_t try_at;
 	struct userdata_fetch *fetch;
 	size_t include; /* which part it is for */

@@ -217,6 +217,8 @@ static void test_after_a_result(void **state)
 		int64_t exit_code, attempts;
 		bool coded, attached;
 		enum userdata_after after;
+		bool patient;
+		const char *started_at;
 	} cases[] = {
 		{ JOB_SUCCEEDED, 0, 1, false, false, USERDATA_ENDED_WELL },
 		{ JOB_EXITED, 1, 2, false, false, USERDATA_TRY_AGAIN },
@@ -228,18 +230,22 @@ static void test_after_a_result(void **state)
 		{ JOB_INTERRUPTED, 0, 1, false, false, USERDATA_TRY_AGAIN },
 		{ JOB_NOT_STARTED, 0, 9, false, true, USERDATA_BEGIN_AGAIN },
 		{ JOB_NOT_STARTED, 0, 9, false, false, USERDATA_ENDED_BADLY },
+		{ JOB_NOT_STARTED, 0, 9, false, false, USERDATA_BEGIN_AGAIN, true },
+		{ JOB_NOT_STARTED, 0, 9, false, false, USERDATA_ENDED_BADLY, true, "2026-11-20T10:00:00Z" }, /* by the runner */
+		{ JOB_INTERRUPTED, 0, 9, false, false, USERDATA_ENDED_BADLY, true },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct userdata_settings s = settings(USERDATA_APPLY);
 		struct userdata_run run = { .attempts = cases[i].attempts };
-		struct job_result r = { .end = cases[i].end, .exit_code = cases[i].exit_code };
+		struct job_result r = { .end = cases[i].end, .exit_code = cases[i].exit_code,
+					.started_at = (char *)(uintptr_t)cases[i].started_at };
 
 		s.retry.times = 2;
 		if (cases[i].coded)
 			s.retry.on_exit_codes = (struct jd_list){ codes, 1 };
-		assert_int_equal(userdata_after(&s, &run, &r, cases[i].attached), cases[i].after);
+		assert_int_equal(userdata_after(&s, &run, &r, cases[i].attached, cases[i].patient), cases[i].after);
 	}
 }
 
