@@ -181,7 +181,7 @@ def test_a_failing_reload_is_rolled_back(vm, platform):
 def test_what_was_in_use_is_removed_by_somebody(vm, platform):
     """There is nothing to go back to, and it is not tried for ever: what the vault has comes into the empty place."""
     _, first = vm.first()
-    vm.script("reload", f"rm -r {vm.file(HOME)}/web; exit 1")
+    vm.script("reload", f"test -e {vm.root}/removed || rm -r {vm.file(HOME)}/web; touch {vm.root}/removed; exit 1")
     new, second = vm.renew()
     wait_until("the end of it", lambda: "what was in use before is not there any more" in vm.log_text(), 20 * SLOW)
     wait_until("the new one", lambda: vm.file(f"{HOME}/web/privkey.pem").exists(), 20 * SLOW)
