@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import shutil
+import tempfile
 import time
 
 import pytest
@@ -16,6 +18,13 @@ ATTENTION = 6
 @pytest.fixture
 def platform(fresh_platform):
     return fresh_platform
+
+
+@pytest.fixture
+def tmp_path():
+    """Others pass through in some tests: not through pytest's, which every other run of it closes to them."""
+    with tempfile.TemporaryDirectory(prefix="ek-certs-") as directory:
+        yield pathlib.Path(directory)
 
 
 @pytest.fixture
