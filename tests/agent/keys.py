@@ -4,7 +4,7 @@ import json
 import ssl
 
 from configured import VAULT, VAULT_NAME, Configured
-from vm import SANITIZED, me, wait_until
+from vm import SANITIZED, files_below, me, wait_until
 
 __all__ = ["HOME", "PEM", "RECORDS", "SECRETS", "SLOW", "VAULT_NAME", "Keys", "Renewing"]
 
@@ -50,8 +50,8 @@ class Keys(Configured):
 
     def check_nothing_leaked(self):
         told = self.log_text() + str(self.status() if self._daemon else "")
-        below = b"".join(path.read_bytes() for folder in ("var/lib/evenkeel/state", "var/lib/evenkeel/jobs", "run/evenkeel", "var/log")
-                         for path in (self.root / folder).rglob("*") if path.is_file())
+        below = b"".join(content for folder in ("var/lib/evenkeel/state", "var/lib/evenkeel/jobs", "run/evenkeel", "var/log")
+                         for _, content in files_below(self.root / folder))
         for certificate in self.made:
             line = certificate["key"].splitlines()[1]
             assert line not in told and line.encode() not in below

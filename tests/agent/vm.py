@@ -23,8 +23,8 @@ from fakeplatform import Platform  # noqa: E402
 from stage import HANDLER, Stage, StageError, free_port, http_get, me, wait_until  # noqa: E402
 
 __all__ = ["BINARY", "HANDLER", "SANITIZED", "SOURCE", "Platform", "StageError", "VM", "check_status", "descendants", "encoded",
-           "files_with", "free_port", "http_get", "lines", "may_mount", "may_trace", "me", "message", "next_version", "script",
-           "serving", "wait_until"]
+           "files_below", "files_with", "free_port", "http_get", "lines", "may_mount", "may_trace", "me", "message",
+           "next_version", "script", "serving", "wait_until"]
 
 BINARY = pathlib.Path(os.environ.get("EK_TEST_BINARY_DIR") or SOURCE / "build/dev") / "agent/app/evenkeel"
 # A sanitized program starts and forks ten times slower.
@@ -99,14 +99,20 @@ def lines(path):
     return path.read_text().split() if path.exists() else []
 
 
-def files_with(root, text):
-    """Every file below root that shows the text, by name."""
-    found = []
+def files_below(root):
+    """(path, bytes) of every file; one that is removed meanwhile is none."""
     for directory, _, names in os.walk(root):
         for path in (os.path.join(directory, name) for name in names):
-            if os.path.isfile(path) and not os.path.islink(path) and text.encode() in pathlib.Path(path).read_bytes():
-                found.append(os.path.relpath(path, root))
-    return found
+            if os.path.isfile(path) and not os.path.islink(path):
+                try:
+                    yield path, pathlib.Path(path).read_bytes()
+                except FileNotFoundError:
+                    pass
+
+
+def files_with(root, text):
+    """Every file below root that shows the text, by name."""
+    return [os.path.relpath(path, root) for path, content in files_below(root) if text.encode() in content]
 
 
 def message(status):
