@@ -58,10 +58,10 @@ static void judge(struct handler *h, struct userdata_revision *r, struct userdat
 	bool patient = h->host->bus && h->refusals < REFUSALS_MAX;
 	enum userdata_after after = userdata_after(h->section, run, result, h->attached, patient);
 
-	h->refusals = after == USERDATA_BEGIN_AGAIN && !h->attached ? h->refusals + 1 : 0;
-	say_result(run, result);
 	if (h->cancelling && after != USERDATA_ENDED_WELL)
 		after = USERDATA_ENDED_BADLY;
+	h->refusals = after == USERDATA_BEGIN_AGAIN && !h->attached ? h->refusals + 1 : 0;
+	say_result(run, result);
 	switch (after) {
 	case USERDATA_ENDED_WELL:
 		run->state = USERDATA_RUN_DONE;
